@@ -1,0 +1,37 @@
+"""Distilled direct preference optimization."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+from pipelines.placement import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def dpo(  # type: ignore[no-untyped-def]
+    recipe: Input[Artifact], sft_model: Input[Model], pairs: Input[Dataset], model: Output[Model]
+):
+    """Train the dSFT model on the pairs (dDPO).
+
+    Args:
+        recipe: The resolved recipe.
+        sft_model: The dSFT model, which is also the reference.
+        pairs: train and test pairs.
+        model: The aligned model.
+    """
+    from zephyr.steps import execute
+
+    execute("dpo", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def dpo_on_base(recipe: Input[Artifact], pairs: Input[Dataset], model: Output[Model]):  # type: ignore[no-untyped-def]
+    """Train the base model on the pairs, without dSFT (the paper's negative result).
+
+    Args:
+        recipe: The resolved recipe.
+        pairs: train and test pairs.
+        model: The dDPO model without dSFT.
+    """
+    from zephyr.steps import execute
+
+    execute("dpo_on_base", recipe.path, {"pairs": pairs.path}, model)

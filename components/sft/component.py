@@ -1,0 +1,37 @@
+"""Distilled supervised fine-tuning."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+from pipelines.placement import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def sft(recipe: Input[Artifact], dialogues: Input[Dataset], model: Output[Model]):  # type: ignore[no-untyped-def]
+    """Train the base model on the teacher's dialogues (dSFT).
+
+    Args:
+        recipe: The resolved recipe.
+        dialogues: train and test dialogues.
+        model: The dSFT model.
+    """
+    from zephyr.steps import execute
+
+    execute("sft", recipe.path, {"dialogues": dialogues.path}, model)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def sft_on_chosen(  # type: ignore[no-untyped-def]
+    recipe: Input[Artifact], sft_model: Input[Model], pairs: Input[Dataset], model: Output[Model]
+):
+    """Train the dSFT model once more, on the chosen completions (the paper's dSFT-2).
+
+    Args:
+        recipe: The resolved recipe.
+        sft_model: The dSFT model.
+        pairs: train and test pairs.
+        model: The dSFT-2 model.
+    """
+    from zephyr.steps import execute
+
+    execute("sft_on_chosen", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)

@@ -1,0 +1,38 @@
+"""The paper's ablation as one pipeline: four variants that share every step they have in common."""
+
+from kfp import dsl
+
+from components.aif.component import pair, rate, sample
+from components.data_prep.component import prepare, resolve
+from components.dpo.component import dpo, dpo_on_base
+from components.eval.component import evaluate_ablation
+from components.release.component import report
+from components.sft.component import sft, sft_on_chosen
+
+
+@dsl.pipeline(name="zephyr-ablation", description="dSFT-1, dSFT-2, dDPO without dSFT, dDPO + dSFT.")
+def ablation(recipe: str = "ablation", overrides: str = "") -> None:
+    """Section 5 of the paper: is SFT needed, and is DPO?
+
+    Args:
+        recipe: A shipped recipe's name, or a recipe's YAML text (not JSON).
+        overrides: Settings as `section.setting=value`, one a line.
+    """
+    run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+    with dsl.ExitHandler(report(run_id=run_id)):
+        r = resolve(recipe=recipe, overrides=overrides, run_id=run_id).outputs["resolved"]
+        dialogues = prepare(recipe=r).outputs["dialogues"]
+        completions = sample(recipe=r, dialogues=dialogues).outputs["completions"]
+        ratings = rate(recipe=r, completions=completions).outputs["ratings"]
+        pairs = pair(recipe=r, completions=completions, ratings=ratings).outputs["pairs"]
+        sft_model = sft(recipe=r, dialogues=dialogues).outputs["model"]
+        dpo_model = dpo(recipe=r, sft_model=sft_model, pairs=pairs).outputs["model"]
+        sft2_model = sft_on_chosen(recipe=r, sft_model=sft_model, pairs=pairs).outputs["model"]
+        dpo_only_model = dpo_on_base(recipe=r, pairs=pairs).outputs["model"]
+        evaluate_ablation(
+            recipe=r,
+            sft_model=sft_model,
+            sft2_model=sft2_model,
+            dpo_only_model=dpo_only_model,
+            dpo_model=dpo_model,
+        )

@@ -1,0 +1,72 @@
+"""What can go wrong for a user. Every error says what is wrong, where, and what to do.
+
+ZephyrError (ValueError)          the command line prints one line and exits with 2
+├── RecipeError                   an unknown or impossible setting
+├── DataError                     a file or row that can't be used
+├── ArtifactError                 a missing, torn or corrupted artifact
+├── StoreError                    the store (folder or S3) can't be reached, read or written
+├── EndpointError                 a model endpoint is down, refuses the key or lacks the model
+├── ModelError                    weights or tokenizer that can't be trained or served
+├── TrackingError                 the MLflow server or registry can't be used
+└── RunError                      a run that can't start, is unknown, or is already going on
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_USER_ERROR = 2
+
+
+class ZephyrError(ValueError):
+    """Base of all errors that the user can mend; the message is one line."""
+
+
+class RecipeError(ZephyrError):
+    pass
+
+
+class DataError(ZephyrError):
+    pass
+
+
+class ArtifactError(ZephyrError):
+    pass
+
+
+class StoreError(ZephyrError):
+    pass
+
+
+class EndpointError(ZephyrError):
+    pass
+
+
+class ModelError(ZephyrError):
+    pass
+
+
+class TrackingError(ZephyrError):
+    pass
+
+
+class RunError(ZephyrError):
+    pass
+
+
+@contextmanager
+def disk(where: object) -> Iterator[None]:
+    """Turn a full or unwritable disk into a StoreError that names the place."""
+    import errno
+
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "the disk is full; free some space and run again",
+            errno.EDQUOT: "the disk quota is used up; free some space and run again",
+            errno.EACCES: "permission denied; choose another place with ZEPHYR_HOME or `store`",
+            errno.EROFS: "the file system is read-only; choose another place with ZEPHYR_HOME or `store`",
+        }
+        if error.errno not in remedies:
+            raise
+        raise StoreError(f"{where}: {remedies[error.errno]}") from error

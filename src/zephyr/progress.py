@@ -1,0 +1,53 @@
+"""How a step tells what it does: events appended to the run's progress.jsonl, rendered by `run` and `status`."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+MetricsSink = Callable[[Mapping[str, float], int], None]
+
+
+class Progress:
+    """Progress and metrics of one step.
+
+    Events are lines of JSON in `path` (one `write` each, so that readers never see half a line);
+    `metrics` also go to `sink`, which the step connects to its MLflow run. Without a path nothing is
+    written, which suits tests.
+    """
+
+    def __init__(self, step: str = "", path: Path | None = None, sink: MetricsSink | None = None) -> None:
+        self.step = step
+        self._path = path
+        self._sink = sink
+        self._last = 0.0
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one event: `kind`, the step, the time in seconds since the epoch, and any fields."""
+        if self._path is None:
+            return
+        line = json.dumps({"event": kind, "step": self.step, "time": time.time(), **fields})
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, (line + "\n").encode())
+        finally:
+            os.close(handle)
+
+    def advance(self, done: int, total: int, unit: str, **figures: float) -> None:
+        """Say how far the step is: `done` of `total` units; written at most five times a second."""
+        now = time.monotonic()
+        if now - self._last < 0.2 and done < total:
+            return
+        self._last = now
+        self.event("progress", done=done, total=total, unit=unit, figures=figures)
+
+    def metrics(self, values: Mapping[str, float], at: int = 0) -> None:
+        """Metrics over time (`at`: optimizer step, or 0 for a final figure)."""
+        if self._sink is not None:
+            self._sink(values, at)
+
+    def note(self, text: str) -> None:
+        """A remark that the user should see beside the step."""
+        self.event("note", text=text)

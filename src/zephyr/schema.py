@@ -1,0 +1,125 @@
+"""The tables that travel between steps. Column names are those of the public data sets.
+
+UltraChat 200k (`prompt, prompt_id, messages`) and UltraFeedback binarized (`chosen, rejected, score_*`).
+"""
+
+import hashlib
+from typing import Any, TypedDict
+
+import pyarrow as pa
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+class Dialogue(TypedDict):
+    prompt: str
+    prompt_id: str
+    messages: list[Message]
+
+
+class Completion(TypedDict):
+    """One answer of one ensemble member; `error` says why when `response` is null."""
+
+    prompt: str
+    prompt_id: str
+    model: str
+    response: str | None
+    finish_reason: str | None
+    error: str | None
+
+
+class Rating(TypedDict):
+    """What the judge said of one completion under one aspect; a null rating with a null error is "N/A"."""
+
+    prompt_id: str
+    model: str
+    aspect: str
+    rating: float | None  # 1 to 5
+    rationale: str | None
+    position: int  # place of the text in the judge's prompt, from 0
+    error: str | None
+
+
+class Pair(TypedDict):
+    prompt: str
+    prompt_id: str
+    chosen: list[Message]
+    rejected: list[Message]
+    score_chosen: float
+    score_rejected: float
+    chosen_model: str
+    rejected_model: str
+
+
+class Answer(TypedDict):
+    """One model's answer in one turn of one evaluation question; `error` when there is none."""
+
+    set: str
+    question_id: str
+    category: str
+    model: str
+    turn: int  # from 1
+    prompt: str
+    answer: str | None
+    tokens: int
+    error: str | None
+
+
+class Score(TypedDict):
+    """The judge's grade (1 to 10) of one answer; correct is null where the judge can't know."""
+
+    question_id: str
+    category: str
+    model: str
+    turn: int
+    score: float | None
+    correct: bool | None
+    judgment: str | None
+    error: str | None
+
+
+class Comparison(TypedDict):
+    """One pairwise verdict: preference of `model` over `baseline`, 1 won, 0.5 draw, 0 lost."""
+
+    question_id: str
+    category: str
+    model: str
+    baseline: str
+    preference: float | None
+    length: int  # characters
+    baseline_length: int
+    judgment: str | None
+    error: str | None
+
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    str | None: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    float | None: pa.float64(),
+    bool | None: pa.bool_(),
+    list[Message]: _MESSAGES,
+}
+
+
+def _schema(row: type) -> pa.Schema:
+    return pa.schema([(name, _TYPES[kind]) for name, kind in row.__annotations__.items()])
+
+
+DIALOGUE = _schema(Dialogue)
+COMPLETION = _schema(Completion)
+RATING = _schema(Rating)
+PAIR = _schema(Pair)
+ANSWER = _schema(Answer)
+SCORE = _schema(Score)
+COMPARISON = _schema(Comparison)
+
+
+def prompt_id(prompt: str) -> str:
+    """SHA-256 of the UTF-8 prompt, as in the public data sets (hex, 64 characters)."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
