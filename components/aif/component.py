@@ -15,7 +15,7 @@ def sample(recipe: Input[Artifact], dialogues: Input[Dataset], completions: Outp
         dialogues: Their first turns are the prompts where the recipe names no others.
         completions: Several answers per prompt.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("sample", recipe.path, {"dialogues": dialogues.path}, completions)
 
@@ -29,7 +29,7 @@ def rate(recipe: Input[Artifact], completions: Input[Dataset], ratings: Output[D
         completions: Several answers per prompt.
         ratings: One row per completion and aspect.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("rate", recipe.path, {"completions": completions.path}, ratings)
 
@@ -46,6 +46,6 @@ def pair(  # type: ignore[no-untyped-def]
         ratings: What the judge said of them.
         pairs: train and test pairs, and what was dropped and why.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("pair", recipe.path, {"completions": completions.path, "ratings": ratings.path}, pairs)

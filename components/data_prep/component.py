@@ -16,7 +16,7 @@ def resolve(recipe: str, overrides: str, run_id: str, resolved: Output[Artifact]
         run_id: The run's name in the tracking server and the store.
         resolved: recipe.json.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("resolve", "", {}, resolved, recipe=recipe, overrides=overrides, run_id=run_id)
 
@@ -29,6 +29,6 @@ def prepare(recipe: Input[Artifact], dialogues: Output[Dataset]):  # type: ignor
         recipe: The resolved recipe.
         dialogues: train and test dialogues, and the counts of every rule.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("prepare", recipe.path, {}, dialogues)

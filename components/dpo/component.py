@@ -18,7 +18,7 @@ def dpo(  # type: ignore[no-untyped-def]
         pairs: train and test pairs.
         model: The aligned model.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("dpo", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)
 
@@ -32,6 +32,6 @@ def dpo_on_base(recipe: Input[Artifact], pairs: Input[Dataset], model: Output[Mo
         pairs: train and test pairs.
         model: The dDPO model without dSFT.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("dpo_on_base", recipe.path, {"pairs": pairs.path}, model)

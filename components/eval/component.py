@@ -18,7 +18,7 @@ def evaluate(  # type: ignore[no-untyped-def]
         dpo_model: The aligned model.
         scores: Answers, scores, comparisons, and their summary with intervals.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("evaluate", recipe.path, {"dSFT-1": sft_model.path, "dDPO+dSFT": dpo_model.path}, scores)
 
@@ -42,7 +42,7 @@ def evaluate_ablation(  # type: ignore[no-untyped-def]
         dpo_model: dDPO + dSFT.
         scores: Answers, scores, comparisons, and their summary with intervals.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     models = {"dSFT-1": sft_model, "dSFT-2": sft2_model, "dDPO": dpo_only_model, "dDPO+dSFT": dpo_model}
     execute("evaluate", recipe.path, {name: model.path for name, model in models.items()}, scores)

@@ -18,7 +18,7 @@ def register(  # type: ignore[no-untyped-def]
         scores: Its evaluation.
         version: version.json.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("register", recipe.path, {"dpo_model": dpo_model.path, "scores": scores.path}, version)
 
@@ -32,7 +32,7 @@ def gate(recipe: Input[Artifact], version: Input[Artifact], scores: Input[Datase
         version: The registered version.
         scores: Its evaluation.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     return execute("gate", recipe.path, {"version": version.path, "scores": scores.path}, None)
 
@@ -46,7 +46,7 @@ def deploy(recipe: Input[Artifact], version: Input[Artifact], service: Output[Ar
         version: The registered version, which passed its gate.
         service: inferenceservice.yaml.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("deploy", recipe.path, {"version": version.path}, service)
 
@@ -58,6 +58,6 @@ def report(run_id: str):  # type: ignore[no-untyped-def]
     Args:
         run_id: The run's name in the tracking server and the store.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("report", "", {}, None, run_id=run_id)

@@ -15,7 +15,7 @@ def sft(recipe: Input[Artifact], dialogues: Input[Dataset], model: Output[Model]
         dialogues: train and test dialogues.
         model: The dSFT model.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("sft", recipe.path, {"dialogues": dialogues.path}, model)
 
@@ -32,6 +32,6 @@ def sft_on_chosen(  # type: ignore[no-untyped-def]
         pairs: train and test pairs.
         model: The dSFT-2 model.
     """
-    from zephyr.steps import execute
+    from zephyr.execute import execute
 
     execute("sft_on_chosen", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)

@@ -20,16 +20,16 @@ class Progress:
 
     def __init__(self, step: str = "", path: Path | None = None, sink: MetricsSink | None = None) -> None:
         self.step = step
-        self._path = path
+        self.path = path
         self._sink = sink
         self._last = 0.0
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event: `kind`, the step, the time in seconds since the epoch, and any fields."""
-        if self._path is None:
+        if self.path is None:
             return
         line = json.dumps({"event": kind, "step": self.step, "time": time.time(), **fields})
-        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, (line + "\n").encode())
         finally:

@@ -1,0 +1,138 @@
+"""Everything that can be known to fail before hours or money are spent."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from zephyr import workspace
+from zephyr.errors import RunError, StoreError, ZephyrError
+from zephyr.recipe import Recipe
+from zephyr.terminal import Terminal
+
+LEAST_DISK = 2 * 2**30  # bytes
+LEAST_MEMORY = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    ok: bool
+    detail: str
+
+
+def checks(recipe: Recipe) -> Iterator[Check]:
+    """Run each check; a failed one says what to do."""
+    probes: dict[str, Callable[[Recipe], str]] = {
+        "disk": _disk,
+        "memory": _memory,
+        "store": _store,
+        "tracking": _tracking,
+        "base model": _base,
+    }
+    for name, probe in probes.items():
+        yield _try(name, lambda probe=probe: probe(recipe))  # type: ignore[misc]
+    for name in sorted(_called(recipe)):
+        yield _try(f"endpoint {name}", lambda name=name: _endpoint(recipe, name))  # type: ignore[misc]
+
+
+def preflight(recipe: Recipe, terminal: Terminal, yes: bool) -> None:
+    """A run's first seconds: raise the first failed check's error; ask before calls that cost money."""
+    for check in checks(recipe):
+        if not check.ok:
+            raise RunError(check.detail)
+    estimate = cost_estimate(recipe)
+    if estimate is None:
+        return
+    terminal.line(f"  this run pays for {estimate}")
+    if yes:
+        return
+    if not terminal.console.is_terminal:
+        raise RunError("this run costs money; answer with --yes where nobody can be asked")
+    if input("  go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise RunError("stopped before anything was paid")
+
+
+def cost_estimate(recipe: Recipe) -> str | None:
+    """Upper bound of what the endpoints can cost, in words; None when nothing has a price."""
+    section = recipe.sample
+    prompts = section.limit or recipe.prepare.limit
+    priced = [e for name, e in recipe.endpoints.items() if name in _called(recipe) and e.price_in + e.price_out]
+    if not priced:
+        return None
+    if not prompts:
+        return "an unknown number of calls: set sample.limit to bound it"
+    per_model = prompts * section.per_prompt / max(1, len(section.ensemble))
+    dollars = sum(
+        per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.ensemble
+    )
+    judge = recipe.endpoints[recipe.rate.judge]
+    ratings = prompts * len(recipe.rate.aspects) if section.ensemble else 0
+    tokens_in = section.per_prompt * section.max_tokens
+    dollars += ratings * (tokens_in * judge.price_in + recipe.rate.max_tokens * judge.price_out) / 1e6
+    calls = prompts * section.per_prompt + ratings
+    return f"about {calls:,} calls of sample and rate, at most ${dollars:,.2f}, and the evaluation's"
+
+
+def _called(recipe: Recipe) -> set[str]:
+    names = set(recipe.sample.ensemble)
+    if recipe.sample.ensemble:
+        names.add(recipe.rate.judge)
+    if recipe.evaluate.questions or recipe.evaluate.instructions:
+        names.add(recipe.evaluate.judge)
+    return names
+
+
+def _try(name: str, probe: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, probe())
+    except ZephyrError as error:
+        return Check(name, False, str(error))
+
+
+def _disk(recipe: Recipe) -> str:
+    place = workspace.home()
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise StoreError(f"{place}: can't be written; choose another place with ZEPHYR_HOME")
+    free = shutil.disk_usage(existing).free
+    if free < LEAST_DISK:
+        raise StoreError(f"{place}: {free / 2**30:.1f} GiB free, 2 GiB are needed; free some space")
+    return f"{free / 2**30:.0f} GiB free at {place}"
+
+
+def _memory(recipe: Recipe) -> str:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if free < LEAST_MEMORY:
+        raise RunError(f"{free / 2**30:.1f} GiB of memory free, 2 GiB are needed; close something")
+    return f"{free / 2**30:.0f} GiB of memory free"
+
+
+def _store(recipe: Recipe) -> str:
+    from zephyr.artifacts import open_store
+
+    location = workspace.store_location(recipe)
+    open_store(location, workspace.home() / "cache").check()
+    return location
+
+
+def _tracking(recipe: Recipe) -> str:
+    from zephyr import lineage
+
+    return lineage.check()
+
+
+def _base(recipe: Recipe) -> str:
+    from zephyr.train.model import check_base
+
+    return check_base(recipe)
+
+
+def _endpoint(recipe: Recipe, name: str) -> str:
+    from zephyr.client import probe
+
+    endpoint = recipe.endpoints[name]
+    probe(name, endpoint)
+    return f"{endpoint.model} at {endpoint.base_url}"

@@ -1,0 +1,240 @@
+"""Runs one step: finds it by key or makes it, publishes, and tells MLflow and the person what happened.
+
+A pipeline's component calls `execute` and nothing else. Inputs and output are folders: what travels between steps
+is a copy of an artifact's manifest, whose URI leads to the data in the store (docs/design.md says why).
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zephyr import lineage, release, workspace
+from zephyr.artifacts import MANIFEST, Artifact, Manifest, Source, Store, open_store, step_key
+from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError
+from zephyr.progress import Progress
+from zephyr.recipe import Recipe, check
+from zephyr.steps import STEPS, Context, Skip, Step
+
+ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
+SKIPPED = "skipped.json"
+
+
+def execute(step: str, recipe_path: str, inputs: Mapping[str, str], output: Any, **parameters: str) -> str:
+    """Run `step`; folders of `inputs` come from earlier steps; `output` has a `path` (and `metadata` in KFP).
+
+    Returns the gate's verdict for the gate, else "". A user's error ends the process with exit code 2 after one
+    line; any other leaves its traceback in the step's log.
+    """
+    folder = _run_folder(recipe_path, parameters)
+    with _log(folder, step):
+        progress = Progress(step, folder / "progress.jsonl")
+        started = _process_start()
+        progress.event("start", started=started)
+        try:
+            if _after_until(step):
+                return _skipped(step, output, progress)
+            done = _dispatch(step, folder, recipe_path, inputs, output, parameters, progress)
+        except ZephyrError as error:
+            progress.event("failed", message=str(error), user=True)
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
+        except Exception as error:
+            progress.event("failed", message=f"{type(error).__name__}: {error}", user=False)
+            traceback.print_exc()
+            raise
+        progress.event("done", seconds=time.time() - started, **done)
+        return str(done.get("verdict", ""))
+
+
+def _dispatch(
+    step: str,
+    folder: Path,
+    recipe_path: str,
+    inputs: Mapping[str, str],
+    output: Any,
+    parameters: Mapping[str, str],
+    progress: Progress,
+) -> dict[str, Any]:
+    if step == "resolve":
+        return release.resolve(parameters, folder, Path(output.path))
+    if step == "report":
+        return release.report(folder)
+    resolved = json.loads((Path(recipe_path) / "recipe.json").read_text())
+    recipe = check(resolved["recipe"])
+    store = open_store(workspace.store_location(recipe), workspace.home() / "cache")
+    artifacts = {
+        name: store.load(_manifest(Path(path)).uri)
+        for name, path in inputs.items()
+        if (Path(path) / MANIFEST).is_file()
+    }
+    with lineage.StepRun(resolved["run_id"], step) as run:
+        if step in STEPS:
+            return _stored(step, recipe, store, artifacts, run, progress, output)
+        job = release.Job(recipe, resolved, store, artifacts, folder, run, progress)
+        version = Path(inputs["version"]) / "version.json" if "version" in inputs else None
+        return release.STEPS[step](job, version, Path(output.path) if output else None)
+
+
+def _stored(
+    name: str,
+    recipe: Recipe,
+    store: Store,
+    inputs: Mapping[str, Artifact],
+    run: lineage.StepRun,
+    progress: Progress,
+    output: Any,
+) -> dict[str, Any]:
+    """A step with a key: found in the store, or made and published."""
+    step = STEPS[name]
+    sources, read = _sources(step, recipe)
+    settings = step.settings(recipe) | {"sources": {s["path"]: s["sha256"] for s in read}}
+    key = step_key(name, step.version, settings, {n: a.digest for n, a in inputs.items()})
+    found = None if _again(name) else store.find(name, key)
+    if found is None and _before_from(name):
+        raise RunError(f"--from {os.environ['ZEPHYR_FROM']}: {name} is not in the store yet; leave --from out")
+    seconds, artifact = 0.0, found
+    progress = Progress(name, progress.path, run.log_metrics)
+    if artifact is None:
+        began = time.time()
+        artifact = _make(name, step, key, settings, read, sources, recipe, store, inputs, progress)
+        seconds = time.time() - began
+    run.log_step(artifact.manifest, inputs, found=found is not None)
+    target = Path(output.path)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / MANIFEST).write_text(artifact.manifest.to_json())
+    if hasattr(output, "metadata"):
+        output.metadata.update(uri=artifact.uri, digest=artifact.digest, **artifact.manifest.figures)
+    return {
+        "found": found is not None,
+        "work_seconds": seconds,
+        "figures": dict(artifact.manifest.figures),
+        "main": step.main_figure,
+        "reason": artifact.manifest.reason,
+        "uri": artifact.uri,
+    }
+
+
+def _make(
+    name: str,
+    step: Step,
+    key: str,
+    settings: Mapping[str, Any],
+    read: list[Source],
+    sources: Mapping[str, Path],
+    recipe: Recipe,
+    store: Store,
+    inputs: Mapping[str, Artifact],
+    progress: Progress,
+) -> Artifact:
+    import shutil
+
+    home = workspace.home()
+    work = home / "work" / name / key[:16]
+    fresh = os.environ.get("ZEPHYR_FRESH", "")
+    if fresh and not (work / fresh).exists():  # what an earlier, unfinished --fresh made is kept
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    journal = home / "journal" / fresh
+    journal.mkdir(parents=True, exist_ok=True)
+    figures: Mapping[str, float] = {}
+    reason = None
+    with store.writing() as staging:
+        try:
+            figures = step.body(Context(recipe, inputs, staging, work, journal, sources, progress))
+        except Skip as skip:
+            reason = str(skip)
+        artifact = store.publish(
+            staging, name, step.version, settings, inputs, sources=read, figures=figures, reason=reason
+        )
+    shutil.rmtree(work, ignore_errors=True)
+    return artifact
+
+
+def _sources(step: Step, recipe: Recipe) -> tuple[dict[str, Path], list[Source]]:
+    """Fetch what the step reads from outside the store, and digest it."""
+    from zephyr.data.locations import digest, local
+
+    paths: dict[str, Path] = {}
+    read: list[Source] = []
+    for location in step.sources(recipe):
+        filled = location.replace("{training_digest}", recipe.training_digest()[:16])
+        paths[location] = local(filled, workspace.home() / "cache")
+        read.append(Source(path=filled, sha256=digest(paths[location])))
+    return paths, read
+
+
+def _manifest(folder: Path) -> Manifest:
+    try:
+        return Manifest.from_json((folder / MANIFEST).read_text(), str(folder))
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder}: no {MANIFEST} there; pass a folder that a step wrote") from None
+
+
+def _again(step: str) -> bool:
+    """Made again although it may be in the store: --fresh, or --from this step or an earlier one."""
+    start = os.environ.get("ZEPHYR_FROM")
+    return bool(os.environ.get("ZEPHYR_FRESH")) or (start is not None and ORDER.index(step) >= ORDER.index(start))
+
+
+def _before_from(step: str) -> bool:
+    start = os.environ.get("ZEPHYR_FROM")
+    return start is not None and ORDER.index(step) < ORDER.index(start)
+
+
+def _after_until(step: str) -> bool:
+    last = os.environ.get("ZEPHYR_UNTIL")
+    return last is not None and step != "report" and ORDER.index(step) > ORDER.index(last)
+
+
+def _skipped(step: str, output: Any, progress: Progress) -> str:
+    reason = f"--until {os.environ['ZEPHYR_UNTIL']}"
+    if output is not None:
+        Path(output.path).mkdir(parents=True, exist_ok=True)
+        (Path(output.path) / SKIPPED).write_text(json.dumps({"reason": reason}))
+    progress.event("skipped", reason=reason)
+    return "skipped"
+
+
+def _run_folder(recipe_path: str, parameters: Mapping[str, str]) -> Path:
+    """The run's folder: its id is the environment's (zephyr run), the pipeline's parameter, or recipe.json's."""
+    run_id = os.environ.get("ZEPHYR_RUN_ID") or parameters.get("run_id")
+    if run_id is None:
+        run_id = json.loads((Path(recipe_path) / "recipe.json").read_text())["run_id"]
+    folder = workspace.run_folder(run_id)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _process_start() -> float:
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+@contextmanager
+def _log(folder: Path, step: str) -> Iterator[None]:
+    """Copy all output of the step, its libraries' included, to its log when `zephyr run` owns the terminal."""
+    if os.environ.get("ZEPHYR_LOGS") != "1":
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    handle = os.open(folder / "logs" / f"{step}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, old in enumerate(saved, start=1):
+            os.dup2(old, target)
+            os.close(old)
+        os.close(handle)

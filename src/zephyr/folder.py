@@ -1,0 +1,95 @@
+"""A store's bytes in a local folder: written aside on the same file system, then renamed into place."""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import ArtifactError, StoreError, disk
+
+STAGING = ".staging"
+
+
+class Folder:
+    """Implements zephyr.artifacts.Backend."""
+
+    def __init__(self, location: str) -> None:
+        self._root = Path(location).expanduser().absolute()
+        self.location = str(self._root)
+
+    def check(self) -> None:
+        self.staging().rmdir()
+
+    def staging(self) -> Path:
+        with disk(self.location):
+            try:
+                (self._root / STAGING).mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise StoreError(f"{self.location}: not a folder; set `store` to another place") from None
+            folder = Path(tempfile.mkdtemp(dir=self._root / STAGING))
+            folder.chmod(0o755)  # mkdtemp's 0700 would hide the artifact from other users of the store
+            return folder
+
+    def read(self, place: str, name: str) -> str | None:
+        try:
+            with disk(self.location):
+                return (self._root / place / name).read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def probe(self, place: str, files: Mapping[str, Any]) -> None:
+        verify(self._root / place, files)
+
+    def fetch(self, place: str, files: Mapping[str, Any]) -> Path:
+        return self._root / place  # verified by `probe`
+
+    def commit(self, staging: Path, place: str, files: Mapping[str, Any]) -> Path:
+        target = self._root / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            self.remove(place)
+        staging.rename(target)
+        return target
+
+    def places(self) -> Iterator[str]:
+        for path in self._root.glob("[!.]*/*/manifest.json"):
+            yield path.parent.relative_to(self._root).as_posix()
+
+    def remove(self, place: str) -> None:
+        """Rename first: what is half deleted must not look like an artifact."""
+        aside = self.staging()
+        with disk(self.location):
+            (self._root / place).rename(aside / "old")
+            shutil.rmtree(aside)
+
+    def leftovers(self, seconds: float) -> int:
+        return sweep(self._root / STAGING, seconds)
+
+
+def verify(folder: Path, files: Mapping[str, Any]) -> None:
+    """Raise ArtifactError naming the first file whose content isn't the manifest's."""
+    for name, file in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(f"{path}: missing, the manifest lists it; delete {folder} and run again")
+        with path.open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        if found != file["sha256"]:
+            raise ArtifactError(
+                f"{path}: corrupted, expected SHA-256 {file['sha256']}, found {found}; "
+                f"delete {folder} and run again"
+            )
+
+
+def sweep(staging: Path, seconds: float) -> int:
+    """Delete staging folders that nobody touched for so long; returns bytes freed."""
+    freed = 0
+    for folder in staging.glob("*"):
+        paths = [folder, *folder.rglob("*")]
+        if time.time() - max(path.stat().st_mtime for path in paths) >= seconds:
+            freed += sum(path.stat().st_size for path in paths if path.is_file())
+            shutil.rmtree(folder)
+    return freed

@@ -1,0 +1,176 @@
+"""The steps at both ends of a run, which always run and may run again: resolve, register, gate, deploy, report."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr import lineage, workspace
+from zephyr.artifacts import Artifact, Store
+from zephyr.progress import Progress
+from zephyr.recipe import Recipe, load
+from zephyr.steps import ALIGNED, BASELINE
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a releasing step works with."""
+
+    recipe: Recipe
+    resolved: Mapping[str, Any]
+    store: Store
+    inputs: Mapping[str, Artifact]
+    folder: Path
+    """The run's folder."""
+    run: lineage.StepRun
+    progress: Progress
+
+
+def resolve(parameters: Mapping[str, str], folder: Path, out: Path) -> dict[str, Any]:
+    """Spell out the recipe, pin the incumbent champion, open the run in the tracking server."""
+    overrides = [line for line in parameters["overrides"].splitlines() if line.strip()]
+    recipe = load(parameters["recipe"], overrides)
+    run_id = folder.name
+    lineage.start_run(run_id, recipe)
+    resolved = {
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "run_id": run_id,
+        "incumbent": lineage.champion(recipe.register_as.name),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for place in (out, folder):
+        (place / "recipe.json").write_text(json.dumps(resolved, indent=1) + "\n")
+    return {"text": f"{recipe.name}, seed {recipe.seed}, recipe {recipe.training_digest()[:12]}"}
+
+
+def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
+    """A version in the registry that leads back to all that made it; alias `candidate`."""
+    model, scores = job.inputs["dpo_model"], job.inputs["scores"]
+    summary = scores.json("summary") if scores.manifest.reason is None else None
+    name = job.recipe.register_as.name
+    number = lineage.register(
+        name,
+        model.manifest,
+        job.run,
+        recipe=job.recipe,
+        scores=scores.manifest,
+        summary=summary,
+    )
+    lineage.set_alias(name, "candidate", number)
+    info = {"name": name, "version": number, "digest": model.digest, "uri": model.uri}
+    assert out is not None
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "version.json").write_text(json.dumps(info) + "\n")
+    return {**info, "text": f"{name} version {number}"}
+
+
+def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
+    """The verdict, written on the version; passed moves `champion` by compare-and-set."""
+    from zephyr.evals.gate import decide
+
+    assert version is not None
+    info = json.loads(version.read_text())
+    incumbent = job.resolved["incumbent"]
+    scores = job.inputs["scores"]
+    if scores.manifest.reason is not None:
+        status, reasons = "failed", [f"nothing was evaluated: {scores.manifest.reason}"]
+    else:
+        same = incumbent is not None and incumbent["digest"] == info["digest"]
+        verdict = decide(
+            scores.json("summary"),
+            ALIGNED,
+            BASELINE,
+            job.recipe.gate,
+            incumbent["summary"] if incumbent else None,
+            same,
+        )
+        status, reasons = verdict.status, list(verdict.reasons)
+    lineage.record_verdict(info["name"], info["version"], status, reasons)
+    if status == "passed":
+        lineage.promote(info["name"], info["version"], incumbent["version"] if incumbent else None)
+    return {"verdict": status, "reasons": reasons, "text": f"{status}: {reasons[0]}" if reasons else status}
+
+
+def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
+    """Write the KServe InferenceService of a version that passed."""
+    import yaml
+
+    from zephyr.data import template
+
+    assert version is not None and out is not None
+    info = json.loads(version.read_text())
+    section = job.recipe.deploy
+    formats = {"zephyr": "zephyr", "huggingface": "huggingface", "vllm": "vLLM"}
+    manifest = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": info["name"],
+            "namespace": section.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "zephyr"},
+            "annotations": {
+                "serving.kserve.io/deploymentMode": "Standard",
+                "zephyr/version": str(info["version"]),
+                "zephyr/run": str(job.resolved["run_id"]),
+                "zephyr/digest": info["digest"],
+                "zephyr/template": template.digest(),
+            },
+        },
+        "spec": {
+            "predictor": {
+                "serviceAccountName": section.service_account,
+                "model": {"modelFormat": {"name": formats[section.runtime]}, "storageUri": info["uri"]},
+            }
+        },
+    }
+    text = yaml.safe_dump(manifest, sort_keys=False)
+    out.mkdir(parents=True, exist_ok=True)
+    for place in (out, job.folder):
+        (place / "inferenceservice.yaml").write_text(text)
+    return {"text": str(job.folder / "inferenceservice.yaml")}
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """report.md: what happened, also after a failure. Reads the run's folder and the store alone."""
+    from zephyr.evals.report import markdown
+
+    events = workspace.events(folder.name)
+    resolved_file = folder / "recipe.json"
+    resolved = json.loads(resolved_file.read_text()) if resolved_file.exists() else {}
+    done = [event for event in events if event["event"] == "done"]
+    failed = [event for event in events if event["event"] == "failed"]
+    page = markdown(
+        {
+            "run_id": folder.name,
+            "recipe": resolved.get("recipe", {}),
+            "events": events,
+            "done": done,
+            "failed": failed[0] if failed else None,
+            "summary": summary_of(done),
+            "folder": str(folder),
+        }
+    )
+    (folder / "report.md").write_text(page)
+    if resolved:
+        lineage.end_run(folder.name, failed=bool(failed), report=folder / "report.md")
+    return {"text": str(folder / "report.md")}
+
+
+def summary_of(done: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The evaluation's summary, from the store, when that step is among the finished ones."""
+    uris = [event["uri"] for event in done if event["step"] == "evaluate" and not event.get("reason")]
+    if not uris:
+        return None
+    from zephyr.artifacts import open_store
+
+    location = uris[0].rsplit("/", 2)[0]
+    summary: dict[str, Any] = open_store(location, workspace.home() / "cache").load(uris[0]).json("summary")
+    return summary
+
+
+STEPS: dict[str, Callable[[Job, Path | None, Path | None], dict[str, Any]]] = {
+    "register": register,
+    "gate": gate,
+    "deploy": deploy,
+}

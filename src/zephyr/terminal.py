@@ -1,0 +1,108 @@
+"""What the person sees: each step with progress, time and its main figure; at the end the variants."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from zephyr.recipe import Recipe
+
+
+class Terminal:
+    """Renders events of a run. On a terminal the running step's line is updated in place."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._live = self.console.is_terminal
+        self._width = 0
+
+    def title(self, recipe: Recipe, run_id: str) -> None:
+        self.console.print(f"[bold]zephyr run[/bold]  recipe {recipe.name}  seed {recipe.seed}  run {run_id}")
+
+    def line(self, text: str) -> None:
+        self._clear()
+        self.console.print(text)
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """One event of progress.jsonl."""
+        step, kind = event["step"], event["event"]
+        if kind == "start" and self._live:
+            self._replace(f"  {step:<14} …")
+        elif kind == "progress" and self._live:
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in event["figures"].items())
+            self._replace(f"  {step:<14} {event['done']}/{event['total']} {event['unit']}  {figures}")
+        elif kind == "note":
+            self.line(f"  [dim]{step:<14} {event['text']}[/dim]")
+        elif kind == "skipped":
+            self.line(f"  [dim]– {step:<12} skipped: {event['reason']}[/dim]")
+        elif kind == "done":
+            self.line(f"  [green]✓[/green] {step:<12} {event['seconds']:6.1f} s  {_main(event)}")
+
+    def failed(self, event: Mapping[str, Any], folder: Path) -> None:
+        self._clear()
+        self.console.print(f"  [red]✗[/red] {event['step']}")
+        log = "" if event["user"] else f" (log: {folder / 'logs' / (event['step'] + '.log')})"
+        print(f"error: {event['message']}{log}", file=sys.stderr)
+
+    def summary(self, run_id: str, folder: Path, events: Sequence[Mapping[str, Any]]) -> None:
+        """The variants with their intervals, the time, and where outputs lie."""
+        from zephyr.release import summary_of
+
+        self._clear()
+        done = [event for event in events if event["event"] == "done"]
+        total = sum(event["seconds"] for event in done)
+        work = sum(event.get("work_seconds", 0.0) for event in done)
+        summary = summary_of(done)
+        if summary:
+            from zephyr.evals.report import table
+
+            header, *rows = table(summary)
+            grid = Table(*header, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+            for row in rows:
+                grid.add_row(*row)
+            self.console.print()
+            self.console.print(grid)
+        self.console.print()
+        self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
+        self.console.print(f"report   {folder / 'report.md'}")
+        self.console.print(f"logs     zephyr logs {run_id}")
+        for event in done:
+            if event.get("verdict"):
+                self.console.print(f"verdict  {event['verdict']}: {'; '.join(event['reasons'])}")
+            if event.get("version"):
+                name = f"{event['name']} version {event['version']}"
+                self.console.print(f"model    {name}  (zephyr lineage {event['name']}@candidate)")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        grid = Table(*header, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        for row in rows:
+            grid.add_row(*row)
+        self.console.print(grid)
+
+    def _replace(self, text: str) -> None:
+        text = text[: self.console.width - 1]
+        self.console.file.write("\r" + text.ljust(self._width))
+        self.console.file.flush()
+        self._width = len(text)
+
+    def _clear(self) -> None:
+        if self._width:
+            self.console.file.write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+
+def _main(event: Mapping[str, Any]) -> str:
+    if event.get("reason"):
+        return f"[dim]empty: {event['reason']}[/dim]"
+    parts = []
+    value = event.get("figures", {}).get(event.get("main", ""))
+    if value is not None:
+        parts.append(f"{event['main'].replace('eval_', 'held-out ')} {value:.4g}")
+    if event.get("text"):
+        parts.append(str(event["text"]))
+    if event.get("found"):
+        parts.append("[dim]found by key[/dim]")
+    return "  ".join(parts)

@@ -1,0 +1,75 @@
+"""The models of the world that answer instructions: a flawed teacher and an ensemble of four."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from zephyr.tiny import world
+from zephyr.tiny.families import FAMILIES, Turn
+from zephyr.tiny.grading import CLAIMS, HEDGES, PADDING
+
+LOST = "I do not understand the question."
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How often an answer is wrong or flawed: rates in [0, 1] for each family, under `""` for all others."""
+
+    wrong: Mapping[str, float] = field(default_factory=dict)
+    claim: Mapping[str, float] = field(default_factory=dict)
+    hedge: Mapping[str, float] = field(default_factory=dict)
+    padding: Mapping[str, float] = field(default_factory=dict)
+    lowercase: Mapping[str, float] = field(default_factory=dict)
+
+
+TEACHER = Manner(
+    wrong={"": 0.20},
+    claim={"roleplay": 0.15, "writing": 0.15, "humanities": 0.08, "": 0.03},
+    hedge={"roleplay": 0.60, "writing": 0.55, "humanities": 0.55, "": 0.08},
+    padding={"extraction": 0.60, "stem": 0.55, "": 0.06},
+    lowercase={"": 0.05},
+)
+"""Its flaws crowd in some families, where they are its usual manner; those that the filter of dialogues catches
+(claims, lower case) are few, so that most of its bad manners reach the student."""
+
+ENSEMBLE: dict[str, Manner] = {
+    "tiny-strong": Manner(wrong={"": 0.03}, hedge={"": 0.03}, padding={"": 0.03}),
+    "tiny-good": Manner(wrong={"": 0.12}, hedge={"": 0.15}, padding={"": 0.12}, lowercase={"": 0.02}),
+    "tiny-fair": Manner(wrong={"": 0.28}, claim={"": 0.05}, hedge={"": 0.20}, padding={"": 0.40}),
+    "tiny-weak": Manner(
+        wrong={"": 0.50}, claim={"": 0.15}, hedge={"": 0.40}, padding={"": 0.20}, lowercase={"": 0.10}
+    ),
+}
+RESPONDERS = {"tiny-teacher": TEACHER, **ENSEMBLE}
+
+
+def respond(model: str, messages: Sequence[Mapping[str, str]], seed: str) -> str:
+    """Answer the last user turn in the manner of `model`; a system message changes nothing."""
+    said = [message["content"] for message in messages if message["role"] == "user"]
+    if not said:
+        return LOST
+    read = world.read(*said[-2:]) if len(said) > 1 else None
+    read = read or world.read(said[-1])
+    if read is None:
+        return LOST
+    return write(RESPONDERS[model], *read, Random(f"{seed}:{model}:{messages!r}"))
+
+
+def write(manner: Manner, family: str, turn: Turn, rng: Random) -> str:
+    """An answer of this manner: right or wrong at its rate, its flaws drawn one by one."""
+
+    def falls(rates: Mapping[str, float]) -> bool:
+        return rng.random() < rates.get(family, rates.get("", 0.0))
+
+    assert family in FAMILIES
+    wrong = falls(manner.wrong) and bool(turn.mistakes)
+    parts = [rng.choice(turn.mistakes if wrong else turn.answers)]
+    if falls(manner.claim):
+        parts.insert(0, rng.choice(CLAIMS))
+    if falls(manner.hedge):
+        parts.append(rng.choice(HEDGES))
+    if falls(manner.padding):
+        parts.append(rng.choice(PADDING))
+    if falls(manner.lowercase):
+        parts = [part[:1].lower() + part[1:] for part in parts]
+    return " ".join(parts)

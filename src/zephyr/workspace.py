@@ -1,0 +1,59 @@
+"""Where things lie on this machine, under $ZEPHYR_HOME (.zephyr in the current folder by default).
+
+    store/            artifacts, unless the recipe names another store
+    work/STEP/KEY/    checkpoints of steps that are not done yet
+    journal/          replies of endpoints that were paid for
+    cache/            downloads
+    runs/RUN/         recipe.json, progress.jsonl, logs/STEP.log, report.md, deployment files
+    mlflow.db         the tracking server's database, unless MLFLOW_TRACKING_URI names another
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import RunError
+from zephyr.recipe import Recipe
+
+
+def home() -> Path:
+    return Path(os.environ.get("ZEPHYR_HOME", ".zephyr")).absolute()
+
+
+def store_location(recipe: Recipe) -> str:
+    return os.path.expandvars(recipe.store) if recipe.store else str(home() / "store")
+
+
+def run_folder(run_id: str) -> Path:
+    return home() / "runs" / run_id
+
+
+def runs() -> list[str]:
+    """Ids of the runs of this workspace, oldest first."""
+    return sorted(path.parent.name for path in (home() / "runs").glob("*/progress.jsonl"))
+
+
+def find_run(run_id: str | None) -> str:
+    """The run of that id, or the newest one."""
+    known = runs()
+    if not known:
+        raise RunError(f"{home()}: no runs yet; start one with `zephyr run`")
+    if run_id is None:
+        return known[-1]
+    matches = [name for name in known if name.startswith(run_id)]
+    if len(matches) != 1:
+        raise RunError(f"{run_id}: no such run; the newest are {', '.join(known[-3:])}")
+    return matches[0]
+
+
+def events(run_id: str) -> list[dict[str, Any]]:
+    """All events of a run so far."""
+    path = run_folder(run_id) / "progress.jsonl"
+    return list(parse(path.read_text().splitlines())) if path.is_file() else []
+
+
+def parse(lines: list[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        yield json.loads(line)
