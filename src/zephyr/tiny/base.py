@@ -43,7 +43,7 @@ class Settings:
     length: int = 128
     learning_rate: float = 3e-3
     warmup: int = 200
-    threads: int = 2
+    threads: int = 2  # of the processor; the figures of the shipped base were made with these
 
 
 def make(out: Path, settings: Settings = Settings(), least: float = LEAST, progress: Progress | None = None) -> None:

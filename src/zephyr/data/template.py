@@ -1,0 +1,82 @@
+"""The Zephyr chat template: one artifact, whose digest travels with every model.
+
+Role tags are ordinary text, not added vocabulary (published Zephyr models). Token ids and loss masks of SFT, DPO,
+evaluation and serving all come from `encode` and `encode_prompt`, so that they can't disagree.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from zephyr.errors import ModelError
+from zephyr.schema import Message
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ '<|assistant|>\\n' }}"
+    "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
+    "{% else %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token }}{% endif %}"
+    "{% if not loop.last or add_generation_prompt %}{{ '\\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+PAD = "<pad>"
+
+
+def digest() -> str:
+    """SHA-256 of the template (hex)."""
+    return hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
+
+
+def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    """The text of a conversation, without BOS; `</s>` stands for the tokenizer's EOS."""
+    parts = [f"<|{message['role']}|>\n{message['content']}</s>" for message in messages]
+    return "\n".join([*parts, "<|assistant|>\n"] if add_generation_prompt else parts)
+
+
+def install(tokenizer: Any) -> Any:
+    """Set the template on a tokenizer and give it a pad token of its own where it has none.
+
+    The caller resizes the embeddings to len(tokenizer). Raises ModelError when there is no EOS to train.
+    """
+    if tokenizer.eos_token is None:
+        where = tokenizer.name_or_path or "tokenizer"
+        raise ModelError(f"{where}: the tokenizer lacks an EOS token, so no model could learn to stop; set eos_token")
+    if tokenizer.pad_token is None or tokenizer.pad_token in (tokenizer.eos_token, tokenizer.unk_token):
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def encode(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+    """Token ids [n] of a conversation, and the mask [n] of what is trained: assistant turns with their one EOS."""
+    ids: list[int] = _start(tokenizer)
+    mask = [0] * len(ids)
+    for index, message in enumerate(messages):
+        tag = f"<|{message['role']}|>\n"
+        trained = message["role"] == "assistant"
+        # Tag and content are encoded apart, so that the prompt's ids are a prefix of the whole conversation's.
+        for text, on in ((tag if index == 0 else "\n" + tag, False), (message["content"], trained)):
+            piece = _ids(tokenizer, text)
+            ids += piece
+            mask += [int(on)] * len(piece)
+        ids.append(tokenizer.eos_token_id)
+        mask.append(int(trained))
+    return ids, mask
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation up to where the assistant begins to speak."""
+    ids, _ = encode(tokenizer, messages)
+    return ids + _ids(tokenizer, "\n<|assistant|>\n")
+
+
+def _start(tokenizer: Any) -> list[int]:
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    # Special tokens in a user's text stay text: a dialogue can't end a turn by writing </s>.
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids

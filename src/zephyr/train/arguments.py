@@ -1,0 +1,65 @@
+"""From a recipe's section to the arguments that TRL's trainers share."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import RecipeError
+from zephyr.recipe import Recipe, Training
+from zephyr.train.model import on_gpu
+
+
+def shared(recipe: Recipe, section: Training, name: str, rows: int, work: Path) -> dict[str, Any]:
+    """Keyword arguments of SFTConfig and DPOConfig; accumulation is derived from the declared global batch.
+
+    Raises RecipeError when the global batch can't be divided over the devices.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    per_step = section.device_batch_size * world
+    if section.global_batch_size % per_step:
+        raise RecipeError(
+            f"{name}.global_batch_size: {section.global_batch_size} can't be divided over {world} processes "
+            f"of {name}.device_batch_size {section.device_batch_size}"
+        )
+    gpu = on_gpu()
+    steps = max(1, round(section.epochs * rows / section.global_batch_size))
+    return {
+        "output_dir": str(work / "checkpoints"),
+        "learning_rate": section.learning_rate,
+        "lr_scheduler_type": section.scheduler,
+        "warmup_steps": round(section.warmup_ratio * steps),
+        "num_train_epochs": section.epochs,
+        "per_device_train_batch_size": section.device_batch_size,
+        "per_device_eval_batch_size": section.device_batch_size,
+        "gradient_accumulation_steps": section.global_batch_size // per_step,
+        "optim": section.optimizer,
+        "weight_decay": section.weight_decay,
+        "max_grad_norm": section.max_grad_norm,
+        "max_length": section.max_length,
+        "logging_steps": section.log_steps,
+        "logging_first_step": True,
+        "save_steps": section.save_steps,
+        "save_total_limit": 2,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "use_cpu": not gpu,
+        "bf16": gpu and recipe.model.dtype == "bfloat16",
+        "gradient_checkpointing": recipe.model.gradient_checkpointing,
+        "dataloader_pin_memory": gpu,
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "deepspeed": _zero(section.zero_stage) if section.zero_stage else None,
+    }
+
+
+def _zero(stage: int) -> dict[str, Any]:
+    """DeepSpeed's configuration; "auto" is filled in by accelerate from the arguments above."""
+    return {
+        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": stage == 3},
+        "bf16": {"enabled": "auto"},
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+    }

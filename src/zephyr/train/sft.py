@@ -1,0 +1,82 @@
+"""dSFT: completion-only training on the teacher's dialogues (paper, section 3, equation 1)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zephyr.data import template
+from zephyr.errors import DataError
+from zephyr.progress import Progress
+from zephyr.recipe import Recipe
+from zephyr.schema import Dialogue
+
+IGNORED = -100  # the label that cross entropy leaves out
+
+
+def train(
+    model: Path,
+    train: Sequence[Dialogue],
+    test: Sequence[Dialogue],
+    recipe: Recipe,
+    work: Path,
+    out: Path,
+    progress: Progress,
+) -> dict[str, float]:
+    """Train the model in folder `model`; write the result to `out`, checkpoints to `work`.
+
+    Returns train_loss, eval_loss (mean per trained token, in nats) and the count of dialogues cut or dropped.
+    """
+    from datasets import Dataset, disable_progress_bars
+    from trl import SFTConfig, SFTTrainer
+
+    from zephyr.train import arguments, callbacks
+    from zephyr.train import model as models
+
+    disable_progress_bars()
+    network, tokenizer = models.load(model, recipe)
+    rows, lost = encode(tokenizer, train, recipe.sft.max_length)
+    held_out, _ = encode(tokenizer, test, recipe.sft.max_length)
+    if not rows:
+        raise DataError(f"sft: no dialogue fits into sft.max_length {recipe.sft.max_length} tokens; raise it")
+    options = arguments.shared(recipe, recipe.sft, "sft", len(rows), work)
+    config = SFTConfig(
+        **options,
+        train_sampling_strategy="group_by_length",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+    )
+    watch = callbacks.Watch(progress, "dialogues", recipe.sft.global_batch_size)
+    trainer = SFTTrainer(
+        model=network,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        processing_class=tokenizer,
+        callbacks=[watch],
+        peft_config=models.adapters(recipe.sft.lora),
+    )
+    with callbacks.ending(watch):
+        result = trainer.train(resume_from_checkpoint=callbacks.newest_checkpoint(work))
+    figures = {"train_loss": float(result.training_loss), "steps": float(trainer.state.global_step), **lost}
+    if held_out:
+        figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
+    models.save(trainer.model, tokenizer, out)
+    return figures
+
+
+def encode(
+    tokenizer: Any, dialogues: Sequence[Dialogue], max_length: int
+) -> tuple[list[dict[str, Any]], Mapping[str, float]]:
+    """Token ids and labels of each dialogue, cut at `max_length`; one with nothing left to train is dropped."""
+    rows = []
+    cut = dropped = 0
+    for dialogue in dialogues:
+        ids, mask = template.encode(tokenizer, dialogue["messages"])
+        cut += len(ids) > max_length
+        ids, mask = ids[:max_length], mask[:max_length]
+        if not any(mask):
+            dropped += 1
+            continue
+        labels = [token if on else IGNORED for token, on in zip(ids, mask, strict=True)]
+        rows.append({"input_ids": ids, "labels": labels})
+    return rows, {"cut": float(cut), "dropped": float(dropped)}
