@@ -67,13 +67,12 @@ def prepare(ctx: Context) -> Figures:
 
     if not ctx.recipe.prepare.dialogues:
         raise Skip("the recipe names no dialogues")
-    paths = tuple(str(ctx.sources[location]) for location in ctx.recipe.prepare.dialogues)
-    section = ctx.recipe.prepare.model_copy(update={"dialogues": paths})
-    prepared = run(section, ctx.recipe.seed, ctx.work, ctx.progress)
+    paths = [ctx.sources[location] for location in ctx.recipe.prepare.dialogues]
+    prepared = run(ctx.recipe.prepare, paths, ctx.progress)
     ctx.put("train", prepared.train, schema.DIALOGUE)
     ctx.put("test", prepared.test, schema.DIALOGUE)
     ctx.put_json("counts", prepared.counts)
-    return {"train": len(prepared.train), "test": len(prepared.test), **prepared.counts}
+    return {name: float(count) for name, count in prepared.counts.items()}
 
 
 def sample(ctx: Context) -> Figures:
@@ -95,11 +94,11 @@ def sample(ctx: Context) -> Figures:
 
 
 def _prompts(ctx: Context) -> list[str]:
-    from zephyr.data.locations import read_rows
+    from zephyr.data.locations import checked_rows
 
     prompts = []
     for location in ctx.recipe.sample.prompts:
-        for where, row in read_rows(str(ctx.sources[location]), ctx.work):
+        for where, row in checked_rows(ctx.sources[location]):
             if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
                 raise DataError(f"{where}: no `prompt` text; every row of sample.prompts needs one")
             prompts.append(row["prompt"])
@@ -143,7 +142,7 @@ def pair(ctx: Context) -> Figures:
     ctx.put("train", paired.train, schema.PAIR)
     ctx.put("test", paired.test, schema.PAIR)
     ctx.put_json("counts", paired.counts)
-    return {"train": len(paired.train), "test": len(paired.test), **paired.counts}
+    return {name: float(count) for name, count in paired.counts.items()}
 
 
 def sft(ctx: Context) -> Figures:
@@ -186,7 +185,7 @@ def dpo(ctx: Context) -> Figures:
 
 def evaluate(ctx: Context) -> Figures:
     """Scores, win rates and correctness with intervals (MT-Bench's and AlpacaEval's forms)."""
-    from zephyr.data.locations import read_rows
+    from zephyr.data.locations import checked_rows
     from zephyr.evals.evaluate import evaluate as run
 
     section = ctx.recipe.evaluate
@@ -194,7 +193,7 @@ def evaluate(ctx: Context) -> Figures:
         raise Skip("the recipe names no questions or instructions")
 
     def rows(location: str | None) -> list[dict[str, Any]]:
-        return [row for _, row in read_rows(str(ctx.sources[location]), ctx.work)] if location else []
+        return [row for _, row in checked_rows(ctx.sources[location])] if location else []
 
     found = run(
         {name: artifact.path for name, artifact in ctx.inputs.items()},

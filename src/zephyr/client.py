@@ -1,0 +1,249 @@
+"""Every model behind a name is an endpoint that speaks the OpenAI API; this is how they are called.
+
+Calls run at once, bounded per endpoint. Passing troubles (429, 5xx, time-outs) are retried, then counted as a failed
+reply; an endpoint that is down, refuses the key or lacks the model ends the step, since every call would fail.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import EndpointError
+from zephyr.journal import Journal, Reply
+from zephyr.progress import Progress
+from zephyr.recipe import Endpoint
+from zephyr.schema import Message
+
+TRIES = 5
+GROUP = 32
+"""Replies committed together: one fsync for many calls, and little to pay twice after kill -9."""
+
+
+@dataclass(frozen=True)
+class Call:
+    endpoint: str
+    """Name in the recipe."""
+    messages: Sequence[Message]
+    temperature: float
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    seed: int | None = None
+
+
+def complete(
+    calls: Sequence[Call],
+    endpoints: Mapping[str, Endpoint],
+    journal: Path,
+    progress: Progress,
+    unit: str = "calls",
+) -> list[Reply]:
+    """Replies to all calls, in their order; journalled ones are not called again.
+
+    Raises EndpointError when an endpoint can't serve any call, StoreError when the journal can't be written.
+    """
+    book = Journal(journal)
+    try:
+        keys = [key_of(call, endpoints[call.endpoint]) for call in calls]
+        replies = book.find(keys)
+        open_calls = {key: call for key, call in zip(keys, calls, strict=True) if key not in replies}
+        if open_calls:
+            replies |= asyncio.run(_all(open_calls, endpoints, book, progress, unit, len(calls)))
+        return [replies[key] for key in keys]
+    finally:
+        book.close()
+
+
+def cost(calls: Sequence[Call], replies: Sequence[Reply], endpoints: Mapping[str, Endpoint]) -> float:
+    """US dollars paid for these replies; those found in the journal cost nothing again."""
+    dollars = 0.0
+    for call, reply in zip(calls, replies, strict=True):
+        if reply.paid:
+            endpoint = endpoints[call.endpoint]
+            dollars += (reply.tokens_in * endpoint.price_in + reply.tokens_out * endpoint.price_out) / 1e6
+    return dollars
+
+
+def probe(name: str, endpoint: Endpoint) -> None:
+    """Raise EndpointError when the endpoint is down, refuses the key, or lacks the model."""
+
+    async def ask() -> list[str]:
+        async with _client(name, endpoint) as client:
+            return [model.id async for model in await client.models.list()]
+
+    import openai
+
+    try:
+        models = asyncio.run(_listed(name, endpoint, ask))
+    except openai.OpenAIError as error:
+        raise _fatal(name, endpoint, error) or _odd(name, endpoint, error) from None
+    if models is not None and endpoint.model not in models:
+        shown = ", ".join(models[:8]) or "none"
+        raise EndpointError(f"endpoints.{name}: {_url(name, endpoint)} has no model `{endpoint.model}` (it has {shown})")
+
+
+async def _listed(name: str, endpoint: Endpoint, ask: Any) -> list[str] | None:
+    """The server's models; None where it doesn't list them."""
+    import openai
+
+    try:
+        models: list[str] = await asyncio.wait_for(ask(), timeout=20)
+        return models
+    except openai.NotFoundError:
+        return None
+    except TimeoutError:
+        raise EndpointError(f"endpoints.{name}: {_url(name, endpoint)} gave no answer in 20 s; is it up?") from None
+
+
+def key_of(call: Call, endpoint: Endpoint) -> str:
+    """SHA-256 of all that decides the reply; not of where the model is served, nor of the key."""
+    decides = [endpoint.model, call.messages, call.temperature, call.top_p, call.max_tokens, call.seed]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+async def _all(
+    calls: Mapping[str, Call],
+    endpoints: Mapping[str, Endpoint],
+    book: Journal,
+    progress: Progress,
+    unit: str,
+    total: int,
+) -> dict[str, Reply]:
+    names = {call.endpoint for call in calls.values()}
+    clients = {name: _client(name, endpoints[name]) for name in names}
+    waiting = {name: [item for item in calls.items() if item[1].endpoint == name] for name in names}
+    replies: dict[str, Reply] = {}
+    pending: dict[str, tuple[str, Reply]] = {}
+    found = total - len(calls)
+
+    def flush() -> None:
+        book.record(pending)
+        pending.clear()
+        progress.advance(found + len(replies), total, unit)
+
+    async def work(name: str) -> None:
+        queue = waiting[name]
+        while queue:
+            key, call = queue.pop()
+            reply = await _call(name, clients[name], endpoints[name], call)
+            replies[key] = reply
+            if reply.error is None:
+                pending[key] = (endpoints[name].model, reply)
+            if len(pending) >= GROUP:
+                flush()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                waiting[name].reverse()
+                for _ in range(min(endpoints[name].max_concurrency, len(waiting[name]))):
+                    group.create_task(work(name))
+    except* EndpointError as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        flush()
+        for client in clients.values():
+            await client.close()
+    return replies
+
+
+async def _call(name: str, client: Any, endpoint: Endpoint, call: Call) -> Reply:
+    """One reply, after retries; a passing failure becomes Reply.error."""
+    import openai
+
+    for attempt in range(TRIES):
+        try:
+            answer = await client.chat.completions.create(
+                model=endpoint.model,
+                messages=list(call.messages),
+                temperature=call.temperature,
+                top_p=call.top_p,
+                max_tokens=call.max_tokens,
+                seed=call.seed if call.seed is not None else openai.omit,
+            )
+            return _reply(answer)
+        except openai.OpenAIError as error:
+            fatal = _fatal(name, endpoint, error)
+            if fatal is not None and not (isinstance(error, openai.APIConnectionError) and attempt < TRIES - 1):
+                raise fatal from None
+            if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
+                return _failed(error)
+            if attempt == TRIES - 1:
+                return _failed(error)
+            await asyncio.sleep(_pause(error, attempt))
+    raise AssertionError("unreachable")
+
+
+def _reply(answer: Any) -> Reply:
+    if not getattr(answer, "choices", None):
+        return Reply(None, None, 0, 0, "the endpoint's answer holds no choices", True)
+    choice, usage = answer.choices[0], answer.usage
+    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    if choice.message.content is None:
+        return Reply(None, choice.finish_reason, *tokens, "the endpoint's answer holds no text", True)
+    return Reply(choice.message.content, choice.finish_reason, *tokens, None, True)
+
+
+def _failed(error: Exception) -> Reply:
+    return Reply(None, None, 0, 0, f"{type(error).__name__}: {error}"[:300])
+
+
+def _pause(error: Exception, attempt: int) -> float:
+    """Seconds before the next try: what the server asks for, else exponential with jitter."""
+    response = getattr(error, "response", None)
+    asked = response.headers.get("retry-after", "") if response is not None else ""
+    if re.fullmatch(r"\d+(\.\d+)?", asked):
+        return min(float(asked), 60.0)
+    return float(min(0.25 * 2**attempt, 8.0)) * (0.5 + random.random())
+
+
+def _fatal(name: str, endpoint: Endpoint, error: Exception) -> EndpointError | None:
+    """The error that every further call would meet, in one line."""
+    import openai
+
+    where = f"endpoints.{name}: {_url(name, endpoint)}"
+    if isinstance(error, openai.APITimeoutError):
+        return None
+    if isinstance(error, openai.APIConnectionError):
+        return EndpointError(f"{where} is down (connection failed); start it or mend base_url")
+    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+        variable = endpoint.api_key_env or "api_key_env"
+        return EndpointError(f"{where} refuses the key; check the environment variable {variable}")
+    if isinstance(error, openai.NotFoundError):
+        return EndpointError(f"{where} has no model `{endpoint.model}`; see its /models")
+    return None
+
+
+def _odd(name: str, endpoint: Endpoint, error: Exception) -> EndpointError:
+    return EndpointError(f"endpoints.{name}: {_url(name, endpoint)} answers with an error: {error}")
+
+
+def _client(name: str, endpoint: Endpoint) -> Any:
+    import openai
+
+    key = "none"  # servers without keys still want a value
+    if endpoint.api_key_env:
+        key = os.environ.get(endpoint.api_key_env, "")
+        if not key:
+            raise EndpointError(f"endpoints.{name}: set the environment variable {endpoint.api_key_env} to its key")
+    return openai.AsyncOpenAI(base_url=_url(name, endpoint), api_key=key, timeout=endpoint.timeout, max_retries=0)
+
+
+def _url(name: str, endpoint: Endpoint) -> str:
+    """The base URL with ${NAME} filled in from the environment."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise EndpointError(f"endpoints.{name}.base_url: the environment variable {match[1]} is not set")
+        return found
+
+    return re.sub(r"\$\{(\w+)\}", value, endpoint.base_url)
+
+

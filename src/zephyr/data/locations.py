@@ -1,0 +1,170 @@
+"""Where rows and models come from: a path, s3://…, http(s)://…, hf://org/name@revision, pkg:package/folder.
+
+`${NAME}` in a location is an environment variable, filled in only here, so that keys and artifacts never hold it.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import DataError, disk
+
+ROWS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def local(location: str, cache: Path) -> Path:
+    """A local file or folder with the content of a location; remote ones are fetched into `cache`.
+
+    Raises DataError in one line when there is nothing, or an environment variable isn't set.
+    """
+    filled = expand(location)
+    scheme = filled.split(":", 1)[0] if ":" in filled else ""
+    if scheme in ("http", "https"):
+        return _http(filled, location, cache)
+    if scheme == "s3":
+        from zephyr.s3 import download
+
+        return download(filled, _place(cache, filled))
+    if scheme == "hf":
+        return _hub(filled.removeprefix("hf://"))
+    if scheme == "pkg":
+        return _package(filled.removeprefix("pkg:"))
+    path = Path(filled).expanduser()
+    if not path.exists():
+        raise DataError(f"{location}: no such file or folder; mend the path in the recipe")
+    return path
+
+
+def expand(location: str) -> str:
+    """Fill in environment variables."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise DataError(f"{location}: the environment variable {match[1]} is not set")
+        return found
+
+    return re.sub(r"\$\{(\w+)\}", value, location)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's file names and contents (hex)."""
+    if path.is_file():
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\0".encode())
+    return whole.hexdigest()
+
+
+def row_files(path: Path) -> list[Path]:
+    """The files with rows at a path: itself, or those of a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith(ROWS))
+    if not files:
+        raise DataError(f"{path}: no {', '.join(ROWS)} file in this folder")
+    for file in files:
+        if not file.name.endswith(ROWS):
+            raise DataError(f"{file}: not a kind of file that holds rows; use {', '.join(ROWS)}")
+    return files
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Each row with where it stands ("file:line"); None where a line is not a JSON object."""
+    for file in row_files(path):
+        yield from _parquet(file) if file.suffix == ".parquet" else _lines(file)
+
+
+def checked_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As read_rows; DataError at the first line that is not a JSON object."""
+    for where, row in read_rows(path):
+        if row is None:
+            raise DataError(f"{where}: not a JSON object; mend or delete the line")
+        yield where, row
+
+
+def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    opened = gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb")
+    with opened as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield f"{file}:{number}", row if isinstance(row, dict) else None
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        handle = pq.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
+    number = 0
+    for batch in handle.iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{file}:{number}", row
+
+
+def _http(url: str, location: str, cache: Path) -> Path:
+    """Fetched anew every time: only the content tells whether it changed."""
+    name = url.split("?")[0].rsplit("/", 1)[-1]
+    target = _place(cache, location) / (name if name.endswith(ROWS) else f"{name}.jsonl")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(target.name + ".part")
+            with aside.open("wb") as handle:
+                shutil.copyfileobj(response, handle)
+            aside.replace(target)
+    except urllib.error.HTTPError as error:
+        said = error.read(200).decode(errors="replace").strip()
+        raise DataError(f"{location}: the server answers {error.code} {error.reason} {said}".rstrip()) from None
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise DataError(f"{location}: can't be fetched ({getattr(error, 'reason', error)})") from None
+    return target
+
+
+def _hub(name: str) -> Path:
+    """A snapshot of org/name@revision[/pattern], or datasets/org/name@revision[/pattern]."""
+    found = re.fullmatch(r"(datasets/)?([^/@]+/[^/@]+)@([^/]+)(?:/(.+))?", name)
+    if found is None:
+        raise DataError(f"hf://{name}: write it as hf://org/name@revision, so that a run can be repeated")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    kind = "dataset" if found[1] else "model"
+    try:
+        folder = snapshot_download(found[2], revision=found[3], repo_type=kind, allow_patterns=found[4])
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise DataError(f"hf://{name}: {str(error).splitlines()[0]}; check name, revision, HF_TOKEN, network") from None
+    return Path(folder)
+
+
+def _package(name: str) -> Path:
+    import importlib.util
+
+    package, _, folder = name.partition("/")
+    spec = importlib.util.find_spec(package)
+    roots = (spec.submodule_search_locations or []) if spec else []
+    for root in roots:
+        if (Path(root) / folder).exists():
+            return Path(root) / folder
+    raise DataError(f"pkg:{name}: the package {package} has no folder {folder}; reinstall it")
+
+
+def _place(cache: Path, location: str) -> Path:
+    return cache / "sources" / hashlib.sha256(location.encode()).hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""Dialogues: read, checked, cleaned, split. Every row that is read is in a split or counted under its loss."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr.data import rules, template
+from zephyr.data.locations import read_rows
+from zephyr.errors import DataError
+from zephyr.progress import Progress
+from zephyr.recipe import Prepare
+from zephyr.schema import Dialogue, Message, prompt_id
+
+
+@dataclass(frozen=True)
+class Prepared:
+    train: list[Dialogue]
+    test: list[Dialogue]
+    counts: dict[str, int]
+    """read = bad + disclaimers + duplicates + train + test; truecased counts changed dialogues."""
+
+
+def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared:
+    """Dialogues of all files in `paths`, in order.
+
+    Raises DataError naming file and line for the first unreadable row over `max_bad_rows`.
+    """
+    counts: Counter[str] = Counter(read=0, bad=0, disclaimers=0, duplicates=0, truecased=0)
+    kept: dict[str, Dialogue] = {}
+    for where, row in (item for path in paths for item in read_rows(path)):
+        if section.limit is not None and counts["read"] >= section.limit:
+            break
+        counts["read"] += 1
+        progress.advance(counts["read"], section.limit or counts["read"] + 1, "dialogues")
+        problem = "not a JSON object" if row is None else check(row.get("messages"))
+        if row is None or problem is not None:
+            counts["bad"] += 1
+            if counts["bad"] > section.max_bad_rows:
+                raise DataError(
+                    f"{where}: {problem}; mend or delete the row, or raise prepare.max_bad_rows ({section.max_bad_rows})"
+                )
+            continue
+        dialogue = _clean(row["messages"], section, counts)
+        if dialogue is None:
+            continue
+        key = _rendered_prompt(dialogue)
+        if key in kept:
+            counts["duplicates"] += 1
+        else:
+            kept[key] = dialogue
+    train, test = _split(kept, section.test_size)
+    return Prepared(train, test, dict(counts) | {"train": len(train), "test": len(test)})
+
+
+def check(messages: Any) -> str | None:
+    """What is wrong with a dialogue's messages, or None: system first if at all, then user and assistant in turn."""
+    if not isinstance(messages, list) or not messages:
+        return "no `messages` list"
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            return f"message {number} has no text `content`"
+        if not message["content"].strip() and message.get("role") != "system":
+            return f"message {number} is empty"
+    roles = [message.get("role") for message in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    wanted = ["user", "assistant"] * (len(turns) // 2)
+    if not turns or turns != wanted:
+        return f"the roles {', '.join(map(str, roles))} don't alternate from user to assistant"
+    return None
+
+
+def _clean(messages: list[dict[str, str]], section: Prepare, counts: Counter[str]) -> Dialogue | None:
+    said = [message["content"] for message in messages if message["role"] == "assistant"]
+    if section.drop_disclaimers and any(rules.disclaims(text) for text in said):
+        counts["disclaimers"] += 1
+        return None
+    clean: list[Message] = [
+        {
+            "role": message["role"],
+            "content": rules.truecase(message["content"].strip()) if section.truecase else message["content"].strip(),
+        }
+        for message in messages
+    ]
+    changed = any(new["content"] != old["content"].strip() for new, old in zip(clean, messages, strict=True))
+    counts["truecased"] += changed
+    prompt = next(message["content"] for message in clean if message["role"] == "user")
+    return Dialogue(prompt=prompt, prompt_id=prompt_id(prompt), messages=clean)
+
+
+def _rendered_prompt(dialogue: Dialogue) -> str:
+    """What the model sees before its first answer: two dialogues with the same one are the same prompt."""
+    first = next(i for i, message in enumerate(dialogue["messages"]) if message["role"] == "assistant")
+    return template.render(dialogue["messages"][:first], add_generation_prompt=True)
+
+
+def _split(kept: dict[str, Dialogue], size: int) -> tuple[list[Dialogue], list[Dialogue]]:
+    """The prompts with the smallest hashes are the test split, so that it hardly changes when rows are added."""
+    held_out = set(sorted(kept, key=prompt_id)[: min(size, len(kept) // 5)])
+    train = [dialogue for key, dialogue in kept.items() if key not in held_out]
+    test = [dialogue for key, dialogue in kept.items() if key in held_out]
+    overlap = {_rendered_prompt(d) for d in train} & {_rendered_prompt(d) for d in test}
+    if overlap:
+        raise DataError(f"train and test share {len(overlap)} prompts, such as {next(iter(overlap))[:80]!r}")
+    return train, test

@@ -1,0 +1,92 @@
+"""From judged answers to the figures that the gate, the report and the terminal show."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from zephyr.evals.stats import Interval, mean_interval, paired_differences
+from zephyr.schema import Answer, Comparison, Score
+
+
+def summarise(
+    answers: Sequence[Answer],
+    scores: Sequence[Score],
+    comparisons: Sequence[Comparison],
+    baseline: str,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Per model: score, correctness, categories, length, errors; win rates; paired differences to the baseline."""
+    names = list(dict.fromkeys(answer["model"] for answer in answers))
+
+    def interval(groups: dict[str, list[float]]) -> dict[str, Any]:
+        return _plain(mean_interval(groups, resamples, seed))
+
+    models = {}
+    for name in names:
+        own = [score for score in scores if score["model"] == name]
+        said = [answer for answer in answers if answer["model"] == name]
+        graded = interval(_by_question(own, "score"))
+        right = interval(_by_question(own, "correct"))
+        categories = list(dict.fromkeys(score["category"] for score in own))
+        models[name] = {
+            "score": graded["mean"],
+            "score_low": graded["low"],
+            "score_high": graded["high"],
+            "correct": right["mean"],
+            "correct_low": right["low"],
+            "correct_high": right["high"],
+            "length": sum(len(a["answer"] or "") for a in said) / len(said) if said else None,
+            "errors": sum(a["error"] is not None for a in said) + sum(s["judgment"] is not None and s["error"] is not None for s in own),
+            "categories": {
+                category: interval(_by_question([s for s in own if s["category"] == category], "score"))
+                for category in categories
+            },
+            "differences": _differences(own, [s for s in scores if s["model"] == baseline], interval),
+        }
+    pairs = dict.fromkeys((c["model"], c["baseline"]) for c in comparisons)
+    wins = [_win_rate([c for c in comparisons if (c["model"], c["baseline"]) == pair], interval) for pair in pairs]
+    return {"baseline": baseline, "models": models, "win_rates": wins}
+
+
+def _by_question(scores: Sequence[Score], field: str) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = {}
+    for score in scores:
+        value = score[field]  # type: ignore[literal-required]
+        if value is not None:
+            groups.setdefault(score["question_id"], []).append(float(value))
+    return groups
+
+
+def _differences(own: Sequence[Score], base: Sequence[Score], interval: Any) -> dict[str, Any]:
+    """Paired differences of the score, overall under "" and per category."""
+
+    def keyed(rows: Sequence[Score], category: str) -> dict[tuple[str, int], float]:
+        return {
+            (row["question_id"], row["turn"]): row["score"]
+            for row in rows
+            if row["score"] is not None and category in ("", row["category"])
+        }
+
+    categories = ["", *dict.fromkeys(score["category"] for score in own)]
+    return {name: interval(paired_differences(keyed(own, name), keyed(base, name))) for name in categories}
+
+
+def _win_rate(rows: Sequence[Comparison], interval: Any) -> dict[str, Any]:
+    """100 x mean preference: a draw is half a win, unreadable verdicts are left out and counted."""
+    read = [row for row in rows if row["preference"] is not None]
+    found = interval({row["question_id"]: [100 * float(row["preference"] or 0.0)] for row in read})
+    return {
+        "model": rows[0]["model"],
+        "baseline": rows[0]["baseline"],
+        "win_rate": found["mean"],
+        "low": found["low"],
+        "high": found["high"],
+        "n": len(read),
+        "draws": sum(row["preference"] == 0.5 for row in read),
+        "unparsed": len(rows) - len(read),
+        "length_gap": sum(row["length"] - row["baseline_length"] for row in rows) / len(rows),
+    }
+
+
+def _plain(interval: Interval | None) -> dict[str, Any]:
+    return interval._asdict() if interval else {"mean": None, "low": None, "high": None, "n": 0}
