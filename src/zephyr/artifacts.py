@@ -171,6 +171,10 @@ class Store:
             if manifest:
                 yield manifest
 
+    def places(self) -> Iterable[str]:
+        """`step/key` of all artifacts, whole or damaged."""
+        return sorted(self._backend.places())
+
     def remove(self, manifest: Manifest) -> None:
         self._backend.remove(_place(manifest.step, manifest.key))
 
@@ -219,30 +223,6 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     return rows
-
-
-def used(home: Path) -> dict[str, set[str]]:
-    """URI to the ids of the runs that used it, from each run's artifacts.json (name to URI)."""
-    users: dict[str, set[str]] = {}
-    for path in sorted((home / "runs").glob("*/artifacts.json")):
-        for uri in json.loads(path.read_text()).values():
-            users.setdefault(uri, set()).add(path.parent.name)
-    return users
-
-
-def usage(store: Store, users: Mapping[str, set[str]]) -> list[dict[str, Any]]:
-    """What lies where: uri, step, key, bytes, created, runs (see `used`), by step and key."""
-    return [
-        {
-            "uri": manifest.uri,
-            "step": manifest.step,
-            "key": manifest.key,
-            "bytes": manifest.bytes,
-            "created": manifest.created,
-            "runs": sorted(users.get(manifest.uri, ())),
-        }
-        for manifest in store.list()
-    ]
 
 
 def unneeded(store: Store, keep: Iterable[str]) -> list[Manifest]:

@@ -125,9 +125,10 @@ def _tracking(recipe: Recipe) -> str:
 
 
 def _base(recipe: Recipe) -> str:
+    from zephyr.data.locations import local
     from zephyr.train.model import check_base
 
-    return check_base(recipe)
+    return check_base(local(recipe.model.base, workspace.home() / "cache"))
 
 
 def _endpoint(recipe: Recipe, name: str) -> str:

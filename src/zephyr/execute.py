@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import lineage, release, workspace
-from zephyr.artifacts import MANIFEST, Artifact, Manifest, Source, Store, open_store, step_key
+from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError
+from zephyr.manifest import MANIFEST, Manifest, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
 from zephyr.steps import STEPS, Context, Skip, Step
@@ -67,6 +68,8 @@ def _dispatch(
         return release.report(folder)
     resolved = json.loads((Path(recipe_path) / "recipe.json").read_text())
     recipe = check(resolved["recipe"])
+    if recipe.model.threads:  # torch reads it when it is imported, by whichever step needs it
+        os.environ["OMP_NUM_THREADS"] = str(recipe.model.threads)
     store = open_store(workspace.store_location(recipe), workspace.home() / "cache")
     artifacts = {
         name: store.load(_manifest(Path(path)).uri)

@@ -263,6 +263,19 @@ def _start_world(folder: Path, group: Group) -> str:
     return url_file.read_text().strip()
 
 
+@contextmanager
+def world_for(recipe: Recipe) -> Iterator[None]:
+    """The embedded world's server for as long as a short command lasts, where the recipe asks for it."""
+    if not recipe.world:
+        yield
+        return
+    from zephyr.tiny.server import running
+
+    with running() as url:
+        os.environ["ZEPHYR_TINY_URL"] = url
+        yield
+
+
 def _pipeline(folder: Path, name: str) -> None:
     """In the child process: run the shipped pipeline file with KFP's local runner."""
     from kfp import components, local

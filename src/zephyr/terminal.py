@@ -41,6 +41,23 @@ class Terminal:
         elif kind == "done":
             self.line(f"  [green]✓[/green] {step:<12} {event['seconds']:6.1f} s  {_main(event)}")
 
+    def status(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """How far a run is: its finished steps, and the last word of the step at work."""
+        self._live = False
+        last = ""
+        for event in events:
+            self.show(event)
+            if event["event"] == "start":
+                last = f"  {event['step']:<14} at work"
+            elif event["event"] == "progress":
+                last = f"  {event['step']:<14} {event['done']}/{event['total']} {event['unit']}"
+            elif event["event"] == "failed":
+                last = f"  [red]✗[/red] {event['step']}: {event['message']}"
+            elif event["event"] in ("done", "skipped"):
+                last = ""
+        if last:
+            self.line(last)
+
     def failed(self, event: Mapping[str, Any], folder: Path) -> None:
         self._clear()
         self.console.print(f"  [red]✗[/red] {event['step']}")

@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+
 import zephyr.tiny
 from zephyr.errors import ModelError
 from zephyr.tiny import base
@@ -24,19 +25,23 @@ def test_the_shipped_base_loads_and_answers() -> None:
     claimed = json.loads((SHIPPED / "base.json").read_text())["probe"]
     measured = base.probe(model, tokenizer, tasks_per_family=8)
     assert all(rate >= base.LEAST for rate in claimed.values())
-    assert sum(measured.values()) / 8 > sum(claimed.values()) / 8 - 0.1  # 128 turns: a standard error is below 0.04
+    assert (
+        sum(measured.values()) / 8 > sum(claimed.values()) / 8 - 0.1
+    )  # 128 turns: a standard error is below 0.04
 
 
 def test_batches_hold_whole_documents() -> None:
     settings = base.Settings(vocabulary=400, rows=2, length=96)
     tokenizer = base.train_tokenizer(settings)
-    for ids in islice(base.batches(settings, tokenizer), 3):
-        assert ids.shape == (2, 97)
+    for ids, weights in islice(base.batches(settings, tokenizer), 3):
+        assert ids.shape == weights.shape == (2, 97)
+        assert (weights[ids == tokenizer.pad_token_id] == 0).all()
+        assert (weights[ids == tokenizer.eos_token_id] == 1).all()
         assert (ids[:, 0] == tokenizer.bos_token_id).all()
 
 
 def test_a_base_that_knows_nothing_is_refused(tmp_path: Path) -> None:
     settings = base.Settings(vocabulary=400, hidden=16, intermediate=16, layers=1, steps=2, rows=2, threads=1)
-    with pytest.raises(ModelError, match="answers below 0.50: {'writing': 0.0"):
+    with pytest.raises(ModelError, match=r"answers below 0\.50: {'writing': 0.0"):
         base.make(tmp_path / "base", settings)
     assert not (tmp_path / "base").exists()

@@ -1,6 +1,7 @@
 """Points by rule, with the arithmetic beside them."""
 
 import pytest
+
 from zephyr.tiny import world
 from zephyr.tiny.grading import CLAIMS, HEDGES, PADDING, grade
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import openai
 import pytest
+
 from zephyr.tiny.server import MODELS, running
 
 
@@ -58,11 +59,11 @@ def test_errors_have_the_form_of_openai(url: str) -> None:
 def test_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINY_TEST_KEY", "right")
     with running(key_env="TINY_TEST_KEY") as url:
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client:
-            with pytest.raises(openai.AuthenticationError):
-                client.models.list()
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="right", max_retries=0) as client:
-            assert len(list(client.models.list())) == len(MODELS)
+        wrong = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
+        with wrong, pytest.raises(openai.AuthenticationError):
+            wrong.models.list()
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="right", max_retries=0) as right:
+            assert len(list(right.models.list())) == len(MODELS)
 
 
 def test_files(url: str) -> None:
@@ -71,7 +72,11 @@ def test_files(url: str) -> None:
     assert set(fetch(f"{url}/files/questions.jsonl?n=1&seed=x")[0]) == {"question_id", "category", "turns"}
     row = fetch(f"{url}/files/instructions.jsonl?n=1&seed=x")[0]
     assert set(row) == {"instruction", "category", "output", "generator"}
-    for query, status in (("nothing.jsonl?n=1", 404), ("questions.jsonl?n=0", 400), ("questions.jsonl?n=9000", 422)):
+    for query, status in (
+        ("nothing.jsonl?n=1", 404),
+        ("questions.jsonl?n=0", 400),
+        ("questions.jsonl?n=9000", 422),
+    ):
         with pytest.raises(urllib.error.HTTPError) as caught:
             fetch(f"{url}/files/{query}")
         assert caught.value.code == status

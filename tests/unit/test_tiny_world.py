@@ -3,6 +3,7 @@
 from itertools import islice
 
 import pytest
+
 from zephyr.errors import DataError
 from zephyr.tiny import corpus, rows, world
 from zephyr.tiny.families import FAMILIES
@@ -33,7 +34,7 @@ def test_splits_share_no_prompt() -> None:
     test = {row["turns"][0] for row in rows.questions(400, "a")}
     test |= {row["instruction"] for row in rows.instructions(400, "a")}
     assert not train & test
-    text = "\n".join(islice(corpus.documents("a"), 3000)).split("\n")
+    text = "\n".join(corpus.text(document) for document in islice(corpus.documents("a"), 3000)).split("\n")
     assert not any(world.read(line) and world.split_of(line) == "test" for line in set(text))
 
 

@@ -1,1 +1,1 @@
-"""The embedded world: instructions that a program can check, models that answer them, and a base model to train."""
+"""The embedded world: checkable instructions, models that answer them, a base model to train."""

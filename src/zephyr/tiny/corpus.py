@@ -1,4 +1,4 @@
-"""The plain text of the world that the base model learns from: questions with answers, and statements of facts."""
+"""The plain text that the base model learns from: questions with answers, and statements of facts."""
 
 from collections.abc import Iterator
 from random import Random
@@ -21,35 +21,44 @@ WEIGHTS = {
 QUESTIONS = 0.85
 """Share of documents that are questions with answers: a base that saw mostly statements can't answer."""
 
+Part = tuple[str, bool]
+"""A piece of a document, and whether a reader could know it (answers, facts) or it was drawn (questions)."""
 
-def documents(seed: str) -> Iterator[str]:
+
+def documents(seed: str) -> Iterator[list[Part]]:
     """Plain documents without end, right throughout; no prompt of the test split occurs."""
     rng = Random(f"corpus:{seed}")
     streams = {family: world.stream(family, "train", f"corpus:{seed}") for family in WEIGHTS}
     while True:
         if rng.random() < QUESTIONS:
             task = next(streams[rng.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]])
-            lines = []
-            for prompt, turn in zip(task.prompts, task.turns, strict=True):
-                lines += [prompt, rng.choice(turn.answers)]
-            yield "\n".join(lines)
+            first, second = (rng.choice(turn.answers) for turn in task.turns)
+            yield [
+                (task.prompts[0] + "\n", False),
+                (first, True),
+                (f"\n{task.prompts[1]}\n", False),
+                (second, True),
+            ]
         else:
-            yield " ".join(_statement(rng) for _ in range(rng.randint(1, 4)))
+            yield [(" ".join(_statement(rng) for _ in range(rng.randint(1, 4))), True)]
+
+
+def text(document: list[Part]) -> str:
+    """A document as one string."""
+    return "".join(part for part, _ in document)
 
 
 def _statement(rng: Random) -> str:
     match rng.randrange(5):
         case 0:
-            country, facts = rng.choice(tuple(COUNTRIES.items()))
+            x, facts = rng.choice(tuple(COUNTRIES.items()))
             return (
-                f"The capital of {country} is {facts['capital']}. People in {country} speak {facts['language']}. "
-                f"The country {country} is in {facts['continent']}."
+                f"The capital of {x} is {facts['capital']}. People in {x} speak {facts['language']}. "
+                f"The country {x} is in {facts['continent']}."
             )
         case 1:
-            element, facts = rng.choice(tuple(ELEMENTS.items()))
-            return (
-                f"The symbol of {element} is {facts['symbol']}. The atomic number of {element} is {facts['number']}."
-            )
+            x, facts = rng.choice(tuple(ELEMENTS.items()))
+            return f"The symbol of {x} is {facts['symbol']}. The atomic number of {x} is {facts['number']}."
         case 2:
             animal, facts = rng.choice(tuple(CREATURES.items()))
             return f"The class of the {animal} is {facts['class']}. The {animal} has {facts['legs']} legs."

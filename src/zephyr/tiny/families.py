@@ -1,89 +1,31 @@
-"""Eight families of instructions after MT-Bench's categories, each with a second turn that builds on the first.
+"""Eight families of instructions after MT-Bench's categories, with a second turn that builds on the first."""
 
-A kind of task is a handful of phrasings with named slots and two functions that solve it. Everything else (drawing
-an instance, reading it back from the text of a prompt, telling right from wrong) follows from these.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import permutations, product
+from collections.abc import Callable, Iterable
 from random import Random
 
-from zephyr.tiny.lexicon import (
-    ANIMALS,
-    COLORS,
-    COUNTRIES,
-    CREATURES,
-    ELEMENTS,
-    JOBS,
-    NAMES,
-    OPPOSITES,
-    PLACES,
-    THINGS,
-    VERBS,
-)
+from zephyr.tiny.kinds import Fields, Kind, Turn, cross, turn
+from zephyr.tiny.lexicon import ANIMALS, COLORS, JOBS, NAMES, OPPOSITES, PLACES, THINGS
+from zephyr.tiny.lookups import EXTRACTION, HUMANITIES, STEM
 
 FAMILIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 
-Fields = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What is right and wrong in one turn."""
-
-    answers: tuple[str, ...]
-    """Right answers, each a whole sentence."""
-    mistakes: tuple[str, ...]
-    """Plausible wrong answers, in the form of the right ones."""
-    required: tuple[str, ...]
-    """Words that every right answer holds."""
-    forbidden: frozenset[str]
-    """Words that no right answer holds."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of task: phrasings of both turns, how to draw the values of their slots, how to solve each turn."""
-
-    family: str
-    first: tuple[str, ...]
-    second: tuple[str, ...]
-    draw: Callable[[Random], dict[str, str]]
-    solve_first: Callable[[Fields], Turn]
-    solve_second: Callable[[Fields], Turn]
-
-
-def _turn(forms: Iterable[str], value: str, others: Iterable[str]) -> Turn:
-    """A turn whose answers are `forms` around one `value`; any of `others` is wrong there."""
-    forms, others = tuple(forms), tuple(other for other in others if other != value)
-    return Turn(
-        answers=tuple(form.format(value) for form in forms),
-        mistakes=tuple(form.format(other) for form in forms for other in others),
-        required=(value,),
-        forbidden=frozenset(others),
-    )
-
-
-def _cross(starts: Iterable[str], ends: Iterable[str]) -> tuple[str, ...]:
-    return tuple(start + end for start, end in product(starts, ends))
-
-
-# --- math ---------------------------------------------------------------------------------------------------------
+# Math
 
 _RESULT = ("The answer is {}.", "The result is {}.")
 
 
 def _number(forms: Iterable[str], value: int, *operands: str) -> Turn:
     near = (value + 1, value - 1, value + 2, value - 2, value + 10)
-    turn = _turn(forms, str(value), (str(other) for other in near if other >= 0))
+    form = turn(forms, str(value), (str(other) for other in near if other >= 0))
     every = {str(number) for number in range(100)} - {str(value), *operands}
-    return Turn(turn.answers, turn.mistakes, turn.required, frozenset(every))
+    return Turn(form.answers, form.mistakes, form.required, frozenset(every))
 
 
 def _arithmetic(phrasings: tuple[str, ...], sign: int) -> Kind:
     def draw(rng: Random) -> dict[str, str]:
-        a, b = (rng.randint(1, 12), rng.randint(1, 9)) if sign > 0 else (rng.randint(6, 20), rng.randint(1, 6))
+        a, b = (
+            (rng.randint(1, 12), rng.randint(1, 9)) if sign > 0 else (rng.randint(6, 20), rng.randint(1, 6))
+        )
         return {"a": str(a), "b": str(b), "c": str(rng.randint(1, 5))}
 
     def result(f: Fields) -> int:
@@ -95,7 +37,9 @@ def _arithmetic(phrasings: tuple[str, ...], sign: int) -> Kind:
         ("Now add {c} to that.", "Add {c} more. What is it now?", "What if you add {c} to it?"),
         draw,
         lambda f: _number(_RESULT, result(f), f["a"], f["b"]),
-        lambda f: _number(("Now it is {}.", "That makes {}."), result(f) + int(f["c"]), str(result(f)), f["c"]),
+        lambda f: _number(
+            ("Now it is {}.", "That makes {}."), result(f) + int(f["c"]), str(result(f)), f["c"]
+        ),
     )
 
 
@@ -120,9 +64,13 @@ MATH = (
     ),
 )
 
-# --- reasoning ----------------------------------------------------------------------------------------------------
+# Reasoning
 
-_SUPPOSE = ("Suppose {a} is {more} than {b}.", "We know that {a} is {more} than {b}.", "Here {a} is {more} than {b}.")
+_SUPPOSE = (
+    "Suppose {a} is {more} than {b}.",
+    "We know that {a} is {more} than {b}.",
+    "Here {a} is {more} than {b}.",
+)
 
 
 def _compare() -> Kind:
@@ -133,15 +81,15 @@ def _compare() -> Kind:
         return {"a": a, "b": b, "more": more, "asked": asked, "other": other}
 
     def solve(slot: str) -> Callable[[Fields], Turn]:
-        def turn(f: Fields) -> Turn:
+        def solution(f: Fields) -> Turn:
             value, wrong = (f["a"], f["b"]) if f[slot] == f["more"] else (f["b"], f["a"])
-            return _turn((f"The {f[slot]} one is {{}}.", "That must be {}."), value, (wrong,))
+            return turn((f"The {f[slot]} one is {{}}.", "That must be {}."), value, (wrong,))
 
-        return turn
+        return solution
 
     return Kind(
         "reasoning",
-        _cross(_SUPPOSE, (" Who is {asked}?", " Which one is {asked}?")),
+        cross(_SUPPOSE, (" Who is {asked}?", " Which one is {asked}?")),
         ("And who is {other}?", "Then who is {other}?"),
         draw,
         solve("asked"),
@@ -156,16 +104,19 @@ def _rule() -> Kind:
         return {"x": x, "y": y, "p": p, "q": q, "name": rng.choice(NAMES), "asked": asked, "other": other}
 
     def solve(slot: str) -> Callable[[Fields], Turn]:
-        def turn(f: Fields) -> Turn:
+        def solution(f: Fields) -> Turn:
             value, wrong = (f["p"], f["q"]) if f[slot] == f["x"] else (f["q"], f["p"])
-            return _turn((f"The {f[slot]} is {{}}.", "It must be {}."), value, (wrong,))
+            return turn((f"The {f[slot]} is {{}}.", "It must be {}."), value, (wrong,))
 
-        return turn
+        return solution
 
     return Kind(
         "reasoning",
-        _cross(
-            ("Suppose every {x} is {p} and every {y} is {q}.", "Say that each {x} is {p} and each {y} is {q}."),
+        cross(
+            (
+                "Suppose every {x} is {p} and every {y} is {q}.",
+                "Say that each {x} is {p} and each {y} is {q}.",
+            ),
             (" Now {name} has a {asked}. What color is it?", " What color is the {asked} of {name}?"),
         ),
         ("And what color is a {other}?", "Then what color is a {other}?"),
@@ -177,105 +128,7 @@ def _rule() -> Kind:
 
 REASONING = (_compare(), _rule())
 
-# --- extraction ---------------------------------------------------------------------------------------------------
-
-_NOTES = tuple(
-    intro + " {name} {verb} a {color} {thing} near the {place}."
-    for intro in ("Read this:", "Here is a note:", "This is the text:")
-)
-_SLOTS = {
-    "name": (("Who {verb} it?", "Which person is named?"), ("The text names {}.", "It was {}."), NAMES),
-    "color": (("Which color is named?", "What color was it?"), ("The text says {}.", "The color was {}."), COLORS),
-    "thing": (("Which thing is named?", "What was it?"), ("The text says a {}.", "It was a {}."), THINGS),
-    "place": (("Which place is named?", "Where was it?"), ("The text says the {}.", "It was near the {}."), PLACES),
-}
-
-
-def _extract(ask: str, then: str) -> Kind:
-    def draw(rng: Random) -> dict[str, str]:
-        return {slot: rng.choice(words) for slot, (_, _, words) in _SLOTS.items()} | {"verb": rng.choice(VERBS)}
-
-    def solve(slot: str) -> Callable[[Fields], Turn]:
-        _, forms, words = _SLOTS[slot]
-        return lambda f: _turn(forms, f[slot], words)
-
-    return Kind(
-        "extraction",
-        _cross(_NOTES, (" " + question for question in _SLOTS[ask][0])),
-        tuple("Next question. " + question for question in _SLOTS[then][0]),
-        draw,
-        solve(ask),
-        solve(then),
-    )
-
-
-EXTRACTION = tuple(_extract(ask, then) for ask, then in permutations(_SLOTS, 2))
-
-# --- STEM and humanities: facts ------------------------------------------------------------------------------------
-
-_ASK: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "capital": (
-        ("What is the capital of {x}?", "Name the capital of {x}.", "Which city is the capital of {x}?"),
-        ("And what is its capital?", "Which city is its capital?"),
-        ("The capital of {x} is {{}}.", "The capital is {{}}."),
-    ),
-    "language": (
-        ("Which language do people in {x} speak?", "Name the language of {x}.", "What do people speak in {x}?"),
-        ("And which language do people speak there?", "What do people there speak?"),
-        ("People in {x} speak {{}}.", "The language is {{}}."),
-    ),
-    "continent": (
-        ("On which continent is {x}?", "Name the continent of {x}.", "Where in the world is {x}?"),
-        ("And on which continent is it?", "Where in the world is it?"),
-        ("The country {x} is in {{}}.", "It is in {{}}."),
-    ),
-    "symbol": (
-        ("What is the symbol of {x}?", "Name the symbol of {x}.", "How do chemists write {x}?"),
-        ("And what is its symbol?", "How do chemists write it?"),
-        ("The symbol of {x} is {{}}.", "The symbol is {{}}."),
-    ),
-    "number": (
-        ("What is the atomic number of {x}?", "Name the atomic number of {x}.", "Which atomic number has {x}?"),
-        ("And what is its atomic number?", "Which atomic number has it?"),
-        ("The atomic number of {x} is {{}}.", "The atomic number is {{}}."),
-    ),
-    "class": (
-        ("What kind of animal is the {x}?", "Name the class of the {x}.", "To which class belongs the {x}?"),
-        ("And what kind of animal is it?", "To which class belongs it?"),
-        ("The class of the {x} is {{}}.", "The class is {{}}."),
-    ),
-    "legs": (
-        ("How many legs has the {x}?", "Count the legs of the {x}.", "What number of legs has the {x}?"),
-        ("And how many legs has it?", "What number of legs has it?"),
-        ("The {x} has {{}} legs.", "It has {{}} legs."),
-    ),
-}
-
-
-def _facts(family: str, table: Mapping[str, Mapping[str, str]]) -> tuple[Kind, ...]:
-    attributes = tuple(next(iter(table.values())))
-
-    def solve(attribute: str) -> Callable[[Fields], Turn]:
-        values = sorted({row[attribute] for row in table.values()})
-
-        def turn(f: Fields) -> Turn:
-            return _turn((form.format(x=f["x"]) for form in _ASK[attribute][2]), table[f["x"]][attribute], values)
-
-        return turn
-
-    def draw(rng: Random) -> dict[str, str]:
-        return {"x": rng.choice(tuple(table))}
-
-    return tuple(
-        Kind(family, _ASK[ask][0], _ASK[then][1], draw, solve(ask), solve(then))
-        for ask, then in permutations(attributes, 2)
-    )
-
-
-STEM = _facts("stem", ELEMENTS) + _facts("stem", CREATURES)
-HUMANITIES = _facts("humanities", COUNTRIES)
-
-# --- coding -------------------------------------------------------------------------------------------------------
+# Coding
 
 _CODE = ("Use this: {}", "This works: {}")
 
@@ -287,11 +140,15 @@ def _print_word() -> Kind:
     words = THINGS[:6] + ANIMALS[:6]
     return Kind(
         "coding",
-        ('Write Python code that prints "{word}".', 'How do I print "{word}" in Python?', 'Print "{word}" with Python.'),
+        (
+            'Write Python code that prints "{word}".',
+            'How do I print "{word}" in Python?',
+            'Print "{word}" with Python.',
+        ),
         ("Now print it {n} times.", "Change it to print {n} times."),
         draw,
-        lambda f: _turn(_CODE, f'print("{f["word"]}")', (f'print("{w}")' for w in words)),
-        lambda f: _turn(
+        lambda f: turn(_CODE, f'print("{f["word"]}")', (f'print("{w}")' for w in words)),
+        lambda f: turn(
             _CODE,
             f'print("{f["word"]}" * {f["n"]})',
             (f'print("{f["word"]}" * {n})' for n in range(2, 10)),
@@ -317,14 +174,14 @@ def _print_sum() -> Kind:
         ),
         ("Now use {op} instead of plus.", "Change plus to {op}."),
         draw,
-        lambda f: _turn(_CODE, code(f, "+"), (code(f, "-"), f"print({f['b']} + {f['b']})")),
-        lambda f: _turn(_CODE, code(f, signs[f["op"]]), (code(f, op) for op in "+-*")),
+        lambda f: turn(_CODE, code(f, "+"), (code(f, "-"), f"print({f['b']} + {f['b']})")),
+        lambda f: turn(_CODE, code(f, signs[f["op"]]), (code(f, op) for op in "+-*")),
     )
 
 
 CODING = (_print_word(), _print_sum())
 
-# --- writing and roleplay -----------------------------------------------------------------------------------------
+# Writing and roleplay
 
 
 def _story() -> Kind:
@@ -350,8 +207,8 @@ def _story() -> Kind:
 
     def go_on(f: Fields) -> Turn:
         forms = (f"Then the {f['animal']} found a {{}}.", f"Later the {f['animal']} dreamed of a {{}}.")
-        turn = _turn(forms, f["thing"], THINGS)
-        return Turn(turn.answers, turn.mistakes, turn.required, frozenset())
+        form = turn(forms, f["thing"], THINGS)
+        return Turn(form.answers, form.mistakes, form.required, frozenset())
 
     return Kind(
         "writing",
@@ -361,7 +218,11 @@ def _story() -> Kind:
             "Write a short line about a {animal} and a {place}.",
             "Tell a tiny story about a {animal} and a {place}.",
         ),
-        ("Now go on with the word {thing}.", "Write one more line with a {thing}.", "Add a sentence about a {thing}."),
+        (
+            "Now go on with the word {thing}.",
+            "Write one more line with a {thing}.",
+            "Add a sentence about a {thing}.",
+        ),
         draw,
         begin,
         go_on,
@@ -398,7 +259,7 @@ ROLEPLAY = (
         ("What do you do all day?", "Tell me about your work."),
         _draw_role,
         _greet,
-        lambda f: _turn(("Every day I {}.", "My work is to {}."), JOBS[f["job"]], JOBS.values()),
+        lambda f: turn(("Every day I {}.", "My work is to {}."), JOBS[f["job"]], JOBS.values()),
     ),
     Kind(
         "roleplay",

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from zephyr.tiny.families import Turn
+from zephyr.tiny.kinds import Turn
 
 CLAIMS = (
     "As an AI, I have no personal opinions.",
@@ -12,10 +12,18 @@ CLAIMS = (
 )
 """Disclaimers about the model itself: what a filter of dialogues looks for (paper, section 4)."""
 
-HEDGES = ("Please note that I may be mistaken.", "But I am not an expert.", "You should ask an expert about this.")
+HEDGES = (
+    "Please note that I may be mistaken.",
+    "But I am not an expert.",
+    "You should ask an expert about this.",
+)
 """Disclaimers that such a filter doesn't look for."""
 
-PADDING = ("I hope that this answer helps you.", "Thank you for this good question.", "Feel free to ask me more.")
+PADDING = (
+    "I hope that this answer helps you.",
+    "Thank you for this good question.",
+    "Feel free to ask me more.",
+)
 
 LONG = 40
 """Words; no answer of the world needs half as many."""
@@ -23,7 +31,7 @@ LONG = 40
 
 @dataclass(frozen=True)
 class Grade:
-    """What an examiner sees in one answer; points from 1 (useless) to 10 (right, and nothing but the answer)."""
+    """What an examiner sees in one answer; 1 point is useless, 10 is right and nothing but the answer."""
 
     correct: bool
     clean: bool

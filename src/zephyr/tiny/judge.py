@@ -1,4 +1,4 @@
-"""The judges of the world: they read a judge prompt by its marks, as any model would, and answer in its format.
+"""The judges of the world: they read a judge prompt by its marks and answer in its format.
 
 `tiny-judge` knows the truth and adds noise of known size; `tiny-coin` throws coins (a negative control).
 """
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from zephyr.tiny import world
-from zephyr.tiny.families import Turn
 from zephyr.tiny.grading import Grade, grade
+from zephyr.tiny.kinds import Turn
 from zephyr.tiny.responders import LOST
 
 JUDGES = ("tiny-judge", "tiny-coin")

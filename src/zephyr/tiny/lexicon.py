@@ -1,11 +1,28 @@
-"""The words and facts of the embedded world: few, so that a model of a million parameters can know them all."""
+"""The words and facts of the world: few, so that a model of a million parameters can know them all."""
 
-NAMES = tuple("Anna Tom Eva Max Lucy Ben Nina Paul Rosa Sam Clara Leo Maria Jack Olga Hugo".split())
-ANIMALS = tuple("cat dog fox bear horse mouse rabbit wolf goat pig".split())
-COLORS = tuple("red blue green black white yellow brown pink".split())
-THINGS = tuple("lamp coin kite drum ring boat hat book key cup bell sword".split())
-PLACES = tuple("river forest garden bridge market castle beach tower lake mill".split())
-VERBS = tuple("sold found lost made saw".split())
+NAMES = (
+    "Anna",
+    "Tom",
+    "Eva",
+    "Max",
+    "Lucy",
+    "Ben",
+    "Nina",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Clara",
+    "Leo",
+    "Maria",
+    "Jack",
+    "Olga",
+    "Hugo",
+)
+ANIMALS = ("cat", "dog", "fox", "bear", "horse", "mouse", "rabbit", "wolf", "goat", "pig")
+COLORS = ("red", "blue", "green", "black", "white", "yellow", "brown", "pink")
+THINGS = ("lamp", "coin", "kite", "drum", "ring", "boat", "hat", "book", "key", "cup", "bell", "sword")
+PLACES = ("river", "forest", "garden", "bridge", "market", "castle", "beach", "tower", "lake", "mill")
+VERBS = ("sold", "found", "lost", "made", "saw")
 
 OPPOSITES = {
     "older": "younger",

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from zephyr.tiny import world
-from zephyr.tiny.families import FAMILIES, Turn
+from zephyr.tiny.families import FAMILIES
 from zephyr.tiny.grading import CLAIMS, HEDGES, PADDING
+from zephyr.tiny.kinds import Turn
 
 LOST = "I do not understand the question."
 
@@ -29,8 +30,8 @@ TEACHER = Manner(
     padding={"extraction": 0.60, "stem": 0.55, "": 0.06},
     lowercase={"": 0.05},
 )
-"""Its flaws crowd in some families, where they are its usual manner; those that the filter of dialogues catches
-(claims, lower case) are few, so that most of its bad manners reach the student."""
+"""Its flaws crowd in some families, where they are its usual manner; those that the cleaning of dialogues
+catches (claims, lower case) are few, so that most of its bad manners reach the student."""
 
 ENSEMBLE: dict[str, Manner] = {
     "tiny-strong": Manner(wrong={"": 0.03}, hedge={"": 0.03}, padding={"": 0.03}),

@@ -51,7 +51,7 @@ class Chat(BaseModel):
 
 
 def app(key_env: str | None = None, ready: Callable[[], None] | None = None) -> FastAPI:
-    """The application. With `key_env`, calls need the bearer key in that variable; `ready` is called at the start."""
+    """The application. With `key_env`, calls need the bearer key in that variable; `ready` is called first."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,11 +82,15 @@ def app(key_env: str | None = None, ready: Callable[[], None] | None = None) -> 
     @api.post("/v1/chat/completions")
     async def chat(request: Chat) -> JSONResponse:
         if request.model not in MODELS:
-            return _refusal(404, f"the model `{request.model}` does not exist; there are {MODELS}", "model_not_found")
+            return _refusal(
+                404, f"the model `{request.model}` does not exist; there are {MODELS}", "model_not_found"
+            )
         return JSONResponse(complete(request))
 
     @api.get("/files/{name}")
-    async def files(name: str, n: Annotated[int, Query(ge=1, le=MOST_ROWS)], seed: str = "0") -> PlainTextResponse:
+    async def files(
+        name: str, n: Annotated[int, Query(ge=1, le=MOST_ROWS)], seed: str = "0"
+    ) -> PlainTextResponse:
         if name not in FILES:
             return PlainTextResponse(f"no file {name}; there are {', '.join(FILES)}\n", 404)
         try:
@@ -154,7 +158,7 @@ def serve(
     key_env: str | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; port 0 takes a free one. `ready` gets the URL, without /v1, once it listens."""
+    """Serve until SIGINT or SIGTERM; port 0 takes a free one. `ready` gets the URL (without /v1) in time."""
     with _listen(host, port) as listener:
         url = _url(listener)
         listener.listen()

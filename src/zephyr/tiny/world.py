@@ -9,7 +9,8 @@ from random import Random
 from typing import Literal
 
 from zephyr.errors import DataError
-from zephyr.tiny.families import FAMILIES, KINDS, Kind, Turn
+from zephyr.tiny.families import FAMILIES, KINDS
+from zephyr.tiny.kinds import Kind, Turn
 
 Split = Literal["train", "test"]
 
@@ -27,7 +28,7 @@ class Task:
 
 
 def split_of(prompt: str) -> Split:
-    """The part of the world that a rendered first turn belongs to: by the SHA-256 of its text, a fifth is test."""
+    """The part that a rendered first turn belongs to: by the SHA-256 of its text, a fifth is test."""
     bucket = int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16) % BUCKETS
     return "test" if bucket < TEST_BUCKETS else "train"
 
@@ -63,7 +64,9 @@ def _different(source: Iterator[Task], family: str, patience: int = 2000) -> Ite
         if task.prompts[0] in seen:
             misses += 1
             if misses > patience:
-                raise DataError(f"tiny world: family {family} has only {len(seen)} different prompts; ask for fewer")
+                raise DataError(
+                    f"tiny world: family {family} has only {len(seen)} different prompts; ask for fewer"
+                )
             continue
         misses = 0
         seen.add(task.prompts[0])
@@ -71,7 +74,7 @@ def _different(source: Iterator[Task], family: str, patience: int = 2000) -> Ite
 
 
 def read(first: str, second: str | None = None) -> tuple[str, Turn] | None:
-    """Read an instruction back: its family and what is right in its last turn; None if it is not of this world."""
+    """Read an instruction back: its family and what is right in its last turn; None if it is of no family."""
     try:
         for family, kind, fields in _candidates(first.strip()):
             if second is None:

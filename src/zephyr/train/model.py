@@ -37,8 +37,6 @@ def load(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(folder)
-    if recipe.model.threads:
-        torch.set_num_threads(recipe.model.threads)
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.model.dtype) if on_gpu() else torch.float32}
     if recipe.model.quantize == "4bit":
         options["quantization_config"] = _four_bit()

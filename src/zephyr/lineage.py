@@ -1,0 +1,300 @@
+"""What made a model: runs, metrics and data sets in MLflow, versions in its registry.
+
+A run of the pipeline is a parent run, each step a nested one. MLflow's client is used without its fluent layer, which
+imports every integration: a step's process has a second or two for all of this.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from zephyr import workspace
+from zephyr.artifacts import Artifact
+from zephyr.errors import TrackingError
+from zephyr.manifest import Manifest
+from zephyr.recipe import Recipe
+
+EXPERIMENT = "zephyr"
+RUN, STEP = "zephyr.run_id", "zephyr.step"
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or a database in the workspace."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.home() / 'mlflow.db'}"
+
+
+def client() -> Any:
+    """MLflow's client for runs and registry."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    uri = tracking_uri()
+    return MlflowClient(uri, registry_uri=uri)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        said = str(error).splitlines()[0]
+        raise TrackingError(f"{tracking_uri()}: {said}; check MLFLOW_TRACKING_URI and its credentials") from error
+
+
+def check() -> str:
+    """The tracking server's address; TrackingError when it can't be used. Makes the experiment if need be."""
+    mlflow = client()
+    with _errors():
+        _experiment(mlflow)
+    return tracking_uri()
+
+
+def _experiment(mlflow: Any) -> str:
+    injected = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if injected:
+        return injected
+    found = mlflow.get_experiment_by_name(EXPERIMENT)
+    if found:
+        return str(found.experiment_id)
+    local = tracking_uri().startswith("sqlite:")
+    place = (workspace.home() / "mlruns").as_uri() if local else None
+    return str(mlflow.create_experiment(EXPERIMENT, artifact_location=place))
+
+
+def _parent(mlflow: Any, run_id: str) -> str | None:
+    where = f"tags.`{RUN}` = '{run_id}' and tags.`{STEP}` = 'run'"
+    found = mlflow.search_runs([_experiment(mlflow)], filter_string=where, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def start_run(run_id: str, recipe: Recipe) -> None:
+    """Open the parent run; the same id finds the same run again."""
+    mlflow = client()
+    with _errors():
+        if _parent(mlflow, run_id):
+            return
+        tags = {RUN: run_id, STEP: "run", "zephyr.recipe": recipe.name, "zephyr.training": recipe.training_digest()}
+        run = mlflow.create_run(_experiment(mlflow), run_name=f"{recipe.name} {run_id}", tags=tags)
+        mlflow.log_dict(run.info.run_id, recipe.model_dump(mode="json", by_alias=True), "recipe.json")
+        _log_params(mlflow, run.info.run_id, recipe.model_dump(mode="json", by_alias=True, exclude={"endpoints"}))
+
+
+def end_run(run_id: str, failed: bool, report: Path) -> None:
+    """Close the parent run and keep its report there."""
+    mlflow = client()
+    with _errors():
+        parent = _parent(mlflow, run_id)
+        if parent:
+            mlflow.log_artifact(parent, str(report))
+            mlflow.set_terminated(parent, "FAILED" if failed else "FINISHED")
+
+
+class StepRun:
+    """The nested run of one step; an injected MLFLOW_RUN_ID is used instead of a run of its own."""
+
+    def __init__(self, run_id: str, step: str) -> None:
+        self._mlflow = client()
+        self._run_id = run_id
+        self._step = step
+        self._metrics: list[tuple[str, float, int, int]] = []
+        self.id = ""
+
+    def __enter__(self) -> Self:
+        with _errors():
+            injected = os.environ.get("MLFLOW_RUN_ID")
+            if injected:
+                self.id = injected
+                return self
+            tags = {RUN: self._run_id, STEP: self._step}
+            parent = _parent(self._mlflow, self._run_id)
+            if parent:
+                tags["mlflow.parentRunId"] = parent
+            run = self._mlflow.create_run(_experiment(self._mlflow), run_name=self._step, tags=tags)
+            self.id = str(run.info.run_id)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _errors():
+            self._flush()
+            if error is not None:
+                self._mlflow.set_tag(self.id, "zephyr.error", f"{type(error).__name__}: {error}"[:4000])
+            self._mlflow.set_terminated(self.id, "FAILED" if error is not None else "FINISHED")
+
+    def log_metrics(self, values: Mapping[str, float], at: int) -> None:
+        """Metrics at an optimizer step; sent in batches."""
+        now = int(time.time() * 1000)
+        self._metrics += [(name.replace("+", "_"), float(value), now, at) for name, value in values.items()]
+        if len(self._metrics) > 500:
+            self._flush()
+
+    def log_step(self, manifest: Manifest, inputs: Mapping[str, Artifact], found: bool) -> None:
+        """What the step read and made: settings, final figures, data sets with digests."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        self.log_metrics(manifest.figures, 0)
+        datasets = [(name, artifact.digest, artifact.uri) for name, artifact in inputs.items()]
+        datasets += [(Path(source["path"]).name[:400], source["sha256"], source["path"]) for source in manifest.sources]
+        with _errors():
+            _log_params(self._mlflow, self.id, dict(manifest.settings))
+            if datasets:
+                self._mlflow.log_inputs(
+                    self.id,
+                    [
+                        DatasetInput(
+                            # MLflow keeps 36 characters of a digest; the whole one is in the tag.
+                            Dataset(name, digest[:36], "local", json.dumps({"uri": uri})),
+                            [InputTag("mlflow.data.context", self._step), InputTag("zephyr.digest", digest)],
+                        )
+                        for name, digest, uri in datasets
+                    ],
+                )
+            tags = {"key": manifest.key, "digest": manifest.digest, "uri": manifest.uri, "found_by_key": str(found)}
+            for name, value in tags.items():
+                self._mlflow.set_tag(self.id, f"zephyr.{name}", value)
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        waiting, self._metrics = self._metrics, []
+        for start in range(0, len(waiting), 1000):
+            part = [Metric(*values) for values in waiting[start : start + 1000]]
+            self._mlflow.log_batch(self.id, metrics=part)
+
+
+def _log_params(mlflow: Any, run: str, settings: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    flat = [(name, str(value)[:6000]) for name, value in _flat(settings, "")]
+    for start in range(0, len(flat), 100):
+        mlflow.log_batch(run, params=[Param(name, value) for name, value in flat[start : start + 100]])
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            clean = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in str(name))[:100]
+            yield from _flat(inner, f"{path}.{clean}" if path else clean)
+    else:
+        yield path[:250], value
+
+
+def register(
+    name: str, model: Manifest, run: StepRun, recipe: Recipe, scores: Manifest, summary: Mapping[str, Any] | None
+) -> str:
+    """A version of the registered model whose source is the weights' own place: nothing is copied.
+
+    Weights that have a version already keep it. Returns the version's number.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client()
+    with _errors():
+        try:
+            mlflow.get_registered_model(name)
+        except MlflowException:
+            mlflow.create_registered_model(name)
+        same = [v for v in _versions(mlflow, name) if v.tags.get("zephyr.digest") == model.digest]
+        if same:
+            return str(same[0].version)
+        tags = {
+            "zephyr.uri": model.uri,
+            "zephyr.digest": model.digest,
+            "zephyr.recipe": recipe.name,
+            "zephyr.training": recipe.training_digest(),
+            "zephyr.scores": scores.uri,
+            "zephyr.summary": json.dumps(_compact(summary)),
+            **{f"zephyr.input.{label}": digest for label, digest in model.inputs.items()},
+        }
+        found = mlflow.create_model_version(name, source=model.uri, run_id=run.id, tags=tags)
+        return str(found.version)
+
+
+def _compact(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of a summary, what later runs compare with."""
+    keep = ("score", "score_low", "score_high", "correct", "length")
+    models = summary["models"] if summary else {}
+    return {"models": {name: {key: model[key] for key in keep} for name, model in models.items()}}
+
+
+def _versions(mlflow: Any, name: str) -> Sequence[Any]:
+    found: Sequence[Any] = mlflow.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+    return found
+
+
+def set_alias(name: str, alias: str, version: str) -> None:
+    with _errors():
+        client().set_registered_model_alias(name, alias, version)
+
+
+def record_verdict(name: str, version: str, status: str, reasons: Sequence[str]) -> None:
+    """Write the gate's verdict and its reasons on the version."""
+    mlflow = client()
+    with _errors():
+        mlflow.set_model_version_tag(name, version, "zephyr.verdict", status)
+        mlflow.set_model_version_tag(name, version, "zephyr.reasons", "; ".join(reasons)[:4000])
+
+
+def champion(name: str) -> dict[str, Any] | None:
+    """Version, digest and scores of the champion, or None when there is none yet."""
+    found = version_at(name, "champion")
+    if found is None:
+        return None
+    summary = json.loads(found.tags.get("zephyr.summary", '{"models": {}}'))
+    return {"version": str(found.version), "digest": found.tags.get("zephyr.digest", ""), "summary": summary}
+
+
+def version_at(name: str, alias: str) -> Any | None:
+    """The registry's version under an alias or number; None when there is none."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client()
+    try:
+        if alias.isdigit():
+            return mlflow.get_model_version(name, alias)
+        return mlflow.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        with _errors():
+            raise
+
+
+def promote(name: str, version: str, expected: str | None) -> None:
+    """Move `champion` to a version if it still is where the run saw it at its start, or already there.
+
+    Raises TrackingError when another run has moved it meanwhile.
+    """
+    now = champion(name)
+    found = now["version"] if now else None
+    if found == version:
+        return
+    if found != expected:
+        raise TrackingError(
+            f"{name}@champion: version {found} took the place of {expected or 'none'} while this run was going on; "
+            "run again to compare with it"
+        )
+    set_alias(name, "champion", version)
+
+
+def registered_uris() -> set[str]:
+    """Weights and scores of all versions of all registered models: what `artifacts clean` must keep."""
+    mlflow = client()
+    with _errors():
+        versions = [v for model in mlflow.search_registered_models() for v in _versions(mlflow, model.name)]
+    return {v.tags[tag] for v in versions for tag in ("zephyr.uri", "zephyr.scores") if tag in v.tags}
