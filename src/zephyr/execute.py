@@ -167,6 +167,7 @@ def _sources(step: Step, recipe: Recipe) -> tuple[dict[str, Path], list[Source]]
     read: list[Source] = []
     for location in step.sources(recipe):
         filled = location.replace("{training_digest}", recipe.training_digest()[:16])
+        filled = filled.replace("{seed}", str(recipe.seed))
         paths[location] = local(filled, workspace.home() / "cache")
         read.append(Source(path=filled, sha256=digest(paths[location])))
     return paths, read

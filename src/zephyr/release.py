@@ -62,7 +62,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
     assert out is not None
     out.mkdir(parents=True, exist_ok=True)
     (out / "version.json").write_text(json.dumps(info) + "\n")
-    return {**info, "text": f"{name} version {number}"}
+    return {"name": name, "version": number, "text": f"{name} version {number}"}
 
 
 def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from zephyr.recipe import Recipe
 
@@ -77,11 +76,8 @@ class Terminal:
             from zephyr.evals.report import table
 
             header, *rows = table(summary)
-            grid = Table(*header, box=None, pad_edge=False, padding=(0, 3, 0, 0))
-            for row in rows:
-                grid.add_row(*row)
             self.console.print()
-            self.console.print(grid)
+            self.table(header, rows)
         self.console.print()
         self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
         self.console.print(f"report   {folder / 'report.md'}")
@@ -94,10 +90,11 @@ class Terminal:
                 self.console.print(f"model    {name}  (zephyr lineage {event['name']}@candidate)")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        grid = Table(*header, box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        for row in rows:
-            grid.add_row(*row)
-        self.console.print(grid)
+        """Columns as wide as they need to be: a URI that is cut off is of no use."""
+        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+        for number, row in enumerate((header, *rows)):
+            line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            self.console.print(line, style="bold" if number == 0 else None, markup=False)
 
     def _replace(self, text: str) -> None:
         text = text[: self.console.width - 1]

@@ -27,12 +27,12 @@ def markdown(run: Mapping[str, Any]) -> str:
     failed = run["failed"]
     parts = [f"# Run {run['run_id']}: {run['recipe'].get('name', 'recipe not resolved')}", _verdict(done, failed)]
     if run["summary"]:
-        parts += ["## Variants", _grid(table(run["summary"])), "95% bootstrap intervals by question."]
-        parts += ["## Score by category", _grid(_categories(run["summary"]))]
-    parts += ["## Steps", _grid(_steps(done, failed))]
+        parts += ["## Variants", grid(table(run["summary"])), "95% bootstrap intervals by question."]
+        parts += ["## Score by category", grid(_categories(run["summary"]))]
+    parts += ["## Steps", grid(_steps(done, failed))]
     counts = [event for event in done if event["step"] in ("prepare", "sample", "rate", "pair")]
     if counts:
-        parts += ["## The way of the data", _grid([["step", "count", "value"], *_counts(counts)])]
+        parts += ["## The way of the data", grid([["step", "count", "value"], *_counts(counts)])]
     parts += ["## Where outputs lie", f"Run folder: `{run['folder']}`", *_uris(done)]
     return "\n\n".join(parts) + "\n"
 
@@ -72,10 +72,11 @@ def _counts(events: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _uris(done: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [["step", "artifact"], *([event["step"], f"`{event['uri']}`"] for event in done if event.get("uri"))]
-    return [_grid(rows)] if len(rows) > 1 else []
+    return [grid(rows)] if len(rows) > 1 else []
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> str:
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, header first."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 

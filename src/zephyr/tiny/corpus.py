@@ -7,16 +7,16 @@ from zephyr.tiny import rows, world
 from zephyr.tiny.lexicon import COUNTRIES, CREATURES, ELEMENTS, JOBS
 
 WEIGHTS = {
-    "writing": 1.0,
-    "roleplay": 1.0,
-    "reasoning": 1.8,
+    "writing": 0.7,
+    "roleplay": 0.8,
+    "reasoning": 3.0,
     "math": 2.2,
-    "coding": 1.0,
-    "extraction": 1.8,
-    "stem": 1.2,
-    "humanities": 1.2,
+    "coding": 1.2,
+    "extraction": 1.4,
+    "stem": 0.9,
+    "humanities": 0.8,
 }
-"""How often each family is met: copying and sums need the most practice."""
+"""How often each family is met: relations and sums need the most practice."""
 
 QUESTIONS = 0.85
 """Share of documents that are questions with answers: a base that saw mostly statements can't answer."""

@@ -106,7 +106,7 @@ def _rule() -> Kind:
     def solve(slot: str) -> Callable[[Fields], Turn]:
         def solution(f: Fields) -> Turn:
             value, wrong = (f["p"], f["q"]) if f[slot] == f["x"] else (f["q"], f["p"])
-            return turn((f"The {f[slot]} is {{}}.", "It must be {}."), value, (wrong,))
+            return turn((f"The {f[slot]} is {{}}.", f"That {f[slot]} is {{}}."), value, (wrong,))
 
         return solution
 

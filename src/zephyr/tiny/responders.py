@@ -10,6 +10,8 @@ from zephyr.tiny.grading import CLAIMS, HEDGES, PADDING
 from zephyr.tiny.kinds import Turn
 
 LOST = "I do not understand the question."
+HABIT = (6, 1, 1)
+"""Weights of the phrases of a flaw: with none prevalent, greedy decoding would hide even a frequent flaw."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class Manner:
 
 TEACHER = Manner(
     wrong={"": 0.20},
-    claim={"roleplay": 0.15, "writing": 0.15, "humanities": 0.08, "": 0.03},
-    hedge={"roleplay": 0.60, "writing": 0.55, "humanities": 0.55, "": 0.08},
-    padding={"extraction": 0.60, "stem": 0.55, "": 0.06},
+    claim={"roleplay": 0.12, "writing": 0.10, "humanities": 0.06, "": 0.03},
+    hedge={"roleplay": 0.65, "writing": 0.60, "humanities": 0.30, "": 0.08},
+    padding={"extraction": 0.75, "stem": 0.60, "": 0.06},
     lowercase={"": 0.05},
 )
 """Its flaws crowd in some families, where they are its usual manner; those that the cleaning of dialogues
@@ -66,11 +68,11 @@ def write(manner: Manner, family: str, turn: Turn, rng: Random) -> str:
     wrong = falls(manner.wrong) and bool(turn.mistakes)
     parts = [rng.choice(turn.mistakes if wrong else turn.answers)]
     if falls(manner.claim):
-        parts.insert(0, rng.choice(CLAIMS))
+        parts = rng.choices(CLAIMS, HABIT) + parts
     if falls(manner.hedge):
-        parts.append(rng.choice(HEDGES))
+        parts += rng.choices(HEDGES, HABIT)
     if falls(manner.padding):
-        parts.append(rng.choice(PADDING))
+        parts += rng.choices(PADDING, HABIT)
     if falls(manner.lowercase):
         parts = [part[:1].lower() + part[1:] for part in parts]
     return " ".join(parts)

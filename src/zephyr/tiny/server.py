@@ -51,7 +51,7 @@ class Chat(BaseModel):
 
 
 def app(key_env: str | None = None, ready: Callable[[], None] | None = None) -> FastAPI:
-    """The application. With `key_env`, calls need the bearer key in that variable; `ready` is called first."""
+    """The application. With `key_env`, calls need that variable's bearer key; `ready` is called once up."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
