@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
     from pipelines.zephyr import zephyr
 
     for name, pipeline in {"zephyr": zephyr, "ablation": ablation}.items():
-        compiler.Compiler().compile(pipeline, str(folder / f"{name}.yaml"))  # type: ignore[arg-type]
+        compiler.Compiler().compile(pipeline, str(folder / f"{name}.yaml"))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,6 @@ __all__ = [
     "read_table",
     "step_key",
     "unneeded",
-    "usage",
-    "used",
     "write_table",
 ]
 
@@ -101,9 +99,7 @@ class Store:
         """The manifest under a key, without a look at the data."""
         manifest = self._read(_place(step, key))
         if manifest and manifest.key != key:
-            raise ArtifactError(
-                f"{manifest.uri}: holds key {manifest.key}, expected {key}; delete it and run again"
-            )
+            raise ArtifactError(f"{manifest.uri}: holds key {manifest.key}, expected {key}; delete it and run again")
         return manifest
 
     def find(self, step: str, key: str) -> Artifact | None:
@@ -211,9 +207,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: "pa.Schem
 
     names = set(schema.names)
     wrong = next((i for i, row in enumerate(rows) if set(row) != names), None)
-    assert wrong is None, (
-        f"{path.name}, row {wrong}: columns {sorted(rows[wrong or 0])}, expected {sorted(names)}"
-    )
+    assert wrong is None, f"{path.name}, row {wrong}: columns {sorted(rows[wrong or 0])}, expected {sorted(names)}"
     with disk(path):
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
 

@@ -127,9 +127,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from zephyr.run import world_for
     from zephyr.doctor import checks
     from zephyr.recipe import load
+    from zephyr.run import world_for
 
     recipe = load(options.recipe, options.overrides)
     ok = True

@@ -85,7 +85,9 @@ def probe(name: str, endpoint: Endpoint) -> None:
         raise _fatal(name, endpoint, error) or _odd(name, endpoint, error) from None
     if models is not None and endpoint.model not in models:
         shown = ", ".join(models[:8]) or "none"
-        raise EndpointError(f"endpoints.{name}: {_url(name, endpoint)} has no model `{endpoint.model}` (it has {shown})")
+        raise EndpointError(
+            f"endpoints.{name}: {_url(name, endpoint)} has no model `{endpoint.model}` (it has {shown})"
+        )
 
 
 async def _listed(name: str, endpoint: Endpoint, ask: Any) -> list[str] | None:
@@ -184,7 +186,7 @@ def _reply(answer: Any) -> Reply:
     if not getattr(answer, "choices", None):
         return Reply(None, None, 0, 0, "the endpoint's answer holds no choices", True)
     choice, usage = answer.choices[0], answer.usage
-    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    tokens: tuple[int, int] = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
     if choice.message.content is None:
         return Reply(None, choice.finish_reason, *tokens, "the endpoint's answer holds no text", True)
     return Reply(choice.message.content, choice.finish_reason, *tokens, None, True)
@@ -245,5 +247,3 @@ def _url(name: str, endpoint: Endpoint) -> str:
         return found
 
     return re.sub(r"\$\{(\w+)\}", value, endpoint.base_url)
-
-

@@ -63,9 +63,7 @@ def cost_estimate(recipe: Recipe) -> str | None:
     if not prompts:
         return "an unknown number of calls: set sample.limit to bound it"
     per_model = prompts * section.per_prompt / max(1, len(section.ensemble))
-    dollars = sum(
-        per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.ensemble
-    )
+    dollars = sum(per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.ensemble)
     judge = recipe.endpoints[recipe.rate.judge]
     ratings = prompts * len(recipe.rate.aspects) if section.ensemble else 0
     tokens_in = section.per_prompt * section.max_tokens

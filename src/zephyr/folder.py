@@ -79,8 +79,7 @@ def verify(folder: Path, files: Mapping[str, Any]) -> None:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != file["sha256"]:
             raise ArtifactError(
-                f"{path}: corrupted, expected SHA-256 {file['sha256']}, found {found}; "
-                f"delete {folder} and run again"
+                f"{path}: corrupted, expected SHA-256 {file['sha256']}, found {found}; delete {folder} and run again"
             )
 
 

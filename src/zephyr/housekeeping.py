@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from zephyr import workspace
 from zephyr.artifacts import Store, open_store, unneeded
 from zephyr.errors import ArtifactError, RunError, StoreError, ZephyrError
-from zephyr.manifest import Manifest
 from zephyr.recipe import load
 
 
@@ -73,7 +72,9 @@ def lineage(model: str) -> tuple[list[list[str]], bool]:
     if version is None:
         raise RunError(f"{model}: no such version in the registry at {registry.tracking_uri()}")
     tags = version.tags
-    rows = [[f"{name} version {version.version}", tags.get("zephyr.verdict", "no verdict"), tags["zephyr.digest"][:16], ""]]
+    rows = [
+        [f"{name} version {version.version}", tags.get("zephyr.verdict", "no verdict"), tags["zephyr.digest"][:16], ""]
+    ]
     seen: set[str] = set()
     broken = _walk(tags["zephyr.uri"], tags["zephyr.digest"], 1, rows, seen)
     if tags.get("zephyr.scores"):
@@ -128,5 +129,3 @@ def size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
-
-

@@ -44,7 +44,8 @@ class Journal:
 
     def find(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The replies that are there already."""
-        wanted, found = list(dict.fromkeys(keys)), {}
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Reply] = {}
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
             marks = ",".join("?" * len(part))

@@ -82,9 +82,7 @@ class Manifest:
                 values["recipe_digest"],
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ArtifactError(
-                f"{where}: not a manifest ({error}); delete its folder and run again"
-            ) from None
+            raise ArtifactError(f"{where}: not a manifest ({error}); delete its folder and run again") from None
         if not consistent:
             raise ArtifactError(f"{where}: the manifest was changed by hand; delete its folder and run again")
         return manifest

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from zephyr.errors import RecipeError
 
-ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+Aspect = Literal["instruction_following", "honesty", "truthfulness", "helpfulness"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
@@ -147,7 +147,7 @@ class Sample(Section):
 class Rate(Section):
     judge: Text = "teacher"
     """Name of the endpoint that rates."""
-    aspects: tuple[Literal["instruction_following", "honesty", "truthfulness", "helpfulness"], ...] = ASPECTS
+    aspects: tuple[Aspect, ...] = ("instruction_following", "honesty", "truthfulness", "helpfulness")
     temperature: float = Field(0.0, ge=0)
     max_tokens: Positive = 1024
 
@@ -312,7 +312,7 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
 
     owner: Any = Recipe
     for part in loc[:-1]:
-        field = owner.model_fields.get(part) if isinstance(owner, type) else None
+        field = getattr(owner, "model_fields", {}).get(part)
         owner = field.annotation if field else None
     if not (isinstance(owner, type) and issubclass(owner, BaseModel)):
         return ""

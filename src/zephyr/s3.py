@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zephyr.errors import ArtifactError, StoreError, disk
 from zephyr.folder import sweep, verify
@@ -22,7 +22,7 @@ def client() -> Any:
     import boto3
     from botocore.config import Config
 
-    style = "path" if os.environ.get("ZEPHYR_S3_PATH_STYLE") == "1" else "auto"
+    style: Literal["path", "auto"] = "path" if os.environ.get("ZEPHYR_S3_PATH_STYLE") == "1" else "auto"
     return boto3.client(
         "s3",
         config=Config(
@@ -78,7 +78,9 @@ class Bucket:
             if self._key(place, name) not in sizes:
                 raise ArtifactError(f"{where}: missing, the manifest lists it; delete the artifact and run again")
             if sizes[self._key(place, name)] != file["bytes"]:
-                raise ArtifactError(f"{where}: corrupted, expected {file['bytes']} bytes, found {sizes[self._key(place, name)]}")
+                raise ArtifactError(
+                    f"{where}: corrupted, expected {file['bytes']} bytes, found {sizes[self._key(place, name)]}"
+                )
 
     def fetch(self, place: str, files: Mapping[str, Any]) -> Path:
         target = self._cache / "artifacts" / place

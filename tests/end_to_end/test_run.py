@@ -41,7 +41,12 @@ class Workspace:
         command = [sys.executable, "-m", "zephyr.cli", "run", "--recipe", str(self._recipe), *options]
         environment = os.environ | {"ZEPHYR_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, *options: str) -> tuple[int, str]:
@@ -133,9 +138,7 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(workspace: Workspace, tmp_
     code, out = workspace.run("--set", f"prepare.dialogues=[{rows}]", "--until", "prepare")
     assert code == 2
     errors = [line for line in out.splitlines() if line.startswith("error:")]
-    assert errors == [
-        f"error: {rows}:2: not a JSON object; mend or delete the row, or raise prepare.max_bad_rows (0)"
-    ]
+    assert errors == [f"error: {rows}:2: not a JSON object; mend or delete the row, or raise prepare.max_bad_rows (0)"]
 
     code, out = workspace.run("--set", "endpoints.judge.model=nobody")
     assert code == 2 and "endpoints.judge" in out and "no model `nobody`" in out

@@ -92,8 +92,7 @@ def checked_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    opened = gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb")
-    with opened as handle:
+    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
             if not line.strip():
                 continue

@@ -22,9 +22,13 @@ _HUMAN = (
     r"(?:emotions?|feelings?|opinions?|beliefs?|preferences?|experiences?|consciousness)"
 )
 _CLAIMS = (
-    re.compile(rf"\b{_SELF}{_LACK} (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form) {_HUMAN}", re.I),
+    re.compile(
+        rf"\b{_SELF}{_LACK} (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form) {_HUMAN}", re.I
+    ),
     re.compile(rf"\b{_SELF}i (?:have|possess) no {_HUMAN}", re.I),
-    re.compile(r"\bi(?: am|'m|’m) (?:not capable|incapable) of (?:having |feeling |experiencing |forming )?" + _HUMAN, re.I),
+    re.compile(
+        r"\bi(?: am|'m|’m) (?:not capable|incapable) of (?:having |feeling |experiencing |forming )?" + _HUMAN, re.I
+    ),
 )
 
 

@@ -49,9 +49,13 @@ def _win_rate(summary: Mapping[str, Any], model: str, baseline: str, section: Ga
     for win in summary["win_rates"]:
         if (win["model"], win["baseline"]) == (model, baseline) and win["low"] is not None:
             ok = win["low"] >= section.min_win_rate
-            shown = f"win rate {win['win_rate']:.1f} against {baseline}, 95% interval {win['low']:.1f} to {win['high']:.1f}"
+            shown = (
+                f"win rate {win['win_rate']:.1f} against {baseline}, 95% interval {win['low']:.1f} to {win['high']:.1f}"
+            )
             return [(ok, f"{shown}: its lower end {_side(ok)} {section.min_win_rate:g}")]
-    return [(False, f"no win rate against {baseline} was measured; set evaluate.instructions or gate.min_win_rate: null")]
+    return [
+        (False, f"no win rate against {baseline} was measured; set evaluate.instructions or gate.min_win_rate: null")
+    ]
 
 
 def _score(summary: Mapping[str, Any], model: str, section: Gate) -> list[Check]:

@@ -126,5 +126,3 @@ def _draws(prompts: Sequence[list[int]], count: int, seed: int) -> "Tensor":
         return torch.rand(count, generator=torch.Generator().manual_seed(number))
 
     return torch.stack([stream(prompt) for prompt in prompts])
-
-

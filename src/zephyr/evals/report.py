@@ -12,10 +12,12 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
     for name, model in summary["models"].items():
         wins = {win["baseline"]: win for win in summary["win_rates"] if win["model"] == name}
         cells = [name, _with(model["score"], model["score_low"], model["score_high"], 2)]
-        cells.append(_with(*(_times(model[key], 100) for key in ("correct", "correct_low", "correct_high")), 1))
+        cells.append(_with(*(_percent(model[key]) for key in ("correct", "correct_low", "correct_high"))))
         for other in against:
             win = wins.get(other)
-            cells.append(_with(win["win_rate"], win["low"], win["high"], 1) if win else ("–" if name == baseline else ""))
+            cells.append(
+                _with(win["win_rate"], win["low"], win["high"], 1) if win else ("–" if name == baseline else "")
+            )
         cells.append(f"{model['length']:.0f}" if model["length"] is not None else "")
         rows.append(cells)
     return rows
@@ -81,11 +83,11 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def _with(mean: float | None, low: float | None, high: float | None, digits: int) -> str:
+def _with(mean: float | None, low: float | None, high: float | None, digits: int = 1) -> str:
     if mean is None:
         return ""
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value

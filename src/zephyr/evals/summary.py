@@ -36,7 +36,8 @@ def summarise(
             "correct_low": right["low"],
             "correct_high": right["high"],
             "length": sum(len(a["answer"] or "") for a in said) / len(said) if said else None,
-            "errors": sum(a["error"] is not None for a in said) + sum(s["judgment"] is not None and s["error"] is not None for s in own),
+            "errors": sum(a["error"] is not None for a in said)
+            + sum(s["judgment"] is not None and s["error"] is not None for s in own),
             "categories": {
                 category: interval(_by_question([s for s in own if s["category"] == category], "score"))
                 for category in categories

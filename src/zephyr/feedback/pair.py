@@ -21,9 +21,7 @@ class Paired:
     """prompts = train + test + too_few_rated + ties + identical_texts; failed_* count completions."""
 
 
-def pair(
-    completions: Sequence[Completion], ratings: Sequence[Rating], section: Pairing, seed: int
-) -> Paired:
+def pair(completions: Sequence[Completion], ratings: Sequence[Rating], section: Pairing, seed: int) -> Paired:
     """Chosen and rejected completions per prompt, split by the prompt's hash."""
     means, failed = mean_ratings(ratings)
     groups: dict[str, list[Completion]] = {}
@@ -31,7 +29,9 @@ def pair(
         groups.setdefault(row["prompt_id"], []).append(row)
     counts: Counter[str] = Counter(prompts=len(groups))
     counts["failed_completions"] = sum(row["response"] is None for row in completions)
-    counts["empty_completions"] = sum(row["response"] is not None and not row["response"].strip() for row in completions)
+    counts["empty_completions"] = sum(
+        row["response"] is not None and not row["response"].strip() for row in completions
+    )
     counts["failed_ratings"] = failed
     pairs = []
     for key, group in groups.items():
@@ -41,7 +41,9 @@ def pair(
         else:
             pairs.append(made)
     if section.labels == "shuffled":
-        pairs = [_swapped(made) if Random(f"{seed}:coin:{made['prompt_id']}").random() < 0.5 else made for made in pairs]
+        pairs = [
+            _swapped(made) if Random(f"{seed}:coin:{made['prompt_id']}").random() < 0.5 else made for made in pairs
+        ]
     pairs.sort(key=lambda made: made["prompt_id"])
     size = min(section.test_size, len(pairs) // 5)
     test, train = pairs[:size], pairs[size:]

@@ -16,7 +16,7 @@ from zephyr.progress import Progress
 COMPLETE = "complete.json"
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Reports to `progress`, marks whole checkpoints, and saves one more when the process is asked to end."""
 
     def __init__(self, progress: Progress, unit: str, per_step: int) -> None:

@@ -30,7 +30,7 @@ def train(
     from zephyr.train import arguments, callbacks
     from zephyr.train import model as models
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]
+    class Trainer(DPOTrainer):
         """TRL's trainer on rows that are token ids already: its own tokenisation trains a newline after EOS."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:

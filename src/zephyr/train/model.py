@@ -25,7 +25,7 @@ def check_folder(folder: Path) -> None:
 def on_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def load(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
