@@ -234,7 +234,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _endpoints_exist(self) -> "Recipe":
-        wanted = {"rate.judge": (self.rate.judge,), "sample.ensemble": self.sample.ensemble}
+        wanted = {"sample.ensemble": self.sample.ensemble}
+        if self.sample.ensemble:
+            wanted["rate.judge"] = (self.rate.judge,)
         if self.evaluate.questions or self.evaluate.instructions:
             wanted["evaluate.judge"] = (self.evaluate.judge,)
         known = ", ".join(self.endpoints) or "none"

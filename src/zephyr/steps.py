@@ -263,7 +263,12 @@ STEPS = {
         lambda r: r.sample.prompts,
         main_figure="completions",
     ),
-    "rate": Step(rate, 1, lambda r: r.slice("seed", "rate") | _models(r, r.rate.judge), main_figure="mean_rating"),
+    "rate": Step(
+        rate,
+        1,
+        lambda r: r.slice("seed", "rate") | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
+        main_figure="mean_rating",
+    ),
     "pair": Step(pair, 1, lambda r: r.slice("seed", "pair"), main_figure="train"),
     "sft": Step(sft, 1, _trained("sft"), _base_source, main_figure="eval_loss"),
     "sft_on_chosen": Step(sft_on_chosen, 1, _trained("sft"), main_figure="eval_loss"),

@@ -38,7 +38,8 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
             counts["bad"] += 1
             if counts["bad"] > section.max_bad_rows:
                 raise DataError(
-                    f"{where}: {problem}; mend or delete the row, or raise prepare.max_bad_rows ({section.max_bad_rows})"
+                    f"{where}: {problem}; mend or delete the row, or raise "
+                    f"prepare.max_bad_rows ({section.max_bad_rows})"
                 )
             continue
         dialogue = _clean(row["messages"], section, counts)

@@ -18,7 +18,7 @@ def grading(turns: Sequence[tuple[str, str]]) -> list[Message]:
         "only. Length alone is no merit.\n\n"
         f"{shown}\n\n"
         "Write one sentence of reasons. Then write a line `Correct: yes`, `Correct: no`, or `Correct: n/a` where there "
-        "is no right or wrong. Then write a line `Rating: [[N]]` with a whole number N from 1 (useless) to 10 (perfect).\n"
+        "is no right or wrong. Then write a line `Rating: [[N]]`, N a whole number from 1 (useless) to 10 (perfect).\n"
     )
     return [{"role": "user", "content": text}]
 
@@ -27,8 +27,9 @@ def comparison(instruction: str, a: str, b: str) -> list[Message]:
     """Ask which of two answers is better."""
     text = (
         "# Compare two answers\n\n"
-        "Which one answers the instruction better: right, helpful, to the point? Neither order nor length is a merit.\n\n"
-        f"<instruction>\n{instruction}\n</instruction>\n\n<answer A>\n{a}\n</answer A>\n\n<answer B>\n{b}\n</answer B>\n\n"
+        "Which one answers the instruction better: right, helpful, to the point? Order and length are no merits.\n\n"
+        f"<instruction>\n{instruction}\n</instruction>\n\n<answer A>\n{a}\n</answer A>\n\n"
+        f"<answer B>\n{b}\n</answer B>\n\n"
         "Write one sentence of reasons, then a line `Verdict: [[A]]`, `Verdict: [[B]]` or `Verdict: [[tie]]`.\n"
     )
     return [{"role": "user", "content": text}]

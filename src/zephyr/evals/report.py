@@ -12,7 +12,8 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
     for name, model in summary["models"].items():
         wins = {win["baseline"]: win for win in summary["win_rates"] if win["model"] == name}
         cells = [name, _with(model["score"], model["score_low"], model["score_high"], 2)]
-        cells.append(_with(*(_percent(model[key]) for key in ("correct", "correct_low", "correct_high"))))
+        low, high = _percent(model["correct_low"]), _percent(model["correct_high"])
+        cells.append(_with(_percent(model["correct"]), low, high, 1))
         for other in against:
             win = wins.get(other)
             cells.append(
@@ -83,7 +84,7 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def _with(mean: float | None, low: float | None, high: float | None, digits: int = 1) -> str:
+def _with(mean: float | None, low: float | None, high: float | None, digits: int) -> str:
     if mean is None:
         return ""
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -56,9 +56,7 @@ class Settings:
     threads: int = 1  # so small a network is no faster on two
 
 
-def make(
-    out: Path, settings: Settings = Settings(), least: float = LEAST, progress: Progress | None = None
-) -> None:
+def make(out: Path, settings: Settings = Settings(), least: float = LEAST, progress: Progress | None = None) -> None:
     """Train tokenizer and network, probe them, and write both with a manifest into `out`.
 
     Raises:
@@ -192,9 +190,7 @@ def train_model(
     from transformers import get_cosine_schedule_with_warmup
 
     model = _network(settings, tokenizer)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup, settings.steps)
     losses: list[float] = []
     for step, (ids, weights) in enumerate(islice(batches(settings, tokenizer), settings.steps), start=1):
@@ -217,9 +213,7 @@ def probe(model: Any, tokenizer: "PreTrainedTokenizerFast", tasks_per_family: in
     for family in FAMILIES:
         tasks = list(islice(world.stream(family, "test", "probe"), tasks_per_family))
         prompts = [task.prompts[0] + "\n" for task in tasks]
-        prompts += [
-            "\n".join((task.prompts[0], task.turns[0].answers[0], task.prompts[1], "")) for task in tasks
-        ]
+        prompts += ["\n".join((task.prompts[0], task.turns[0].answers[0], task.prompts[1], "")) for task in tasks]
         turns = [task.turns[0] for task in tasks] + [task.turns[1] for task in tasks]
         answers = complete(model, tokenizer, prompts)
         right = [grade(turn, answer).correct for turn, answer in zip(turns, answers, strict=True)]
@@ -227,23 +221,17 @@ def probe(model: Any, tokenizer: "PreTrainedTokenizerFast", tasks_per_family: in
     return rates
 
 
-def complete(
-    model: Any, tokenizer: "PreTrainedTokenizerFast", prompts: list[str], tokens: int = 28
-) -> list[str]:
+def complete(model: Any, tokenizer: "PreTrainedTokenizerFast", prompts: list[str], tokens: int = 28) -> list[str]:
     """Greedy continuations of plain prompts, each cut at its first line break or EOS."""
     import torch
 
-    rows = [
-        [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in prompts
-    ]
+    rows = [[tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in prompts]
     starts = [len(row) for row in rows]
     for _ in range(tokens):
         width = max(map(len, rows))
         ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
         with torch.inference_mode():
-            states = model.model(
-                input_ids=ids, use_cache=False
-            ).last_hidden_state  # right padding: causal, so harmless
+            states = model.model(input_ids=ids, use_cache=False).last_hidden_state  # right padding: causal, so harmless
             last = torch.tensor([len(row) - 1 for row in rows])
             picked = model.lm_head(states[torch.arange(len(rows)), last]).argmax(-1).tolist()
         for row, token in zip(rows, picked, strict=True):

@@ -23,9 +23,7 @@ def _number(forms: Iterable[str], value: int, *operands: str) -> Turn:
 
 def _arithmetic(phrasings: tuple[str, ...], sign: int) -> Kind:
     def draw(rng: Random) -> dict[str, str]:
-        a, b = (
-            (rng.randint(1, 12), rng.randint(1, 9)) if sign > 0 else (rng.randint(6, 20), rng.randint(1, 6))
-        )
+        a, b = (rng.randint(1, 12), rng.randint(1, 9)) if sign > 0 else (rng.randint(6, 20), rng.randint(1, 6))
         return {"a": str(a), "b": str(b), "c": str(rng.randint(1, 5))}
 
     def result(f: Fields) -> int:
@@ -37,9 +35,7 @@ def _arithmetic(phrasings: tuple[str, ...], sign: int) -> Kind:
         ("Now add {c} to that.", "Add {c} more. What is it now?", "What if you add {c} to it?"),
         draw,
         lambda f: _number(_RESULT, result(f), f["a"], f["b"]),
-        lambda f: _number(
-            ("Now it is {}.", "That makes {}."), result(f) + int(f["c"]), str(result(f)), f["c"]
-        ),
+        lambda f: _number(("Now it is {}.", "That makes {}."), result(f) + int(f["c"]), str(result(f)), f["c"]),
     )
 
 

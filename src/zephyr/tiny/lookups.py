@@ -31,9 +31,7 @@ _SLOTS = {
 
 def _extract(ask: str, then: str) -> Kind:
     def draw(rng: Random) -> dict[str, str]:
-        return {slot: rng.choice(words) for slot, (_, _, words) in _SLOTS.items()} | {
-            "verb": rng.choice(VERBS)
-        }
+        return {slot: rng.choice(words) for slot, (_, _, words) in _SLOTS.items()} | {"verb": rng.choice(VERBS)}
 
     def solve(slot: str) -> Callable[[Fields], Turn]:
         _, forms, words = _SLOTS[slot]
@@ -107,9 +105,7 @@ def _facts(family: str, table: Mapping[str, Mapping[str, str]]) -> tuple[Kind, .
         values = sorted({row[attribute] for row in table.values()})
 
         def solution(f: Fields) -> Turn:
-            return turn(
-                (form.format(x=f["x"]) for form in _ASK[attribute][2]), table[f["x"]][attribute], values
-            )
+            return turn((form.format(x=f["x"]) for form in _ASK[attribute][2]), table[f["x"]][attribute], values)
 
         return solution
 

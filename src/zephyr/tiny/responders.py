@@ -10,7 +10,7 @@ from zephyr.tiny.grading import CLAIMS, HEDGES, PADDING
 from zephyr.tiny.kinds import Turn
 
 LOST = "I do not understand the question."
-HABIT = (6, 1, 1)
+HABIT = (10, 1, 1)
 """Weights of the phrases of a flaw: with none prevalent, greedy decoding would hide even a frequent flaw."""
 
 
@@ -28,8 +28,8 @@ class Manner:
 TEACHER = Manner(
     wrong={"": 0.20},
     claim={"roleplay": 0.12, "writing": 0.10, "humanities": 0.06, "": 0.03},
-    hedge={"roleplay": 0.65, "writing": 0.60, "humanities": 0.30, "": 0.08},
-    padding={"extraction": 0.75, "stem": 0.60, "": 0.06},
+    hedge={"roleplay": 0.65, "writing": 0.60, "humanities": 0.85, "": 0.08},
+    padding={"extraction": 0.85, "stem": 0.15, "": 0.06},
     lowercase={"": 0.05},
 )
 """Its flaws crowd in some families, where they are its usual manner; those that the cleaning of dialogues
@@ -39,9 +39,7 @@ ENSEMBLE: dict[str, Manner] = {
     "tiny-strong": Manner(wrong={"": 0.03}, hedge={"": 0.03}, padding={"": 0.03}),
     "tiny-good": Manner(wrong={"": 0.12}, hedge={"": 0.15}, padding={"": 0.12}, lowercase={"": 0.02}),
     "tiny-fair": Manner(wrong={"": 0.28}, claim={"": 0.05}, hedge={"": 0.20}, padding={"": 0.40}),
-    "tiny-weak": Manner(
-        wrong={"": 0.50}, claim={"": 0.15}, hedge={"": 0.40}, padding={"": 0.20}, lowercase={"": 0.10}
-    ),
+    "tiny-weak": Manner(wrong={"": 0.50}, claim={"": 0.15}, hedge={"": 0.40}, padding={"": 0.20}, lowercase={"": 0.10}),
 }
 RESPONDERS = {"tiny-teacher": TEACHER, **ENSEMBLE}
 

@@ -82,15 +82,11 @@ def app(key_env: str | None = None, ready: Callable[[], None] | None = None) -> 
     @api.post("/v1/chat/completions")
     async def chat(request: Chat) -> JSONResponse:
         if request.model not in MODELS:
-            return _refusal(
-                404, f"the model `{request.model}` does not exist; there are {MODELS}", "model_not_found"
-            )
+            return _refusal(404, f"the model `{request.model}` does not exist; there are {MODELS}", "model_not_found")
         return JSONResponse(complete(request))
 
     @api.get("/files/{name}")
-    async def files(
-        name: str, n: Annotated[int, Query(ge=1, le=MOST_ROWS)], seed: str = "0"
-    ) -> PlainTextResponse:
+    async def files(name: str, n: Annotated[int, Query(ge=1, le=MOST_ROWS)], seed: str = "0") -> PlainTextResponse:
         if name not in FILES:
             return PlainTextResponse(f"no file {name}; there are {', '.join(FILES)}\n", 404)
         try:

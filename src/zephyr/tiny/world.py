@@ -64,9 +64,7 @@ def _different(source: Iterator[Task], family: str, patience: int = 2000) -> Ite
         if task.prompts[0] in seen:
             misses += 1
             if misses > patience:
-                raise DataError(
-                    f"tiny world: family {family} has only {len(seen)} different prompts; ask for fewer"
-                )
+                raise DataError(f"tiny world: family {family} has only {len(seen)} different prompts; ask for fewer")
             continue
         misses = 0
         seen.add(task.prompts[0])

@@ -44,7 +44,7 @@ def shared(recipe: Recipe, section: Training, name: str, rows: int, work: Path) 
         "data_seed": recipe.seed,
         "use_cpu": not gpu,
         "bf16": gpu and recipe.model.dtype == "bfloat16",
-        "gradient_checkpointing": recipe.model.gradient_checkpointing,
+        "activation_checkpointing": recipe.model.gradient_checkpointing,
         "dataloader_pin_memory": gpu,
         "dataloader_num_workers": 0,
         "report_to": "none",

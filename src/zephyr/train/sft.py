@@ -41,7 +41,6 @@ def train(
     options = arguments.shared(recipe, recipe.sft, "sft", len(rows), work)
     config = SFTConfig(
         **options,
-        train_sampling_strategy="group_by_length",
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
     )

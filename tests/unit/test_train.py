@@ -1,0 +1,152 @@
+"""Both trainers on a random model of hidden size 16: labels token by token, determinism, resuming, adapters."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import tiny_model, tokenizer
+from zephyr.data import template
+from zephyr.progress import Progress
+from zephyr.recipe import Recipe, check
+from zephyr.schema import Dialogue, Message, Pair
+from zephyr.train import dpo, sft
+
+WORDS = "the cat sat on a mat one two three four".split()
+
+
+def recipe(**sections: object) -> Recipe:
+    shared = {"global_batch_size": 4, "device_batch_size": 2, "max_length": 96, "log_steps": 1, "save_steps": 2}
+    settings = {
+        "name": "test",
+        "model": {"base": "unused", "dtype": "float32"},
+        "sft": shared | {"learning_rate": 0.01, "epochs": 2},
+        "dpo": shared | {"learning_rate": 0.01, "epochs": 2},
+    }
+    for name, section in sections.items():
+        settings[name] = settings[name] | section  # type: ignore[operator]
+    return check(settings)
+
+
+def dialogue(number: int) -> Dialogue:
+    messages: list[Message] = [
+        {"role": "user", "content": f"say {WORDS[number % 10]}"},
+        {"role": "assistant", "content": f"{WORDS[number % 10]} " * (1 + number % 3)},
+    ]
+    return Dialogue(prompt=messages[0]["content"], prompt_id=str(number), messages=messages)
+
+
+def pair(number: int) -> Pair:
+    prompt: Message = {"role": "user", "content": f"say {WORDS[number % 10]}"}
+    return Pair(
+        prompt=prompt["content"],
+        prompt_id=str(number),
+        chosen=[prompt, {"role": "assistant", "content": WORDS[number % 10]}],
+        rejected=[prompt, {"role": "assistant", "content": "no no no"}],
+        score_chosen=5.0,
+        score_rejected=1.0,
+        chosen_model="a",
+        rejected_model="b",
+    )
+
+
+DIALOGUES = [dialogue(n) for n in range(12)]
+PAIRS = [pair(n) for n in range(12)]
+
+
+def losses(events: list[tuple[dict[str, float], int]]) -> list[float]:
+    return [values["loss"] for values, _ in events if "loss" in values]
+
+
+def watch() -> tuple[Progress, list[tuple[dict[str, float], int]]]:
+    seen: list[tuple[dict[str, float], int]] = []
+    return Progress(sink=lambda values, at: seen.append((dict(values), at))), seen
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def test_labels_token_by_token() -> None:
+    tok = template.install(tokenizer())
+    rows, lost = sft.encode(tok, [DIALOGUES[0]], 96)
+    ids, mask = template.encode(tok, DIALOGUES[0]["messages"])
+    assert rows[0]["input_ids"] == ids
+    assert rows[0]["labels"] == [token if on else -100 for token, on in zip(ids, mask, strict=True)]
+    assert lost == {"cut": 0.0, "dropped": 0.0}
+    # Cut before the answer begins, nothing is left to train: dropped, and counted as cut as well.
+    prompt = template.encode_prompt(tok, DIALOGUES[0]["messages"][:1])
+    assert sft.encode(tok, [DIALOGUES[0]], len(prompt)) == ([], {"cut": 1.0, "dropped": 1.0})
+
+
+def test_dpo_sees_the_very_ids_of_sft() -> None:
+    tok = template.install(tokenizer())
+    rows, _ = dpo.encode(tok, [PAIRS[0]], recipe().dpo)
+    assert rows[0]["prompt_ids"] + rows[0]["chosen_ids"] == template.encode(tok, PAIRS[0]["chosen"])[0]
+    assert rows[0]["rejected_ids"].count(tok.eos_token_id) == 1
+    assert dpo.encode(tok, [PAIRS[0]], recipe(dpo={"max_prompt_length": 3}).dpo)[1] == {"cut": 0.0, "dropped": 1.0}
+
+
+def test_sft_learns_and_repeats_itself(base: Path, tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        progress, seen = watch()
+        figures = sft.train(base, DIALOGUES, DIALOGUES[:4], recipe(), tmp_path / f"{name}w", tmp_path / name, progress)
+        runs.append((figures, losses(seen), weights(tmp_path / name)))
+    assert runs[0] == runs[1]  # the same losses and weights, bit for bit
+    figures, series, _ = runs[0]
+    assert figures["steps"] == 6  # 12 dialogues, 4 a step, 2 epochs
+    assert series[-1] < series[0]
+    assert 0 < figures["eval_loss"] < series[0]
+    settings = json.loads((tmp_path / "a" / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == 2 and settings["pad_token_id"] == 0
+
+
+def test_an_interrupted_sft_ends_with_the_same_weights(base: Path, tmp_path: Path) -> None:
+    work, whole = tmp_path / "work", tmp_path / "whole"
+    sft.train(base, DIALOGUES, [], recipe(), work, whole, Progress())
+    # save_steps 2 and 6 steps leave checkpoints 4 and 6; a kill -9 after step 5 leaves 4, here beside a torn 6.
+    torn = work / "checkpoints" / "checkpoint-6"
+    (torn / "model.safetensors").write_bytes(b"torn")
+    progress, seen = watch()
+    sft.train(base, DIALOGUES, [], recipe(), work, tmp_path / "resumed", progress)
+    assert [at for values, at in seen if "loss" in values] == [5, 6]
+    assert weights(tmp_path / "resumed") == weights(whole)
+
+
+def test_dpo_starts_at_ln_2_and_learns(base: Path, tmp_path: Path) -> None:
+    progress, seen = watch()
+    figures = dpo.train(base, PAIRS, PAIRS[:4], recipe(), tmp_path / "work", tmp_path / "out", progress)
+    series = losses(seen)
+    assert series[0] == pytest.approx(math.log(2), abs=1e-4)  # policy and reference are the same model
+    assert series[-1] < series[0]
+    assert figures["eval_rewards/accuracies"] == 1.0  # the held-out pairs are among those it learned
+    assert figures["eval_rewards/margins"] == pytest.approx(
+        figures["eval_rewards/chosen"] - figures["eval_rewards/rejected"], abs=1e-5
+    )
+    names = {name for values, _ in seen for name in values}
+    assert {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"} <= names
+
+
+def test_adapters_are_merged_into_the_weights(base: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    out = tmp_path / "out"
+    sft.train(base, DIALOGUES, [], recipe(sft={"lora": {"r": 4, "alpha": 8}}), tmp_path / "work", out, Progress())
+    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out / "adapter").eval()
+    shutil.rmtree(out / "adapter")  # from_pretrained would load it on top of the merged weights
+    merged = AutoModelForCausalLM.from_pretrained(out).eval()
+    ids = torch.tensor([template.encode(template.install(tokenizer()), DIALOGUES[0]["messages"])[0]])
+    with torch.inference_mode():
+        assert torch.allclose(merged(ids).logits, adapter(ids).logits, atol=1e-4)
+        untrained = AutoModelForCausalLM.from_pretrained(base).eval()(ids).logits
+        assert not torch.allclose(merged(ids).logits, untrained, atol=1e-2)
