@@ -18,8 +18,8 @@ from typing import Any
 from zephyr.errors import EndpointError
 from zephyr.journal import Journal, Reply
 from zephyr.progress import Progress
-from zephyr.recipe import Endpoint
 from zephyr.schema import Message
+from zephyr.sections import Endpoint
 
 TRIES = 5
 GROUP = 32

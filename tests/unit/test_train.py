@@ -14,7 +14,7 @@ from zephyr.recipe import Recipe, check
 from zephyr.schema import Dialogue, Message, Pair
 from zephyr.train import dpo, sft
 
-WORDS = "the cat sat on a mat one two three four".split()
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "one", "two", "three", "four"]
 
 
 def recipe(**sections: object) -> Recipe:

@@ -9,8 +9,8 @@ from zephyr.data import rules, template
 from zephyr.data.locations import read_rows
 from zephyr.errors import DataError
 from zephyr.progress import Progress
-from zephyr.recipe import Prepare
 from zephyr.schema import Dialogue, Message, prompt_id
+from zephyr.sections import Prepare
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from zephyr.errors import DataError
 from zephyr.evals import judge
 from zephyr.evals.summary import summarise
 from zephyr.progress import Progress
-from zephyr.recipe import Endpoint, Evaluate
 from zephyr.schema import Answer, Comparison, Message, Score
+from zephyr.sections import Endpoint, Evaluate
 
 QUESTIONS, INSTRUCTIONS = "questions", "instructions"
 

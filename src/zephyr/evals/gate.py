@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zephyr.recipe import Gate
+from zephyr.sections import Gate
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from zephyr.recipe import Pairing
 from zephyr.schema import Completion, Message, Pair, Rating
+from zephyr.sections import Pairing
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def pair(completions: Sequence[Completion], ratings: Sequence[Rating], section: 
     pairs.sort(key=lambda made: made["prompt_id"])
     size = min(section.test_size, len(pairs) // 5)
     test, train = pairs[:size], pairs[size:]
-    counts |= Counter(train=len(train), test=len(test))
     names = ("too_few_rated", "ties", "identical_texts")
-    return Paired(train, test, dict(counts) | {name: counts[name] for name in names})
+    lost = {name: counts[name] for name in names}
+    return Paired(train, test, dict(counts) | lost | {"train": len(train), "test": len(test)})
 
 
 def mean_ratings(ratings: Sequence[Rating]) -> tuple[dict[tuple[str, str], float], int]:

@@ -8,8 +8,8 @@ from zephyr.client import Call, complete
 from zephyr.feedback import prompts
 from zephyr.feedback.sample import number
 from zephyr.progress import Progress
-from zephyr.recipe import Endpoint, Rate
 from zephyr.schema import Completion, Rating
+from zephyr.sections import Endpoint, Rate
 
 
 def rate(

@@ -7,8 +7,8 @@ from random import Random
 
 from zephyr.client import Call, complete
 from zephyr.progress import Progress
-from zephyr.recipe import Endpoint, Sample
 from zephyr.schema import Completion, prompt_id
+from zephyr.sections import Endpoint, Sample
 
 
 def sample(

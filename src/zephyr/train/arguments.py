@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from zephyr.errors import RecipeError
-from zephyr.recipe import Recipe, Training
+from zephyr.recipe import Recipe
+from zephyr.sections import Training
 from zephyr.train.model import on_gpu
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.progress import Progress
-from zephyr.recipe import Dpo, Recipe
+from zephyr.recipe import Recipe
 from zephyr.schema import Pair
+from zephyr.sections import Dpo
 
 
 def train(

@@ -5,7 +5,8 @@ from typing import Any
 
 from zephyr.data import template
 from zephyr.errors import ModelError
-from zephyr.recipe import Lora, Recipe
+from zephyr.recipe import Recipe
+from zephyr.sections import Lora
 
 NEEDED = ("config.json", "tokenizer_config.json")
 

@@ -1,0 +1,161 @@
+"""Endpoints through the real openai client, against real servers on loopback; the journal under them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.openai_server import serving
+from zephyr.client import Call, complete, cost, probe
+from zephyr.errors import EndpointError
+from zephyr.progress import Progress
+from zephyr.sections import Endpoint
+from zephyr.tiny.server import running
+
+
+def call(text: str, seed: int | None = None) -> Call:
+    return Call("e", [{"role": "user", "content": text}], 0.5, max_tokens=9, seed=seed)
+
+
+def endpoint(url: str, **settings: Any) -> dict[str, Endpoint]:
+    return {"e": Endpoint(base_url=url, model="m", **settings)}
+
+
+def echo(body: dict[str, Any], before: int) -> str:
+    return str(body["messages"][-1]["content"]).upper()
+
+
+def failure(status: int, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    return status, {"error": {"message": "no", "type": "t", "code": "c"}}, dict(headers)
+
+
+def test_replies_keep_their_order_and_are_journalled(tmp_path: Path) -> None:
+    with serving(echo) as server:
+        ends = endpoint(server.url, price_in=100, price_out=1000)
+        calls = [call(f"t{n}") for n in range(40)]
+        first = complete(calls, ends, tmp_path, Progress())
+        assert [reply.text for reply in first] == [f"T{n}" for n in range(40)]
+        # 40 replies of 10 tokens in, 5 out: 40 * (10 * 100 + 5 * 1000) / 1e6 dollars
+        assert cost(calls, first, ends) == pytest.approx(0.24)
+        again = complete([*calls, call("new")], ends, tmp_path, Progress())
+        assert [reply.text for reply in again] == [*(f"T{n}" for n in range(40)), "NEW"]
+        assert len(server.calls) == 41
+        assert cost([*calls, call("new")], again, ends) == pytest.approx(0.006)
+        # Another seed or another model is another call; another place of the same model is not.
+        complete([call("t0", seed=1)], ends, tmp_path, Progress())
+        assert len(server.calls) == 42
+
+
+def test_passing_troubles_are_retried(tmp_path: Path) -> None:
+    def flaky(body: dict[str, Any], before: int) -> Any:
+        return failure(429, **{"retry-after": "0"}) if before == 0 else failure(500) if before == 1 else "ok"
+
+    with serving(flaky) as server:
+        assert complete([call("x")], endpoint(server.url), tmp_path, Progress())[0].text == "ok"
+        assert len(server.calls) == 3
+
+
+def test_lasting_troubles_are_counted_and_not_journalled(tmp_path: Path) -> None:
+    with serving(lambda body, before: failure(503, **{"retry-after": "0"})) as server:
+        reply = complete([call("x")], endpoint(server.url), tmp_path, Progress())[0]
+        assert reply.text is None and "503" in str(reply.error)
+        asked = len(server.calls)
+        complete([call("x")], endpoint(server.url), tmp_path, Progress())
+        assert len(server.calls) == 2 * asked
+
+
+def test_an_answer_without_text_is_a_failure(tmp_path: Path) -> None:
+    with serving(lambda body, before: (200, {"id": "x", "object": "chat.completion", "choices": []}, {})) as server:
+        assert complete([call("x")], endpoint(server.url), tmp_path, Progress())[0].error is not None
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "refuses the key"), (404, "has no model `m`")])
+def test_an_endpoint_that_can_serve_nothing_ends_the_step(tmp_path: Path, status: int, said: str) -> None:
+    with serving(lambda body, before: failure(status)) as server:
+        with pytest.raises(EndpointError, match=said) as error:
+            complete([call(f"t{n}") for n in range(100)], endpoint(server.url), tmp_path, Progress())
+        assert "endpoints.e" in str(error.value) and "\n" not in str(error.value)
+        assert len(server.calls) < 100
+
+
+def test_settings_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_URL", raising=False)
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(EndpointError, match="NO_SUCH_URL is not set"):
+        probe("e", Endpoint(base_url="${NO_SUCH_URL}/v1", model="m"))
+    with pytest.raises(EndpointError, match="set the environment variable NO_SUCH_KEY"):
+        probe("e", Endpoint(base_url="http://127.0.0.1:9/v1", model="m", api_key_env="NO_SUCH_KEY"))
+    with pytest.raises(EndpointError, match=r"endpoints\.e: .* is down"):
+        probe("e", Endpoint(base_url="http://127.0.0.1:9/v1", model="m"))
+
+
+def test_probe_reads_the_list_of_models() -> None:
+    with serving(echo) as server:
+        probe("e", Endpoint(base_url=server.url, model="m"))
+        with pytest.raises(EndpointError, match="has no model `other`"):
+            probe("e", Endpoint(base_url=server.url, model="other"))
+
+
+def test_the_worlds_server_wants_its_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_KEY", "open-sesame")
+    monkeypatch.setenv("WRONG_KEY", "let-me-in")
+    with running("WORLD_KEY") as url:
+        right = Endpoint(base_url=f"{url}/v1", model="tiny-teacher", api_key_env="WORLD_KEY")
+        probe("teacher", right)
+        asked = Call("teacher", [{"role": "user", "content": "What is 2 plus 3?"}], 0.0)
+        reply = complete([asked], {"teacher": right}, tmp_path, Progress())[0]
+        assert reply.text and reply.tokens_out > 0
+        assert b"open-sesame" not in (tmp_path / "replies.sqlite").read_bytes()
+        wrong = right.model_copy(update={"api_key_env": "WRONG_KEY"})
+        with pytest.raises(EndpointError, match="check the environment variable WRONG_KEY") as error:
+            probe("teacher", wrong)
+        assert "let-me-in" not in str(error.value)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from zephyr.client import Call, complete
+from zephyr.progress import Progress
+from zephyr.sections import Endpoint
+calls = [Call("e", [{"role": "user", "content": f"t{n}"}], 0.5, max_tokens=9) for n in range(200)]
+complete(calls, {"e": Endpoint(base_url=sys.argv[1], model="m", max_concurrency=8)}, Path(sys.argv[2]), Progress())
+"""
+
+
+def test_kill_9_repeats_no_journalled_call(tmp_path: Path) -> None:
+    def slow(body: dict[str, Any], before: int) -> str:
+        time.sleep(0.02)
+        return echo(body, before)
+
+    with serving(slow) as server:
+        command = [sys.executable, "-c", KILLED, server.url, str(tmp_path)]
+        process = subprocess.Popen(command, env=os.environ)
+        while len(server.calls) < 100:
+            time.sleep(0.01)
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(0.1)
+        replies = complete(
+            [call(f"t{n}") for n in range(200)], endpoint(server.url, max_concurrency=8), tmp_path, Progress()
+        )
+        assert [reply.text for reply in replies] == [f"T{n}" for n in range(200)]
+        # Paid twice at most: the 8 in flight and the group of 32 that was not committed yet.
+        assert len(server.calls) <= 200 + 8 + 32
+
+
+def test_two_processes_share_a_journal(tmp_path: Path) -> None:
+    with serving(echo) as server:
+        command = [sys.executable, "-c", KILLED, server.url, str(tmp_path)]
+        processes = [subprocess.Popen(command, env=os.environ) for _ in range(2)]
+        assert [process.wait(60) for process in processes] == [0, 0]
+        asked = len(server.calls)
+        replies = complete([call(f"t{n}") for n in range(200)], endpoint(server.url), tmp_path, Progress())
+        assert [reply.text for reply in replies] == [f"T{n}" for n in range(200)]
+        assert len(server.calls) == asked

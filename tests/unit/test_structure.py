@@ -1,0 +1,109 @@
+"""The shape of the project: import rules, light start, compiled pipelines, thin components."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.compile import main as compile_pipelines
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "zephyr"
+# From the ground up; a module may import from its own layer's folder and from lower layers.
+LAYERS = (
+    ("errors",),
+    ("sections", "schema", "manifest"),
+    ("recipe",),
+    ("progress", "folder", "workspace", "journal"),
+    ("s3",),
+    ("artifacts", "client"),
+    ("lineage",),
+    ("data", "feedback", "train", "evals", "tiny"),
+    ("steps",),
+    ("release",),
+    ("execute",),
+    ("terminal", "housekeeping"),
+    ("doctor",),
+    ("run",),
+    ("cli",),
+)
+HEAVY = {"torch", "transformers", "trl", "mlflow", "kfp", "openai", "datasets", "peft", "boto3", "fastapi"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def level(part: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if part in layer)
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Dotted names that a module imports, and whether at its top."""
+    tree = ast.parse(path.read_text())
+    top = set(tree.body)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [(f"{node.module}.{alias.name}", node in top) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        return
+    own = name(path)
+    for target, _ in imports(path):
+        parts = target.split(".")
+        if parts[0] != "zephyr" or len(parts) < 2 or parts[1] in ("__version__", own):
+            continue
+        other = parts[1]
+        shared = other == "data" and "template" in parts
+        assert level(other) < level(own) or shared, f"{own} imports {target}"
+        assert other != "tiny" or own in ("run", "cli"), f"{own} knows the embedded world"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_late(path: Path) -> None:
+    allowed = {"train/callbacks.py": {"transformers"}, "tiny/server.py": {"fastapi"}}
+    early = {target.split(".")[0] for target, top in imports(path) if top} & HEAVY
+    assert early <= allowed.get(path.relative_to(PACKAGE).as_posix(), set())
+    if name(path) != "run":
+        assert not any(target.split(".")[0] == "kfp" for target, _ in imports(path))
+
+
+def test_help_is_light() -> None:
+    code = f"import sys, zephyr.cli\ntry: zephyr.cli.main(['--help'])\nexcept SystemExit: pass\nassert not {HEAVY} & set(sys.modules)"
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    assert time.monotonic() - started < 5  # 0.07 s on an idle machine; the limit only catches heavy imports
+
+
+def test_the_compiled_pipelines_are_up_to_date(tmp_path: Path) -> None:
+    compile_pipelines(tmp_path)
+    for file in ("zephyr.yaml", "ablation.yaml"):
+        fresh, kept = (tmp_path / file).read_text(), (PACKAGE / "pipelines" / file).read_text()
+        assert fresh == kept, "run `make pipelines` after a change to components/ or pipelines/"
+
+
+def test_components_are_thin() -> None:
+    for path in sorted((ROOT / "components").glob("*/component.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:]  # without the docstring
+                assert body[-1].end_lineno is not None
+                assert body[-1].end_lineno - body[0].lineno < 10, f"{path}: {node.name}"
+
+
+def test_no_file_is_long() -> None:
+    for folder in ("src", "components", "pipelines", "benchmarks", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            lines = path.read_text().splitlines()
+            assert len(lines) <= 300 or "lines because" in "\n".join(lines[:12]), f"{path}: {len(lines)} lines"
