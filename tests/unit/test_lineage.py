@@ -1,0 +1,137 @@
+"""MLflow on SQLite: runs, versions, the champion, and the way back from a model to its data."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import tiny_model
+from zephyr import housekeeping, lineage, workspace
+from zephyr.artifacts import Artifact, Store, open_store
+from zephyr.errors import RunError, TrackingError
+from zephyr.manifest import Source
+from zephyr.recipe import Recipe, load
+
+SUMMARY: dict[str, Any] = {
+    "models": {"dDPO+dSFT": {"score": 6.0, "score_low": 5.0, "score_high": 7.0, "correct": 0.5, "length": 9.0}}
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("ZEPHYR_HOME", str(home))
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return open_store(str(home / "store"), home / "cache")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load("tiny")
+
+
+def model_of(store: Store, name: str, seed: int) -> Artifact:
+    rows = workspace.home() / f"{name}.jsonl"
+    if not rows.exists():
+        rows.write_text("{}\n")
+    source = Source(path=str(rows), sha256=__import__("hashlib").sha256(rows.read_bytes()).hexdigest())
+    with store.writing() as staging:
+        (staging / "data.txt").write_text(name)
+        data = store.publish(staging, "prepare", 1, {"name": name}, {}, sources=[source])
+    with store.writing() as staging:
+        tiny_model(staging, seed)
+        return store.publish(staging, "dpo", 1, {"seed": seed}, {"dialogues": data}, figures={"train_loss": 0.5})
+
+
+def register(store: Store, recipe: Recipe, run: str, model: Artifact) -> str:
+    lineage.start_run(run, recipe)
+    with lineage.StepRun(run, "register") as step:
+        return lineage.register("zephyr", model.manifest, step, recipe, model.manifest, SUMMARY)
+
+
+def test_a_run_and_its_steps(store: Store, recipe: Recipe, tmp_path: Path) -> None:
+    lineage.start_run("r1", recipe)
+    lineage.start_run("r1", recipe)  # the same run again
+    model = model_of(store, "a", 0)
+    with lineage.StepRun("r1", "dpo") as step:
+        for at in range(1200):  # more than one batch
+            step.log_metrics({"loss": 1.0 / (at + 1)}, at)
+        step.log_step(model.manifest, {"dialogues": model}, found=False)
+    mlflow = lineage.client()
+    run = mlflow.get_run(step.id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["seed"] == "0" and run.data.metrics["train_loss"] == 0.5
+    assert len(mlflow.get_metric_history(step.id, "loss")) == 1200
+    assert run.inputs.dataset_inputs[0].dataset.digest == model.digest[:36]
+    assert model.digest in [tag.value for tag in run.inputs.dataset_inputs[0].tags]
+    parent = run.data.tags["mlflow.parentRunId"]
+    assert mlflow.get_run(parent).data.tags["zephyr.run_id"] == "r1"
+    parents = mlflow.search_runs([run.info.experiment_id], "tags.`zephyr.step` = 'run' and tags.`zephyr.run_id` = 'r1'")
+    assert len(parents) == 1
+
+    with pytest.raises(ValueError, match="boom"), lineage.StepRun("r1", "sft") as broken:
+        raise ValueError("boom")
+    failed = mlflow.get_run(broken.id)
+    assert failed.info.status == "FAILED" and failed.data.tags["zephyr.error"] == "ValueError: boom"
+
+    (tmp_path / "report.md").write_text("# report")
+    lineage.end_run("r1", failed=True, report=tmp_path / "report.md")
+    assert mlflow.get_run(parent).info.status == "FAILED"
+    assert {file.path for file in mlflow.list_artifacts(parent)} == {"recipe.json", "report.md"}
+
+
+def test_versions_and_the_champion(store: Store, recipe: Recipe) -> None:
+    a, b = model_of(store, "a", 0), model_of(store, "b", 1)
+    assert lineage.champion("zephyr") is None
+    one = register(store, recipe, "r2", a)
+    assert register(store, recipe, "r3", a) == one  # the same weights keep their version
+    two = register(store, recipe, "r3", b)
+    assert two != one
+    lineage.promote("zephyr", one, None)
+    found = lineage.champion("zephyr")
+    assert found == {"version": one, "digest": a.digest, "summary": SUMMARY}
+    with pytest.raises(TrackingError, match=f"version {one} took the place of none"):
+        lineage.promote("zephyr", two, None)  # a run that began before there was a champion
+    lineage.promote("zephyr", two, one)
+    lineage.promote("zephyr", two, one)  # again changes nothing
+    lineage.record_verdict("zephyr", two, "passed", ["good", "better"])
+    version = lineage.version_at("zephyr", "champion")
+    assert version is not None and version.tags["zephyr.reasons"] == "good; better"
+    assert {a.uri, b.uri} <= lineage.registered_uris()
+
+
+def test_the_registry_gives_a_folder_that_loads(store: Store, recipe: Recipe, tmp_path: Path) -> None:
+    import mlflow
+    from transformers import AutoModelForCausalLM
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(lineage.tracking_uri())
+    try:
+        folder = mlflow.artifacts.download_artifacts("models:/zephyr@champion", dst_path=str(tmp_path))
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert AutoModelForCausalLM.from_pretrained(folder).config.hidden_size == 16
+
+
+def test_the_way_back_to_the_data(store: Store, home: Path) -> None:
+    rows, broken = housekeeping.lineage("zephyr@champion")
+    assert not broken
+    assert {row[0].strip() for row in rows} >= {"dpo", "prepare", "source", "recipe"}
+    assert all(row[3] in ("", "ok") for row in rows)
+
+    (home / "b.jsonl").write_text("changed\n")
+    rows, broken = housekeeping.lineage("zephyr@champion")
+    assert broken and any(row[0].strip() == "source" and row[3].startswith("changed") for row in rows)
+
+    next((home / "store" / "prepare").glob("*/data.txt")).write_text("damaged")
+    for file in (home / "store" / "prepare").glob("*/data.txt"):
+        file.write_text("damaged")
+    rows, broken = housekeeping.lineage("zephyr@champion")
+    assert broken and any("corrupted, expected SHA-256" in row[3] for row in rows)
+    with pytest.raises(RunError, match="no such version"):
+        housekeeping.lineage("zephyr@nobody")
