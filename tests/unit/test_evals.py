@@ -21,7 +21,8 @@ from zephyr.schema import Answer, Comparison, Message, Score
 from zephyr.sections import Endpoint, Evaluate
 
 TALKS: list[list[Message]] = [
-    [{"role": "user", "content": text}] for text in ("hello", "one two three four five", "the cat", "a", "good day 1 2 3")
+    [{"role": "user", "content": text}]
+    for text in ("hello", "one two three four five", "the cat", "a", "good day 1 2 3")
 ]
 
 
@@ -133,9 +134,7 @@ def test_figures_by_hand() -> None:
         for n, preference in enumerate([1.0, 0.5, 0.0, None])
     ]
     scores = [
-        Score(
-            question_id=str(n), category="math", model=m, turn=1, score=s, correct=c, judgment="", error=None
-        )
+        Score(question_id=str(n), category="math", model=m, turn=1, score=s, correct=c, judgment="", error=None)
         for m, values in {"new": [(8.0, True), (6.0, None)], "old": [(5.0, False), (5.0, True)]}.items()
         for n, (s, c) in enumerate(values)
     ]

@@ -65,7 +65,7 @@ def test_sampled_rows_say_who_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "ratings"),
     [
-        ("#### Output for Text 1\nRating: 4\nRationale: a\n#### Output for Text 2\nRating: N/A\nRationale: b", [4, None]),
+        ("#### Output for Text 1\nRating: 4\nRationale: a\n#### Output for Text 2\nRating: N/A\nRationale: ", [4, None]),
         ("#### Output for Text 1\nRating: 4\nRationale: ok", "failed"),  # one of two is missing
         ("#### Output for Text 2\nRating: 4\nRationale: a\n#### Output for Text 1\nRating: 3\nRationale: b", "failed"),
         ("#### Output for Text 1\nRating: 6\nRationale: a\n#### Output for Text 2\nRating: 3\nRationale: b", "failed"),
@@ -178,7 +178,7 @@ def test_shuffled_labels_are_a_fair_coin() -> None:
 @pytest.mark.parametrize(
     ("reply", "ratings"),
     [
-        ("#### Output for Text 1\nRating: 4\nRationale: a\n#### Output for Text 2\nRating: N/A\nRationale: b", [4, None]),
+        ("#### Output for Text 1\nRating: 4\nRationale: a\n#### Output for Text 2\nRating: N/A\nRationale: ", [4, None]),
         ("#### Output for Text 1\nRating: 4\nRationale: ok", "failed"),  # one of two is missing
         ("#### Output for Text 2\nRating: 4\nRationale: a\n#### Output for Text 1\nRating: 3\nRationale: b", "failed"),
         ("#### Output for Text 1\nRating: 6\nRationale: a\n#### Output for Text 2\nRating: 3\nRationale: b", "failed"),

@@ -25,9 +25,7 @@ def test_the_shipped_base_loads_and_answers() -> None:
     claimed = json.loads((SHIPPED / "base.json").read_text())["probe"]
     measured = base.probe(model, tokenizer, tasks_per_family=8)
     assert all(rate >= base.LEAST for rate in claimed.values())
-    assert (
-        sum(measured.values()) / 8 > sum(claimed.values()) / 8 - 0.1
-    )  # 128 turns: a standard error is below 0.04
+    assert sum(measured.values()) / 8 > sum(claimed.values()) / 8 - 0.1  # 128 turns: a standard error is below 0.04
 
 
 def test_batches_hold_whole_documents() -> None:

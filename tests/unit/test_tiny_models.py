@@ -43,8 +43,7 @@ def test_flaws_of_the_teacher_crowd_in_their_families() -> None:
     def padded(family: str) -> float:
         tasks = islice(world.stream(family, "train", "p"), 300)
         return sum(
-            grade(t.turns[0], write(TEACHER, family, t.turns[0], Random(i))).padding
-            for i, t in enumerate(tasks)
+            grade(t.turns[0], write(TEACHER, family, t.turns[0], Random(i))).padding for i, t in enumerate(tasks)
         )
 
     assert padded("extraction") > 4 * padded("math")
@@ -64,9 +63,7 @@ The capital of France is Rome.
 
 def test_ratings_follow_the_format_and_the_truth() -> None:
     replies = [judge("tiny-judge", ask(RATING), str(seed)) for seed in range(100)]
-    found = [
-        re.findall(r"^#### Output for Text (\d)\nRating: (\d)\nRationale: .+$", r, re.M) for r in replies
-    ]
+    found = [re.findall(r"^#### Output for Text (\d)\nRating: (\d)\nRationale: .+$", r, re.M) for r in replies]
     assert all([number for number, _ in ratings] == ["1", "2"] for ratings in found)
     # 5 and 2 (half of 10 and of 4 points), each one step off in 15%, a step up from 5 cut off
     first = [int(ratings[0][1]) for ratings in found]

@@ -86,6 +86,8 @@ def make(out: Path, settings: Settings = Settings(), least: float = LEAST, progr
         out.mkdir(parents=True, exist_ok=True)
         model.to(torch.bfloat16).save_pretrained(out)
         tokenizer.save_pretrained(out)
+        for file in out.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
         (out / "base.json").write_text(json.dumps(manifest, indent=2) + "\n")
         (out / "README.md").write_text(README)
 
