@@ -5,12 +5,14 @@
 
 import gzip
 import hashlib
+import http.client
 import json
 import os
 import re
 import shutil
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,30 +94,38 @@ def checked_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            yield f"{file}:{number}", row if isinstance(row, dict) else None
+    number = 0
+    try:
+        with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.strip():
+                    yield f"{file}:{number}", _row(line)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}:{number + 1}: can't be read ({error}); fetch or write the file anew") from None
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        handle = pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
     number = 0
-    for batch in handle.iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{file}:{number}", row
+    try:
+        with pq.ParquetFile(file) as handle:
+            for batch in handle.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{file}:{number}", row
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise DataError(f"{file}:{number + 1}: not readable as Parquet ({said}); fetch or write it anew") from None
 
 
 def _http(url: str, location: str, cache: Path) -> Path:
@@ -128,12 +138,18 @@ def _http(url: str, location: str, cache: Path) -> Path:
             aside = target.with_name(target.name + ".part")
             with aside.open("wb") as handle:
                 shutil.copyfileobj(response, handle)
+                size = handle.tell()
+            # urllib takes a connection that breaks off for the end of the file.
+            if size != int(response.headers.get("Content-Length", size)):
+                raise DataError(f"{location}: the connection broke off after {size} bytes; run again")
             aside.replace(target)
     except urllib.error.HTTPError as error:
-        said = error.read(200).decode(errors="replace").strip()
+        with error:
+            said = " ".join(error.read(200).decode(errors="replace").split())
         raise DataError(f"{location}: the server answers {error.code} {error.reason} {said}".rstrip()) from None
-    except (urllib.error.URLError, TimeoutError) as error:
-        raise DataError(f"{location}: can't be fetched ({getattr(error, 'reason', error)})") from None
+    except (OSError, http.client.HTTPException) as error:
+        said = getattr(error, "reason", error)
+        raise DataError(f"{location}: can't be fetched ({said}); check the address and the network") from None
     return target
 
 
@@ -142,13 +158,16 @@ def _hub(name: str) -> Path:
     found = re.fullmatch(r"(datasets/)?([^/@]+/[^/@]+)@([^/]+)(?:/(.+))?", name)
     if found is None:
         raise DataError(f"hf://{name}: write it as hf://org/name@revision, so that a run can be repeated")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ModuleNotFoundError:
+        raise DataError(f"hf://{name}: huggingface-hub is missing; pip install 'zephyr-mlops[hub]'") from None
 
     kind = "dataset" if found[1] else "model"
     try:
         folder = snapshot_download(found[2], revision=found[3], repo_type=kind, allow_patterns=found[4])
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise DataError(f"hf://{name}: {str(error).splitlines()[0]}; check name, revision, HF_TOKEN, network") from None
     return Path(folder)
 
@@ -157,7 +176,10 @@ def _package(name: str) -> Path:
     import importlib.util
 
     package, _, folder = name.partition("/")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ModuleNotFoundError, ValueError):  # of the parent package, or an empty name
+        spec = None
     roots = (spec.submodule_search_locations or []) if spec else []
     for root in roots:
         if (Path(root) / folder).exists():

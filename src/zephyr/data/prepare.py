@@ -18,13 +18,14 @@ class Prepared:
     train: list[Dialogue]
     test: list[Dialogue]
     counts: dict[str, int]
-    """read = bad + disclaimers + duplicates + train + test; truecased counts changed dialogues."""
+    """read = bad + disclaimers + duplicates + train + test; truecased counts changed dialogues among the kept
+    and the duplicates."""
 
 
 def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared:
     """Dialogues of all files in `paths`, in order.
 
-    Raises DataError naming file and line for the first unreadable row over `max_bad_rows`.
+    Raises DataError naming file and line for the first unreadable row over `max_bad_rows`, or when nothing is left.
     """
     counts: Counter[str] = Counter(read=0, bad=0, disclaimers=0, duplicates=0, truecased=0)
     kept: dict[str, Dialogue] = {}
@@ -50,6 +51,10 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
             counts["duplicates"] += 1
         else:
             kept[key] = dialogue
+    if not kept:
+        raise DataError(f"prepare.dialogues: no dialogue is left ({_said(counts)}); mend the data or the rules")
+    if section.test_size > len(kept) // 5:
+        progress.note(f"prepare.test_size {section.test_size}: a fifth of {len(kept)} dialogues is held out instead")
     train, test = _split(kept, section.test_size)
     return Prepared(train, test, dict(counts) | {"train": len(train), "test": len(test)})
 
@@ -63,12 +68,26 @@ def check(messages: Any) -> str | None:
             return f"message {number} has no text `content`"
         if not message["content"].strip() and message.get("role") != "system":
             return f"message {number} is empty"
+        if not _is_unicode(message["content"]):
+            return f"message {number} holds half a surrogate pair, which no UTF-8 file can"
     roles = [message.get("role") for message in messages]
     turns = roles[1:] if roles[0] == "system" else roles
     wanted = ["user", "assistant"] * (len(turns) // 2)
     if not turns or turns != wanted:
         return f"the roles {', '.join(map(str, roles))} don't alternate from user to assistant"
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _clean(messages: list[dict[str, str]], section: Prepare, counts: Counter[str]) -> Dialogue | None:

@@ -5,52 +5,56 @@ The paper's own script was never published; these are ours, versioned, and count
 
 import re
 
-VERSION = 1
+VERSION = 2
 
-_CODE = re.compile(r"(```.*?```|`[^`\n]*`|https?://\S+|www\.\S+)", re.DOTALL)
-# A sentence begins at the text's start or after . ! ? and a space or empty line; "e.g." and the like don't end
-# one, a single line break may be verse.
-_START = re.compile(
-    r"(^|(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\.\.)[.!?](?: +|\n\n))([a-z])(?=[a-z']*(?:\s|[,.!?;:]|$))"
+# What isn't prose: fenced (to the end where the fence stays open), inline and indented code, lines with the signs
+# of code or formulas, addresses.
+_NOT_PROSE = re.compile(
+    r"(```.*?(?:```|\Z)|`[^`\n]*`|^(?: {4}|\t)[^\n]*|^[^\n]*[{}<>=][^\n]*|^[^\n]*;[ \t]*$|https?://\S+|www\.\S+)",
+    re.DOTALL | re.MULTILINE,
 )
-_LONE_I = re.compile(r"(?<![\w'.-])i(?='(?:m|ve|ll|d)\b|\s|[,!?;:])")
+# A sentence begins after . ! ? and a space or an empty line (a single line break may be verse), but not after
+# abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
+_NEXT = (
+    r"((?<!\b[A-Za-z])(?<!\betc)(?<!\bvs)(?<!\bapprox)(?<!\.\.)(?<!\n\d)(?<!\n\d\d)(?<!\A\d)(?<!\A\d\d)"
+    r"\.(?: +|\n\n)|[!?](?: +|\n\n))([a-z])(?=[a-z']*(?:\s|[,.!?;:]|$))"
+)
+_AFTER = re.compile(_NEXT)
+_START = re.compile(rf"\A()([a-z])(?=[a-z']*(?:\s|[,.!?;:]|$))|{_NEXT}")
+# Bangs that end no sentence: of a name (Yahoo!) within one, and factorials.
+_NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|\d)\Z")
+_LONE_I = re.compile(r"(?<![\w'.-])(?<!\bfor )i(?='(?:m|ve|ll|d)\b|\s(?!in range)|,(?! ?[a-z]\b)|[!?])")
 
-_SELF = r"(?:as an? (?:ai|artificial intelligence|language model|chatbot|machine)\b[^.!?]*?,?\s*)?"
-_LACK = r"i (?:do not|don't|don’t|cannot|can't|can’t|am not able to|am unable to|lack the ability to)"
-_HUMAN = (
-    r"(?:personal|human|real|own|any|subjective|true|\s|,|or|and)*"
-    r"(?:emotions?|feelings?|opinions?|beliefs?|preferences?|experiences?|consciousness)"
+_LACK = (
+    r"\bi (?:(?:do not|don't|cannot|can't) (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form)"
+    r"|(?:have|possess) no|lack"
+    r"|(?:do not|don't) (?:have|possess) the (?:ability|capacity) to (?:have|feel|experience|form|hold|express)"
+    r"|(?:am|'m) (?:not capable|incapable|not able|unable) (?:of|to)"
+    r" (?:have|having|feel|feeling|experience|experiencing|form|forming))"
 )
-_CLAIMS = (
-    re.compile(
-        rf"\b{_SELF}{_LACK} (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form) {_HUMAN}", re.I
-    ),
-    re.compile(rf"\b{_SELF}i (?:have|possess) no {_HUMAN}", re.I),
-    re.compile(
-        r"\bi(?: am|'m|’m) (?:not capable|incapable) of (?:having |feeling |experiencing |forming )?" + _HUMAN, re.I
-    ),
+_PERSONAL = r"(?:personal|human|real|own|any|subjective|true|such)"
+_THING = r"(?:emotions?|feelings?|opinions?|beliefs?|preferences?|experiences|personal experience|consciousness)"
+_CLAIM = re.compile(
+    rf"{_LACK} (?:(?:{_PERSONAL}|or|and)\b,? ?)*{_THING}\b(?! (?:for|about|towards?) (?:him|her|you|them)\b)", re.I
 )
 
 
 def truecase(text: str) -> str:
-    """Capitals at sentence starts and for a lone "i"; code and addresses are left alone.
-
-    Text that has no capital at all in several sentences, or looks like anything but prose, is still only touched at
-    those places: nothing is invented.
-    """
-    parts = _CODE.split(text)
-    for index in range(0, len(parts), 2):
-        part = parts[index]
-        pattern = _START if index == 0 else _AFTER
-        part = pattern.sub(lambda match: match[1] + match[2].upper(), part)
+    """Capitals at sentence starts and for a lone "i"; code, formulas, addresses and acronyms are left alone."""
+    parts = _NOT_PROSE.split(text)
+    for index in range(0, len(parts), 2):  # the odd ones are what the pattern found
+        # Behind a piece of code the text goes on in the middle of a sentence.
+        part = (_START if index == 0 else _AFTER).sub(_capital, parts[index])
         parts[index] = _LONE_I.sub("I", part)
     return "".join(parts)
 
 
-# After a piece of code, the text goes on in the middle of a sentence.
-_AFTER = re.compile(_START.pattern.replace("^|", ""))
+def _capital(match: re.Match[str]) -> str:
+    end, letter = (group for group in match.groups() if group is not None)
+    before = match.string[max(0, match.start() - 40) : match.start()]
+    return match[0] if end.startswith("!") and _NAME.search(before) else end + letter.upper()
 
 
 def disclaims(text: str) -> bool:
     """Whether an assistant's text claims to have no emotions, opinions or experiences."""
-    return any(pattern.search(text) for pattern in _CLAIMS)
+    return _CLAIM.search(text.replace("’", "'")) is not None

@@ -37,12 +37,15 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> 
 def install(tokenizer: Any) -> Any:
     """Set the template on a tokenizer and give it a pad token of its own where it has none.
 
-    The caller resizes the embeddings to len(tokenizer). Raises ModelError when there is no EOS to train.
+    The caller resizes the embeddings to len(tokenizer). Raises ModelError when there is no EOS to train, or its
+    text isn't one token.
     """
+    where = tokenizer.name_or_path or "tokenizer"
     if tokenizer.eos_token is None:
-        where = tokenizer.name_or_path or "tokenizer"
         raise ModelError(f"{where}: the tokenizer lacks an EOS token, so no model could learn to stop; set eos_token")
-    if tokenizer.pad_token is None or tokenizer.pad_token in (tokenizer.eos_token, tokenizer.unk_token):
+    if tokenizer(tokenizer.eos_token, add_special_tokens=False)["input_ids"] != [tokenizer.eos_token_id]:
+        raise ModelError(f"{where}: the EOS {tokenizer.eos_token} isn't one token; mark it special in the tokenizer")
+    if tokenizer.pad_token in (None, tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token):
         tokenizer.add_special_tokens({"pad_token": PAD})
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.padding_side = "right"
@@ -54,15 +57,14 @@ def encode(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list
     ids: list[int] = _start(tokenizer)
     mask = [0] * len(ids)
     for index, message in enumerate(messages):
-        tag = f"<|{message['role']}|>\n"
+        tag = f"<|{message['role']}|>\n" if index == 0 else f"\n<|{message['role']}|>\n"
         trained = message["role"] == "assistant"
-        # Tag and content are encoded apart, so that the prompt's ids are a prefix of the whole conversation's.
-        for text, on in ((tag if index == 0 else "\n" + tag, False), (message["content"], trained)):
-            piece = _ids(tokenizer, text)
-            ids += piece
-            mask += [int(on)] * len(piece)
-        ids.append(tokenizer.eos_token_id)
-        mask.append(int(trained))
+        head, turn = _ids(tokenizer, tag), _turn(tokenizer, tag, message["content"])
+        if trained and turn[: len(head)] != head:
+            # The tag's line break melts into the content; a model that answers gets the tag alone.
+            turn = head + _ids(tokenizer, message["content"])
+        ids += [*turn, tokenizer.eos_token_id]
+        mask += [0] * len(head) + [1] * (len(turn) - len(head) + 1) if trained else [0] * (len(turn) + 1)
     return ids, mask
 
 
@@ -76,7 +78,19 @@ def _start(tokenizer: Any) -> list[int]:
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
+def _turn(tokenizer: Any, tag: str, content: str) -> list[int]:
+    if any(token in content for token in tokenizer.all_special_tokens):
+        # Special tokens in a text stay text: a dialogue can't end a turn by writing </s>.
+        plain = tokenizer(content, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*_ids(tokenizer, tag), *plain]
+    return _ids(tokenizer, tag + content)
+
+
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    # Special tokens in a user's text stay text: a dialogue can't end a turn by writing </s>.
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids
+    """Token ids of a text that stands behind a special token, as all of a rendered conversation does.
+
+    Alone, a SentencePiece vocabulary (Mistral's) would put a space before it that no server's prompt has.
+    """
+    behind = tokenizer(tokenizer.eos_token + text, add_special_tokens=False, split_special_tokens=False)
+    ids: list[int] = behind["input_ids"]
+    return ids[1:]
