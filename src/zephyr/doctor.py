@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zephyr import workspace
 from zephyr.errors import RunError, StoreError, ZephyrError
-from zephyr.recipe import Recipe
+from zephyr.recipe import Recipe, fill
 from zephyr.terminal import Terminal
 
 LEAST_DISK = 2 * 2**30  # bytes
@@ -54,14 +54,12 @@ def preflight(recipe: Recipe, terminal: Terminal, yes: bool) -> None:
 
 
 def cost_estimate(recipe: Recipe) -> str | None:
-    """Upper bound of what the endpoints can cost, in words; None when nothing has a price."""
+    """Upper bound of what sample and rate can cost, in words; None when nothing has a price."""
     section = recipe.sample
-    prompts = section.limit or recipe.prepare.limit
     priced = [e for name, e in recipe.endpoints.items() if name in _called(recipe) and e.price_in + e.price_out]
     if not priced:
         return None
-    if not prompts:
-        return "an unknown number of calls: set sample.limit to bound it"
+    prompts = _prompt_count(recipe) if section.ensemble else 0
     per_model = prompts * section.per_prompt / max(1, len(section.ensemble))
     dollars = sum(per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.ensemble)
     judge = recipe.endpoints[recipe.rate.judge]
@@ -70,6 +68,15 @@ def cost_estimate(recipe: Recipe) -> str | None:
     dollars += ratings * (tokens_in * judge.price_in + recipe.rate.max_tokens * judge.price_out) / 1e6
     calls = prompts * section.per_prompt + ratings
     return f"about {calls:,} calls of sample and rate, at most ${dollars:,.2f}, and the evaluation's"
+
+
+def _prompt_count(recipe: Recipe) -> int:
+    """Prompts that `sample` will send at most: rows of its sources, or of the dialogues."""
+    from zephyr.data.locations import local, read_rows
+
+    sources = recipe.sample.prompts or recipe.prepare.dialogues
+    rows = sum(1 for source in sources for _ in read_rows(local(fill(source, recipe), workspace.home() / "cache")))
+    return min(rows, recipe.sample.limit or rows)
 
 
 def _called(recipe: Recipe) -> set[str]:

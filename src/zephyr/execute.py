@@ -16,10 +16,10 @@ from typing import Any
 
 from zephyr import lineage, release, workspace
 from zephyr.artifacts import Artifact, Store, open_store
-from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError
+from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError, disk
 from zephyr.manifest import MANIFEST, Manifest, Source, step_key
 from zephyr.progress import Progress
-from zephyr.recipe import Recipe, check
+from zephyr.recipe import Recipe, check, fill
 from zephyr.steps import STEPS, Context, Skip, Step
 
 ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
@@ -40,7 +40,8 @@ def execute(step: str, recipe_path: str, inputs: Mapping[str, str], output: Any,
         try:
             if _after_until(step):
                 return _skipped(step, output, progress)
-            done = _dispatch(step, folder, recipe_path, inputs, output, parameters, progress)
+            with disk(workspace.home()):
+                done = _dispatch(step, folder, recipe_path, inputs, output, parameters, progress)
         except ZephyrError as error:
             progress.event("failed", message=str(error), user=True)
             print(f"error: {error}", file=sys.stderr)
@@ -166,8 +167,7 @@ def _sources(step: Step, recipe: Recipe) -> tuple[dict[str, Path], list[Source]]
     paths: dict[str, Path] = {}
     read: list[Source] = []
     for location in step.sources(recipe):
-        filled = location.replace("{training_digest}", recipe.training_digest()[:16])
-        filled = filled.replace("{seed}", str(recipe.seed))
+        filled = fill(location, recipe)
         paths[location] = local(filled, workspace.home() / "cache")
         read.append(Source(path=filled, sha256=digest(paths[location])))
     return paths, read

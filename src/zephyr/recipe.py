@@ -99,6 +99,11 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, width=110)
 
 
+def fill(location: str, recipe: Recipe) -> str:
+    """A location with `{seed}` and `{training_digest}` filled in."""
+    return location.replace("{training_digest}", recipe.training_digest()[:16]).replace("{seed}", str(recipe.seed))
+
+
 def shipped() -> list[str]:
     """Names of the recipes in the package."""
     return sorted(p.name.removesuffix(".yaml") for p in files("zephyr.recipes").iterdir() if p.name.endswith(".yaml"))

@@ -117,6 +117,8 @@ def _finish(run_id: str, folder: Path, code: int, terminal: Terminal) -> int:
         terminal.failed(failed[0], folder)
         return 2 if failed[0]["user"] else 1
     if code != 0:
+        with disk(folder):  # a step can't even say that the disk is full
+            (folder / "logs" / "check").write_bytes(bytes(2**16))
         terminal.failed(
             {"step": "pipeline", "message": f"a step's process ended without a word (code {code})", "user": False},
             folder,

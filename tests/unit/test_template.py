@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tests.helpers import tokenizer
@@ -67,3 +69,84 @@ def test_pad_gets_a_token_of_its_own() -> None:
 def test_the_digest_is_pinned() -> None:
     # A changed template makes every trained model's conversations differ from its training: change it knowingly.
     assert template.digest() == "3b71976dafaddbc51e4fa679162990e7b367ab723bca77c2c976d8ca13be087c"
+
+
+def _letters(pre_tokenizer: Any, merges: list[tuple[str, str]] = []) -> Any:  # noqa: B006
+    """A tokenizer with one token for every character, and the merges given; "▁" is SentencePiece's space."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", *"\n▁ĊĠ", *map(chr, range(33, 127)), *(a + b for a, b in merges)]
+    bpe = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    bpe.pre_tokenizer = pre_tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+
+
+def _byte_level(**options: Any) -> Any:
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, **options)
+
+
+def _metaspace(scheme: str) -> Any:
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+
+
+def test_the_mask_counted_by_hand() -> None:
+    ids, mask = template.encode(
+        template.install(_letters(_byte_level())),
+        [
+            {"role": "system", "content": "be"},
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "yo"},
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": "y"},
+        ],
+    )
+    # One token for each character: BOS 1, "<|system|>\n" 11, "be" 2, EOS 1, "\n<|user|>\n" 10, "hi" 2, EOS 1,
+    # "\n<|assistant|>\n" 15 = 43 not trained; "yo" 2 + EOS = 3 trained;
+    # "\n<|user|>\n" 10, "x" 1, EOS 1, "\n<|assistant|>\n" 15 = 27 not; "y" 1 + EOS = 2 trained.
+    assert mask == [0] * 43 + [1] * 3 + [0] * 27 + [1] * 2
+    assert len(ids) == 75
+    assert [i for i, token in enumerate(ids) if token == 2] == [14, 27, 45, 57, 74]  # the EOS of the five turns
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+def test_ids_are_those_a_server_gets_from_the_rendered_text(scheme: str) -> None:
+    # A SentencePiece vocabulary may put a space before a text that is encoded apart; a server encodes the whole.
+    for tok in (_letters(_metaspace(scheme)), _letters(_byte_level())):
+        template.install(tok)
+        assert template.encode(tok, TALK)[0] == tok.apply_chat_template(TALK, tokenize=True, return_dict=False)
+        asked = tok.apply_chat_template(TALK[:3], tokenize=True, return_dict=False, add_generation_prompt=True)
+        assert template.encode_prompt(tok, TALK[:3]) == asked
+
+
+def test_the_prompt_is_a_prefix_where_the_tags_line_break_would_melt_into_the_answer() -> None:
+    # Merged over the boundary, "\ny" would be one token that a model asked with "…\n" can never begin with.
+    tok = template.install(_letters(_byte_level(use_regex=False), [("Ċ", "y")]))
+    talk: list[Message] = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    ids, mask = template.encode(tok, talk)
+    prompt = template.encode_prompt(tok, talk[:1])
+    assert ids[: len(prompt)] == prompt
+    assert mask == [0] * len(prompt) + [1] * 3  # "y", "o", EOS
+
+
+def test_no_eos_is_trained_within_an_answer() -> None:
+    tok = template.install(tokenizer())
+    talk: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "strike</s>out"}]
+    ids, mask = template.encode(tok, talk)
+    assert [on for token, on in zip(ids, mask, strict=True) if token == tok.eos_token_id] == [0, 1]
+    assert tok.decode(ids) == "<s>" + template.render(talk)
+
+
+def test_an_eos_that_is_not_one_token_is_refused() -> None:
+    tok = tokenizer()
+    tok.add_special_tokens({"eos_token": "</s>"})
+    tok._tokenizer.encode_special_tokens = True
+    tok.split_special_tokens = True
+    with pytest.raises(ModelError, match="isn't one token"):
+        template.install(tok)

@@ -148,8 +148,8 @@ def _http(url: str, location: str, cache: Path) -> Path:
             said = " ".join(error.read(200).decode(errors="replace").split())
         raise DataError(f"{location}: the server answers {error.code} {error.reason} {said}".rstrip()) from None
     except (OSError, http.client.HTTPException) as error:
-        said = getattr(error, "reason", error)
-        raise DataError(f"{location}: can't be fetched ({said}); check the address and the network") from None
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise DataError(f"{location}: can't be fetched ({why}); check the address and the network") from None
     return target
 
 

@@ -15,21 +15,22 @@ _NOT_PROSE = re.compile(
 )
 # A sentence begins after . ! ? and a space or an empty line (a single line break may be verse), but not after
 # abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
+_WORD = r"([a-z])(?=[a-z']*(?:\s(?!\")|[,.!?;:]|$))"  # a quotation behind it is a print of some language
 _NEXT = (
     r"((?<!\b[A-Za-z])(?<!\betc)(?<!\bvs)(?<!\bapprox)(?<!\.\.)(?<!\n\d)(?<!\n\d\d)(?<!\A\d)(?<!\A\d\d)"
-    r"\.(?: +|\n\n)|[!?](?: +|\n\n))([a-z])(?=[a-z']*(?:\s|[,.!?;:]|$))"
+    rf"\.(?: +|\n\n)|[!?](?: +|\n\n)){_WORD}"
 )
 _AFTER = re.compile(_NEXT)
-_START = re.compile(rf"\A()([a-z])(?=[a-z']*(?:\s|[,.!?;:]|$))|{_NEXT}")
-# Bangs that end no sentence: of a name (Yahoo!) within one, and factorials.
-_NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|\d)\Z")
+_START = re.compile(rf"\A(){_WORD}|{_NEXT}")
+# Bangs that end no sentence: of a name (Yahoo!) within one, of a cry that opens a quotation, of factorials.
+_NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d)\Z")
 _LONE_I = re.compile(r"(?<![\w'.-])(?<!\bfor )i(?='(?:m|ve|ll|d)\b|\s(?!in range)|,(?! ?[a-z]\b)|[!?])")
 
 _LACK = (
-    r"\bi (?:(?:do not|don't|cannot|can't) (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form)"
-    r"|(?:have|possess) no|lack"
-    r"|(?:do not|don't) (?:have|possess) the (?:ability|capacity) to (?:have|feel|experience|form|hold|express)"
-    r"|(?:am|'m) (?:not capable|incapable|not able|unable) (?:of|to)"
+    r"\bi(?: (?:do not|don't|cannot|can't) (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form)"
+    r"| (?:have|possess) no| lack"
+    r"| (?:do not|don't) (?:have|possess) the (?:ability|capacity) to (?:have|feel|experience|form|hold|express)"
+    r"|(?: am|'m) (?:not capable|incapable|not able|unable) (?:of|to)"
     r" (?:have|having|feel|feeling|experience|experiencing|form|forming))"
 )
 _PERSONAL = r"(?:personal|human|real|own|any|subjective|true|such)"

@@ -91,6 +91,6 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
     Alone, a SentencePiece vocabulary (Mistral's) would put a space before it that no server's prompt has.
     """
-    behind = tokenizer(tokenizer.eos_token + text, add_special_tokens=False, split_special_tokens=False)
+    behind = tokenizer(tokenizer.eos_token + text, add_special_tokens=False, split_special_tokens=False, verbose=False)
     ids: list[int] = behind["input_ids"]
     return ids[1:]
