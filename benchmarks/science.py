@@ -41,7 +41,9 @@ def main() -> None:
         rows.append(row(name, summary, time.monotonic() - started))
         if name == "ablation":
             ablation = variants(summary)
-    (ROOT / "benchmarks" / "results" / "science.md").write_text(page(rows, ablation))
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    (results / "science.md").write_text(page(rows, ablation))
 
 
 def row(name: str, summary: dict[str, Any], seconds: float) -> str:

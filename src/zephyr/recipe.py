@@ -6,6 +6,7 @@ The settings themselves stand in sections.py; `zephyr recipe show` prints every 
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -199,9 +200,11 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 def _scalar(value: str) -> Any:
     """YAML's reading of a value, but 5e-7 (no dot) is a number too, unlike in YAML 1.1."""
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
     try:
-        return float(value) if "e" in value.lower() else yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError):
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
         return value
 
 

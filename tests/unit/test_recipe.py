@@ -27,7 +27,7 @@ def test_overrides() -> None:
     recipe = load("tiny", ["dpo.beta=0.05", "dpo.learning_rate=5e-7", "gate.min_win_rate=null", "sample.limit=3"])
     assert (recipe.dpo.beta, recipe.dpo.learning_rate) == (0.05, 5e-7)
     assert recipe.gate.min_win_rate is None and recipe.sample.limit == 3
-    assert load("tiny", ["prepare.dialogues=[a.jsonl, b.jsonl]"]).prepare.dialogues == ("a.jsonl", "b.jsonl")
+    assert load("tiny", ["prepare.dialogues=[one.jsonl, b.jsonl]"]).prepare.dialogues == ("one.jsonl", "b.jsonl")
 
 
 @pytest.mark.parametrize(
