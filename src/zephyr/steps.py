@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from zephyr import schema
+from zephyr.data import rules
 from zephyr.artifacts import Artifact, write_table
 from zephyr.errors import DataError
 from zephyr.progress import Progress
@@ -254,7 +255,11 @@ def _base_source(recipe: Recipe) -> tuple[str, ...]:
 
 STEPS = {
     "prepare": Step(
-        prepare, 1, lambda r: r.slice("seed", "prepare"), lambda r: r.prepare.dialogues, main_figure="train"
+        prepare,
+        1,
+        lambda r: r.slice("prepare") | {"rules": rules.VERSION},
+        lambda r: r.prepare.dialogues,
+        main_figure="train",
     ),
     "sample": Step(
         sample,
@@ -269,7 +274,7 @@ STEPS = {
         lambda r: r.slice("seed", "rate") | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
         main_figure="mean_rating",
     ),
-    "pair": Step(pair, 1, lambda r: r.slice("seed", "pair"), main_figure="train"),
+    "pair": Step(pair, 2, lambda r: r.slice("seed", "pair"), main_figure="train"),
     "sft": Step(sft, 1, _trained("sft"), _base_source, main_figure="eval_loss"),
     "sft_on_chosen": Step(sft_on_chosen, 1, _trained("sft"), main_figure="eval_loss"),
     "dpo": Step(dpo, 1, _trained("dpo"), main_figure="eval_rewards/accuracies"),

@@ -80,10 +80,11 @@ def _one(group: Sequence[Completion], means: Mapping[tuple[str, str], float], rn
     lower = [(mean, row) for mean, row in rated if mean < top]
     if not lower:
         return "ties"
-    different = [(mean, row) for mean, row in lower if row["response"] != best["response"]]
-    if not different:
+    # Drawn first, dropped then: to draw among the different texts only would pair a clean chosen text, which other
+    # models often give too, with a flawed one more often than chance, and teach style even by a coin's ratings.
+    score, worse = rng.choice(lower)
+    if worse["response"] == best["response"]:
         return "identical_texts"
-    score, worse = rng.choice(different)
     return Pair(
         prompt=best["prompt"],
         prompt_id=best["prompt_id"],
