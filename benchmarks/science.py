@@ -76,7 +76,7 @@ def page(rows: list[str], ablation: str) -> str:
             "# The paper's claim in the embedded world",
             "",
             f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.strip()}, {os.cpu_count()} CPU cores. `make science` writes "
-            "this page. Intervals are 95%, bootstrapped by question: they don't hold the chance of training, which the seeds show. "
+            "this page. Intervals are 95%, bootstrapped by question; the chance of training shows between the seeds. "
             "50 means no difference.",
             "",
             head,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from zephyr import schema
-from zephyr.data import rules
 from zephyr.artifacts import Artifact, write_table
+from zephyr.data import rules
 from zephyr.errors import DataError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
