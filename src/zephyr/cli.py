@@ -268,9 +268,10 @@ def _tiny_serve(options: argparse.Namespace) -> int:
 def _tiny_base(options: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from zephyr.terminal import Shown
     from zephyr.tiny.base import make
 
-    make(Path(options.out))
+    make(Path(options.out), progress=Shown("base"))
     return 0
 
 

@@ -128,7 +128,7 @@ def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     for place in (out, job.folder):
         (place / "inferenceservice.yaml").write_text(text)
-    return {"text": str(job.folder / "inferenceservice.yaml")}
+    return {"text": "inferenceservice.yaml"}
 
 
 def report(folder: Path) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def report(folder: Path) -> dict[str, Any]:
     (folder / "report.md").write_text(page)
     if resolved:
         lineage.end_run(folder.name, failed=bool(failed), report=folder / "report.md")
-    return {"text": str(folder / "report.md")}
+    return {"text": "report.md"}
 
 
 def summary_of(done: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """What the person sees: each step with progress, time and its main figure; at the end the variants."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 
 
@@ -80,7 +82,7 @@ class Terminal:
             self.table(header, rows)
         self.console.print()
         self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
-        self.console.print(f"report   {folder / 'report.md'}")
+        self.console.print(f"report   {os.path.relpath(folder / 'report.md')}")
         self.console.print(f"logs     zephyr logs {run_id}")
         for event in done:
             if event.get("verdict"):
@@ -106,6 +108,17 @@ class Terminal:
         if self._width:
             self.console.file.write("\r" + " " * self._width + "\r")
             self._width = 0
+
+
+class Shown(Progress):
+    """Progress of a long command that is no run, straight to the terminal."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self._terminal = Terminal()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self._terminal.show({"event": kind, "step": self.step, **fields})
 
 
 def _main(event: Mapping[str, Any]) -> str:
