@@ -55,7 +55,10 @@ def complete(
         open_calls = {key: call for key, call in zip(keys, calls, strict=True) if key not in replies}
         if open_calls:
             replies |= asyncio.run(_all(open_calls, endpoints, book, progress, unit, len(calls)))
-        return [replies[key] for key in keys]
+        found = [replies[key] for key in keys]
+        if dollars := cost(calls, found, endpoints):
+            progress.note(f"paid ${dollars:,.2f} for {sum(reply.paid for reply in found)} {unit}")
+        return found
     finally:
         book.close()
 

@@ -44,6 +44,13 @@ class Watch(TrainerCallback):
         (folder / COMPLETE).write_text(json.dumps(sizes))
 
 
+def fit(trainer: Any, watch: Watch, work: Path) -> dict[str, float]:
+    """Train from the newest whole checkpoint in `work`, if there is one; returns train_loss and steps."""
+    with ending(watch):
+        result = trainer.train(resume_from_checkpoint=newest_checkpoint(work))
+    return {"train_loss": float(result.training_loss), "steps": float(trainer.state.global_step)}
+
+
 def newest_checkpoint(work: Path) -> str | None:
     """The newest whole checkpoint; torn ones (no mark, or files of another size) are passed over."""
     folders = sorted((work / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))

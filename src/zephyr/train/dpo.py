@@ -60,9 +60,7 @@ def train(
         callbacks=[watch],
         peft_config=models.adapters(recipe.dpo.lora),
     )
-    with callbacks.ending(watch):
-        result = trainer.train(resume_from_checkpoint=callbacks.newest_checkpoint(work))
-    figures = {"train_loss": float(result.training_loss), "steps": float(trainer.state.global_step), **lost}
+    figures = {**callbacks.fit(trainer, watch, work), **lost}
     if held_out:
         found = trainer.evaluate()
         wanted = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))

@@ -54,9 +54,7 @@ def train(
         callbacks=[watch],
         peft_config=models.adapters(recipe.sft.lora),
     )
-    with callbacks.ending(watch):
-        result = trainer.train(resume_from_checkpoint=callbacks.newest_checkpoint(work))
-    figures = {"train_loss": float(result.training_loss), "steps": float(trainer.state.global_step), **lost}
+    figures = {**callbacks.fit(trainer, watch, work), **lost}
     if held_out:
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
     models.save(trainer.model, tokenizer, out)
