@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from zephyr import workspace
@@ -34,6 +35,7 @@ RUNS = {
 def main() -> None:
     os.environ["ZEPHYR_HOME"] = str(ROOT / ".zephyr" / "science")
     rows, ablation = [], ""
+    rates: dict[str, list[float]] = {}
     for name, options in RUNS.items():
         started = time.monotonic()
         print(f"== {name}", flush=True)
@@ -45,13 +47,17 @@ def main() -> None:
         rows.append(row(name, summary, time.monotonic() - started))
         if name == "ablation":
             ablation = variants(summary)
+        else:
+            rates.setdefault(name.split("seed")[0].strip(" ,") or "judged pairs", []).append(
+                win_of(summary)["win_rate"]
+            )
         # After every run: what is measured is kept when the next one is interrupted.
-        (ROOT / "benchmarks" / "results" / "science.md").write_text(page(rows, ablation))
+        (ROOT / "benchmarks" / "results" / "science.md").write_text(page(rows, rates, ablation))
 
 
 def row(name: str, summary: dict[str, Any], seconds: float) -> str:
     """One line of the table: win rate, score and correctness of dDPO+dSFT against dSFT-1."""
-    win = next(w for w in summary["win_rates"] if (w["model"], w["baseline"]) == (ALIGNED, BASELINE))
+    win = win_of(summary)
     new, old = summary["models"][ALIGNED], summary["models"][BASELINE]
     change = new["differences"][""]
     return (
@@ -62,13 +68,26 @@ def row(name: str, summary: dict[str, Any], seconds: float) -> str:
     )
 
 
+def win_of(summary: dict[str, Any]) -> dict[str, Any]:
+    return next(w for w in summary["win_rates"] if (w["model"], w["baseline"]) == (ALIGNED, BASELINE))
+
+
+def over_seeds(rates: dict[str, list[float]]) -> list[str]:
+    """Mean win rate over seeds with its standard error: this holds the chance of training as well."""
+    lines = []
+    for name, values in rates.items():
+        error = f", standard error {stdev(values) / len(values) ** 0.5:.1f}" if len(values) > 1 else ""
+        lines.append(f"- {name}: mean {mean(values):.1f} over {len(values)} seeds{error}")
+    return lines
+
+
 def variants(summary: dict[str, Any]) -> str:
     from zephyr.evals.report import grid, table
 
     return grid(table(summary))
 
 
-def page(rows: list[str], ablation: str) -> str:
+def page(rows: list[str], rates: dict[str, list[float]], ablation: str) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     head = "| run | win rate %, dDPO+dSFT against dSFT-1 | prompts | score change | correct % | characters | seconds |"
     return "\n".join(
@@ -82,6 +101,10 @@ def page(rows: list[str], ablation: str) -> str:
             head,
             "|---" * head.count(" | ") + "|---|",
             *rows,
+            "",
+            "Win rate over the seeds:",
+            "",
+            *over_seeds(rates),
             "",
             "## The four variants, seed 0",
             "",
