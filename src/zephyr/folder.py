@@ -69,17 +69,22 @@ class Folder:
         return sweep(self._root / STAGING, seconds)
 
 
-def verify(folder: Path, files: Mapping[str, Any]) -> None:
-    """Raise ArtifactError naming the first file whose content isn't the manifest's."""
+def verify(folder: Path, files: Mapping[str, Any], where: str | None = None) -> None:
+    """Raise ArtifactError naming the first file whose content isn't the manifest's.
+
+    `where` is the artifact's place when `folder` is only a copy of it.
+    """
+    place = where or folder
     for name, file in files.items():
         path = folder / name
         if not path.is_file():
-            raise ArtifactError(f"{path}: missing, the manifest lists it; delete {folder} and run again")
+            raise ArtifactError(f"{place}/{name}: missing, the manifest lists it; delete {place} and run again")
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != file["sha256"]:
             raise ArtifactError(
-                f"{path}: corrupted, expected SHA-256 {file['sha256']}, found {found}; delete {folder} and run again"
+                f"{place}/{name}: corrupted, expected SHA-256 {file['sha256']}, found {found}; "
+                f"delete {place} and run again"
             )
 
 

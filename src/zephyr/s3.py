@@ -92,13 +92,16 @@ class Bucket:
             else:
                 return target
         aside = self.staging()
-        with _errors(self.location), disk(target):
-            for name in files:
-                (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                self._client.download_file(self._bucket, self._key(place, name), str(aside / name))
-            verify(aside, files)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside.rename(target)
+        try:
+            with _errors(self.location), disk(target):
+                for name in files:
+                    (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                    self._client.download_file(self._bucket, self._key(place, name), str(aside / name))
+                verify(aside, files, f"{self.location}/{place}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return target
 
     def commit(self, staging: Path, place: str, files: Mapping[str, Any]) -> Path:

@@ -1,6 +1,7 @@
 """Artifacts appear whole or not at all, are found by key, and are verified; in a folder and in a bucket alike."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,23 @@ def test_tables_are_the_same_bytes_every_time(tmp_path: Path) -> None:
         write_table(tmp_path / name, ROWS, schema.DIALOGUE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert read_table(tmp_path / "a") == ROWS
+
+
+def test_a_damaged_artifact_is_replaced_whole(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), tmp_path / "cache")
+    made = publish(store)
+    (made.path / "sub" / "note.txt").write_text("another note")
+    with pytest.raises(RuntimeError, match="killed"), store.writing() as staging:
+        (staging / "half.txt").write_text("half")
+        raise RuntimeError("killed")
+    assert (made.path / "sub" / "note.txt").read_text() == "another note"  # a break replaces nothing
+    again = publish(store)
+    assert again.uri == made.uri and again.digest == made.digest
+    assert (store.load(made.uri).path / "sub" / "note.txt").read_text() == "a note"
+    assert list((tmp_path / "store" / ".staging").iterdir()) == []
+
+
+def test_the_digest_is_of_the_content_and_not_of_when_it_was_made(tmp_path: Path) -> None:
+    one, two = (publish(open_store(str(tmp_path / name), tmp_path / "cache")) for name in ("one", "two"))
+    late = replace(two.manifest, created="2001-01-01T00:00:00+00:00", code="other")
+    assert one.digest == two.digest == late.digest and one.uri != two.uri

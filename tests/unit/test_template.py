@@ -150,3 +150,10 @@ def test_an_eos_that_is_not_one_token_is_refused() -> None:
     tok.split_special_tokens = True
     with pytest.raises(ModelError, match="isn't one token"):
         template.install(tok)
+
+
+def test_the_templates_generation_marks_are_the_mask() -> None:
+    # One token for each character, so that the marks, which count characters, fall on the tokens' bounds.
+    tok = template.install(_letters(_byte_level()))
+    marked = tok.apply_chat_template(TALK, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    assert (marked["input_ids"], marked["assistant_masks"]) == template.encode(tok, TALK)

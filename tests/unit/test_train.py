@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -150,3 +153,57 @@ def test_adapters_are_merged_into_the_weights(base: Path, tmp_path: Path) -> Non
         assert torch.allclose(merged(ids).logits, adapter(ids).logits, atol=1e-4)
         untrained = AutoModelForCausalLM.from_pretrained(base).eval()(ids).logits
         assert not torch.allclose(merged(ids).logits, untrained, atol=1e-2)
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_a_training_asked_to_end_resumes_to_the_same_weights(base: Path, tmp_path: Path, stage: str) -> None:
+    def train(work: str, out: str, progress: Progress) -> None:
+        settings = recipe(**{stage: {"save_steps": 100}})
+        if stage == "sft":
+            sft.train(base, DIALOGUES, [], settings, tmp_path / work, tmp_path / out, progress)
+        else:
+            dpo.train(base, PAIRS, [], settings, tmp_path / work, tmp_path / out, progress)
+
+    train("w", "whole", Progress())
+
+    def end(values: Mapping[str, float], at: int) -> None:
+        if at == 2 and "loss" in values:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        train("v", "ended", Progress(sink=end))
+    assert caught.value.code == 143  # 128 + 15, SIGTERM
+    assert not (tmp_path / "ended").exists()
+    # The loss of step 2 is told after that step has ended: the request is met at the end of step 3.
+    assert [path.name for path in (tmp_path / "v" / "checkpoints").glob("checkpoint-*")] == ["checkpoint-3"]
+    progress, seen = watch()
+    train("v", "resumed", progress)
+    assert [at for values, at in seen if "loss" in values] == [4, 5, 6]
+    assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+def test_dpo_with_adapters_starts_at_ln_2_and_merges(base: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    progress, seen = watch()
+    out = tmp_path / "out"
+    settings = recipe(dpo={"lora": {"r": 4, "alpha": 8}})
+    dpo.train(base, PAIRS, [], settings, tmp_path / "work", out, progress)
+    # The adapter begins as zero, and the reference is the model without it: -log sigmoid(0) = ln 2.
+    assert losses(seen)[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert losses(seen)[-1] < losses(seen)[0]
+    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out / "adapter").eval()
+    shutil.rmtree(out / "adapter")  # from_pretrained would load it on top of the merged weights
+    merged = AutoModelForCausalLM.from_pretrained(out).eval()
+    ids = torch.tensor([template.encode(template.install(tokenizer()), PAIRS[0]["chosen"])[0]])
+    with torch.inference_mode():
+        assert torch.allclose(merged(ids).logits, adapter(ids).logits, atol=1e-4)
+
+
+def test_another_seed_gives_other_weights(base: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        settings = recipe().model_copy(update={"seed": seed})
+        sft.train(base, DIALOGUES, [], settings, tmp_path / f"w{seed}", tmp_path / str(seed), Progress())
+    assert weights(tmp_path / "0") != weights(tmp_path / "1")

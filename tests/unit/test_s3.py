@@ -1,0 +1,131 @@
+"""A store in a bucket: the manifest goes up last, a break leaves no artifact, and damage is told."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from zephyr.artifacts import Artifact, Store, open_store, step_key
+from zephyr.errors import ArtifactError, StoreError
+from zephyr.s3 import client, download
+
+KEY = step_key("prepare", 1, {"seed": 0}, {})
+PLACE = f"in/here/prepare/{KEY[:16]}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def requests(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], list[Callable[[str], None]]]]:
+    """The object keys and addresses of uploads in order, and what shall be called before each."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": server,
+        "ZEPHYR_S3_PATH_STYLE": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    seen: list[str] = []
+    before: list[Callable[[str], None]] = []
+    session = boto3.Session()
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        for act in before:
+            act(params["url"])
+        seen.append(params["url"].removeprefix(f"{server}/"))
+
+    session.events.register("before-call.s3.PutObject", note)
+    yield seen, before
+
+
+@pytest.fixture
+def bucket(requests: Any, request: pytest.FixtureRequest) -> str:
+    name = "b" + "".join(c for c in request.node.name.lower() if c.isalnum())[:60]
+    client().create_bucket(Bucket=name)
+    return name
+
+
+def publish(store: Store, text: str) -> Artifact:
+    with store.writing() as staging:
+        for name in ("a.txt", "z.txt"):
+            (staging / name).write_text(text)
+        return store.publish(staging, "prepare", 1, {"seed": 0}, {})
+
+
+def test_the_manifest_goes_up_last_by_path(bucket: str, requests: Any, tmp_path: Path) -> None:
+    publish(open_store(f"s3://{bucket}/in/here", tmp_path), "one")
+    # "manifest.json" would stand between a.txt and z.txt by name; the bucket is in the path, not in the host.
+    assert requests[0] == [f"{bucket}/{PLACE}/{name}" for name in ("a.txt", "z.txt", "manifest.json")]
+
+
+def test_an_upload_that_breaks_off_leaves_no_artifact(bucket: str, requests: Any, tmp_path: Path) -> None:
+    store = open_store(f"s3://{bucket}/in/here", tmp_path)
+
+    def break_off(url: str) -> None:
+        if url.endswith("z.txt"):
+            raise EndpointConnectionError(endpoint_url=url)
+
+    requests[1].append(break_off)
+    with pytest.raises(StoreError, match="can't be reached") as caught:
+        publish(store, "one")
+    assert "\n" not in str(caught.value)
+    assert store.find("prepare", KEY) is None and list(store.list()) == []
+    assert list((tmp_path / "staging").iterdir()) == []
+    requests[1].clear()
+    publish(store, "two")  # the half that lies there is no hindrance
+    found = open_store(store.location, tmp_path / "other").find("prepare", KEY)
+    assert found is not None and (found.path / "z.txt").read_text() == "two"
+
+
+def test_a_replaced_artifact_is_fetched_anew(bucket: str, tmp_path: Path) -> None:
+    writer, reader = (open_store(f"s3://{bucket}/in/here", tmp_path / name) for name in ("w", "r"))
+    old = publish(writer, "one")
+    assert (reader.load(old.uri).path / "a.txt").read_text() == "one"
+    new = publish(writer, "two")
+    assert new.uri == old.uri and new.digest != old.digest
+    assert (reader.load(old.uri).path / "a.txt").read_text() == "two"
+
+
+def test_a_corrupted_object_names_file_and_digests_and_leaves_no_copy(bucket: str, tmp_path: Path) -> None:
+    made = publish(open_store(f"s3://{bucket}/in/here", tmp_path / "w"), "one")
+    client().put_object(Bucket=bucket, Key=f"{PLACE}/a.txt", Body=b"eno")  # as many bytes
+    reader = open_store(f"s3://{bucket}/in/here", tmp_path / "r")
+    with pytest.raises(ArtifactError) as caught:
+        _ = reader.load(made.uri).path
+    # SHA-256 of "one" and of "eno", from sha256sum.
+    assert str(caught.value).startswith(f"{made.uri}/a.txt: corrupted")
+    assert f"delete {made.uri} and run again" in str(caught.value)  # not the folder it was fetched to
+    assert "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed" in str(caught.value)
+    assert "863613c4458cb474d3cf9dd4cad2664bc0a523e0de13247ceb1177ee98340f39" in str(caught.value)
+    assert [path for path in (tmp_path / "r").rglob("*") if path.is_file()] == []
+
+
+def test_a_bucket_that_is_not_there_is_one_line(requests: Any, tmp_path: Path) -> None:
+    store = open_store("s3://no-such-bucket/x", tmp_path)
+    for act in (store.check, lambda: publish(store, "one"), lambda: list(store.list())):
+        with pytest.raises(StoreError, match="there is no such bucket") as caught:
+            act()
+        assert "\n" not in str(caught.value)
+
+
+def test_download_replaces_what_an_older_one_left(bucket: str, tmp_path: Path) -> None:
+    for name in ("rows/a.jsonl", "rows/b.jsonl"):
+        client().put_object(Bucket=bucket, Key=name, Body=b"{}")
+    folder = download(f"s3://{bucket}/rows", tmp_path / "t")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl", "b.jsonl"]
+    client().delete_object(Bucket=bucket, Key="rows/b.jsonl")
+    assert [path.name for path in download(f"s3://{bucket}/rows/", tmp_path / "t").iterdir()] == ["a.jsonl"]
