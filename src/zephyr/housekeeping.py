@@ -70,7 +70,7 @@ def lineage(model: str) -> tuple[list[list[str]], bool]:
         raise RunError(f"{model}: write it as NAME@ALIAS or NAME/VERSION, such as zephyr@champion")
     version = registry.version_at(name, alias)
     if version is None:
-        raise RunError(f"{model}: no such version in the registry at {registry.tracking_uri()}")
+        raise RunError(f"{model}: no such version in the registry at {workspace.shown(registry.tracking_uri())}")
     tags = version.tags
     rows = [
         [f"{name} version {version.version}", tags.get("zephyr.verdict", "no verdict"), tags["zephyr.digest"][:16], ""]

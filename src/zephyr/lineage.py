@@ -51,16 +51,15 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
-        said = str(error).splitlines()[0]
-        raise TrackingError(f"{tracking_uri()}: {said}; check MLFLOW_TRACKING_URI and its credentials") from error
+        said = workspace.shown(f"{tracking_uri()}: {str(error).splitlines()[0]}")
+        raise TrackingError(f"{said}; check MLFLOW_TRACKING_URI and its credentials") from error
 
 
 def check() -> str:
     """The tracking server's address; TrackingError when it can't be used. Makes the experiment if need be."""
-    mlflow = client()
     with _errors():
-        _experiment(mlflow)
-    return tracking_uri()
+        _experiment(client())
+    return workspace.shown(tracking_uri())
 
 
 def _experiment(mlflow: Any) -> str:
@@ -199,7 +198,7 @@ def register(
 ) -> str:
     """A version of the registered model whose source is the weights' own place: nothing is copied.
 
-    Weights that have a version already keep it. Returns the version's number.
+    Weights that have a version already keep it, with the newest scores. Returns the version's number.
     """
     from mlflow.exceptions import MlflowException
 
@@ -210,15 +209,16 @@ def register(
         except MlflowException:
             mlflow.create_registered_model(name)
         same = [v for v in _versions(mlflow, name) if v.tags.get("zephyr.digest") == model.digest]
+        judged = {"zephyr.scores": scores.uri, "zephyr.summary": json.dumps(_compact(summary))}
         if same:
+            for tag, value in judged.items():
+                mlflow.set_model_version_tag(name, same[0].version, tag, value)
             return str(same[0].version)
-        tags = {
+        tags = judged | {
             "zephyr.uri": model.uri,
             "zephyr.digest": model.digest,
             "zephyr.recipe": recipe.name,
             "zephyr.training": recipe.training_digest(),
-            "zephyr.scores": scores.uri,
-            "zephyr.summary": json.dumps(_compact(summary)),
             **{f"zephyr.input.{label}": digest for label, digest in model.inputs.items()},
         }
         found = mlflow.create_model_version(name, source=model.uri, run_id=run.id, tags=tags)

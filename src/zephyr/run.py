@@ -56,6 +56,7 @@ def run(recipe: Recipe, options: Options, terminal: Terminal) -> int:
             (folder / "recipe.yaml").write_text(recipe.to_yaml())
         terminal.title(recipe, run_id)
         environment = os.environ | _environment(run_id, options)
+        environment.pop("MLFLOW_RUN_ID", None)  # of the shell: all steps would share that one run
         if recipe.world:
             url = _start_world(folder, group)
             environment["ZEPHYR_TINY_URL"] = os.environ["ZEPHYR_TINY_URL"] = url

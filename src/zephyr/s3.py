@@ -21,17 +21,21 @@ def client() -> Any:
     """An S3 client that retries and, where told so, addresses buckets by path."""
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     style: Literal["path", "auto"] = "path" if os.environ.get("ZEPHYR_S3_PATH_STYLE") == "1" else "auto"
-    return boto3.client(
-        "s3",
-        config=Config(
-            retries={"max_attempts": 5, "mode": "standard"},
-            s3={"addressing_style": style},
-            connect_timeout=10,
-            read_timeout=60,
-        ),
+    config = Config(
+        retries={"max_attempts": 5, "mode": "standard"},
+        s3={"addressing_style": style},
+        connect_timeout=10,
+        read_timeout=60,
     )
+    try:
+        return boto3.client("s3", config=config)
+    except ValueError as error:  # botocore's answer to an address without http://
+        raise StoreError(f"S3: {error}; write AWS_ENDPOINT_URL as http://host:port or https://host") from error
+    except BotoCoreError as error:
+        raise StoreError(f"S3: {error}; check AWS_PROFILE, AWS_DEFAULT_REGION and ~/.aws") from error
 
 
 class Bucket:

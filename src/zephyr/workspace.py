@@ -10,6 +10,7 @@ mlflow.db         the tracking server's database, unless MLFLOW_TRACKING_URI nam
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,8 @@ def events(run_id: str) -> list[dict[str, Any]]:
 def parse(lines: list[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         yield json.loads(line)
+
+
+def shown(text: str) -> str:
+    """A text without the user and password that an address in it may hold."""
+    return re.sub(r"//[^\s/]*@", "//***@", text)

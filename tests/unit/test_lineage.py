@@ -105,6 +105,21 @@ def test_versions_and_the_champion(store: Store, recipe: Recipe) -> None:
     assert {a.uri, b.uri} <= lineage.registered_uris()
 
 
+def test_new_scores_of_the_same_weights_reach_their_version(store: Store, recipe: Recipe) -> None:
+    model = model_of(store, "b", 1)  # the champion of the test above
+    better = {"models": {"dDPO+dSFT": SUMMARY["models"]["dDPO+dSFT"] | {"score": 7.0}}}
+    for summary in (better, SUMMARY):
+        with lineage.StepRun("r3", "register") as step:
+            lineage.register("zephyr", model.manifest, step, recipe, model.manifest, summary)
+        found = lineage.champion("zephyr")
+        assert found is not None and found["summary"] == summary
+
+
+def test_credentials_in_an_address_are_not_shown() -> None:
+    assert workspace.shown("postgresql://me:p@ss@db:5432/x: down") == "postgresql://***@db:5432/x: down"
+    assert workspace.shown("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
+
+
 def test_the_registry_gives_a_folder_that_loads(store: Store, recipe: Recipe, tmp_path: Path) -> None:
     import mlflow
     from transformers import AutoModelForCausalLM

@@ -129,3 +129,13 @@ def test_download_replaces_what_an_older_one_left(bucket: str, tmp_path: Path) -
     assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl", "b.jsonl"]
     client().delete_object(Bucket=bucket, Key="rows/b.jsonl")
     assert [path.name for path in download(f"s3://{bucket}/rows/", tmp_path / "t").iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("AWS_ENDPOINT_URL", "localhost:9000", "AWS_ENDPOINT_URL as http"), ("AWS_PROFILE", "nobody", "AWS_PROFILE")],
+)
+def test_settings_that_make_no_client(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=said):
+        client()
