@@ -43,18 +43,17 @@ def test_greedy_batches_equal_generate_one_at_a_time(models: dict[str, Path]) ->
         ids = torch.tensor([template.encode_prompt(tok, talk)])
         out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)[0]
         wanted.append(tok.decode(out[ids.shape[1] :], skip_special_tokens=True).strip())
-    generator = Generator(models["base"])
     for size in (1, 3, 5):
-        made = generator.generate(TALKS, [0.0] * 5, 20, size, 0, Progress())
+        made = Generator(models["base"], size).generate(TALKS, [0.0] * 5, 20, 0, Progress())
         assert [text for text, _ in made] == wanted
     assert len(set(wanted)) > 1
 
 
 def test_sampled_text_does_not_depend_on_its_batch(models: dict[str, Path]) -> None:
-    generator = Generator(models["base"])
-    together = generator.generate(TALKS, [0.9] * 5, 20, 5, 0, Progress())
-    assert [generator.generate([talk], [0.9], 20, 1, 0, Progress())[0] for talk in TALKS] == together
-    assert generator.generate(TALKS, [0.9] * 5, 20, 5, 1, Progress()) != together
+    generator = Generator(models["base"], 5)
+    together = generator.generate(TALKS, [0.9] * 5, 20, 0, Progress())
+    assert [generator.generate([talk], [0.9], 20, 0, Progress())[0] for talk in TALKS] == together
+    assert generator.generate(TALKS, [0.9] * 5, 20, 1, Progress()) != together
 
 
 @pytest.mark.parametrize(

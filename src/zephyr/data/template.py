@@ -6,6 +6,7 @@ evaluation and serving all come from `encode` and `encode_prompt`, so that they 
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from zephyr.errors import ModelError
@@ -21,6 +22,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 PAD = "<pad>"
+_NEEDED = ("config.json", "tokenizer_config.json")
 
 
 def digest() -> str:
@@ -32,6 +34,28 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> 
     """The text of a conversation, without BOS; `</s>` stands for the tokenizer's EOS."""
     parts = [f"<|{message['role']}|>\n{message['content']}</s>" for message in messages]
     return "\n".join([*parts, "<|assistant|>\n"] if add_generation_prompt else parts)
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer of a model folder, with the template installed.
+
+    Raises ModelError when the folder can't be a model: what is absent and what is there.
+    """
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder; name one with weights and tokenizer")
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    if missing:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise ModelError(f"{folder}: lacks {', '.join(missing)} (there: {there}); name a folder with a whole model")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]}); save it anew there") from None
+    return install(tokenizer)
 
 
 def install(tokenizer: Any) -> Any:

@@ -73,11 +73,11 @@ def _answers(
 ) -> list[Answer]:
     from zephyr.evals.generate import Generator
 
-    generator = Generator(folder)
+    generator = Generator(folder, section.batch_size)
 
     def speak(talks: list[list[Message]], categories: list[str]) -> list[tuple[str, int]]:
         heat = [section.temperatures.get(category, 0.7) for category in categories]
-        return generator.generate(talks, heat, section.max_tokens, section.batch_size, seed, progress)
+        return generator.generate(talks, heat, section.max_tokens, seed, progress)
 
     kinds = [str(row["category"]) for row in questions]
     first: list[list[Message]] = [[{"role": "user", "content": row["turns"][0]}] for row in questions]

@@ -8,20 +8,6 @@ from zephyr.errors import ModelError
 from zephyr.recipe import Recipe
 from zephyr.sections import Lora
 
-NEEDED = ("config.json", "tokenizer_config.json")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ModelError when a folder can't be a model: what is absent and what is there."""
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder; set model.base")
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
-    if not any(folder.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    if missing:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise ModelError(f"{folder}: lacks {', '.join(missing)} (there: {there}); set model.base to a model folder")
-
 
 def on_gpu() -> bool:
     import torch
@@ -37,7 +23,7 @@ def load(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    tokenizer = load_tokenizer(folder)
+    tokenizer = template.tokenizer_of(folder)
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.model.dtype) if on_gpu() else torch.float32}
     if recipe.model.quantize == "4bit":
         options["quantization_config"] = _four_bit()
@@ -51,21 +37,9 @@ def load(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder, with the Zephyr template installed."""
-    from transformers import AutoTokenizer
-
-    check_folder(folder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]})") from None
-    return template.install(tokenizer)
-
-
 def check_base(folder: Path) -> str:
     """What a run checks of its base model before it starts; returns a description."""
-    tokenizer = load_tokenizer(folder)
+    tokenizer = template.tokenizer_of(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return f"{folder} ({size / 2**20:.1f} MiB, vocabulary {len(tokenizer)})"
 

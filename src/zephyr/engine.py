@@ -1,0 +1,232 @@
+"""Continuous batching: sequences join and leave a running batch, each with the text it would have had alone.
+
+Evaluation and the server generate with this one engine. A row of the batch owns a slot of the key-value cache, filled
+from the left; a mask hides what lies behind its last token, so that neither the neighbours nor their lengths change
+what a row computes. Sampled rows draw from a random stream of their own.
+"""
+
+from collections import deque
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zephyr.cache import Slots
+from zephyr.data import template
+from zephyr.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREFILL_TOKENS = 8192
+"""Prompt tokens of one forward, padding included: bounds its memory."""
+
+
+class Logprob(NamedTuple):
+    """Natural logarithm of a token's probability before temperature, and the likeliest tokens beside it."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A prompt and what is said to it."""
+
+    prompt: Items[int]
+    max_tokens: int
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    seed: int = 0
+    top_logprobs: int | None = None
+    """None: no logprobs; else so many of the likeliest tokens beside each chosen one."""
+    tokens: list[int] = field(default_factory=list)
+    """Without the end of the sequence."""
+    logprobs: list[Logprob] = field(default_factory=list)
+    finish_reason: str | None = None
+    """stop, length or cancelled, once it is over."""
+    cancelled: bool = False
+    """Set from outside, by any thread: the row is given up before the next token."""
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+
+
+class Engine:
+    """A model in memory and the batch that it works on; one thread at a time."""
+
+    def __init__(self, folder: Path, max_rows: int) -> None:
+        """Load weights and tokenizer; `max_rows` sequences are generated together at most.
+
+        Raises ModelError for a folder that holds no usable model.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.tokenizer = template.tokenizer_of(folder)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder}: not a model that can be loaded ({str(error).splitlines()[0]})") from None
+        self.model: Any = model.to(device).eval()
+        config = self.model.config
+        if len(set(getattr(config, "layer_types", None) or ["full_attention"])) > 1:
+            raise ModelError(f"{folder}: {config.model_type} mixes kinds of attention; serve it with vLLM")
+        self.context = int(getattr(config, "max_position_embeddings", 1 << 30))
+        """Tokens of a prompt and its answer together."""
+        self._device = device
+        self._stops = {self.tokenizer.eos_token_id}
+        self._max_rows = max_rows
+        self._slots = Slots(getattr(config, "sliding_window", None), device)
+        self._waiting: deque[Sequence] = deque()
+        self._rows: list[Sequence] = []
+        self._last: list[int] = []  # the token that each row said last
+
+    @property
+    def running(self) -> int:
+        return len(self._rows)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence; its prompt must leave room in the context."""
+        assert 0 < len(sequence.prompt) < self.context
+        sequence.max_tokens = min(sequence.max_tokens, self.context - len(sequence.prompt))
+        self._waiting.append(sequence)
+
+    def step(self) -> list[Sequence]:
+        """Let newcomers in, or say one more token of every row; returns the sequences that changed."""
+        import torch
+
+        given_up = self._give_up()
+        with torch.inference_mode():
+            newcomers = self._newcomers()
+            changed = self._prefill(newcomers) if newcomers else self._decode() if self._rows else []
+        return given_up + changed
+
+    def _give_up(self) -> list[Sequence]:
+        gone = [s for s in (*self._waiting, *self._rows) if s.cancelled]
+        if gone:
+            self._waiting = deque(s for s in self._waiting if not s.cancelled)
+            for sequence in gone:
+                sequence.finish_reason = "cancelled"
+            self._drop()
+        return gone
+
+    def _newcomers(self) -> list[Sequence]:
+        found: list[Sequence] = []
+        width = 0
+        while self._waiting and len(self._rows) + len(found) < self._max_rows:
+            width = max(width, len(self._waiting[0].prompt))
+            if found and width * (len(found) + 1) > PREFILL_TOKENS:
+                break
+            found.append(self._waiting.popleft())
+        return found
+
+    def _prefill(self, newcomers: list[Sequence]) -> list[Sequence]:
+        """Read the prompts of sequences that join the batch, and say their first token."""
+        import torch
+
+        lengths = [len(s.prompt) for s in newcomers]
+        width = max(lengths)
+        ids = torch.tensor([[*s.prompt, *[0] * (width - len(s.prompt))] for s in newcomers], device=self._device)
+        ends = torch.tensor([n - 1 for n in lengths], device=self._device)
+        wanted, place = ends.unique(return_inverse=True)  # logits of these positions alone are computed
+        with self._slots.joining(lengths) as cache:
+            out = self.model(
+                input_ids=ids,
+                attention_mask=cache.mask,
+                position_ids=cache.positions,
+                past_key_values=cache.layers,
+                use_cache=True,
+                logits_to_keep=wanted,
+            )
+        self._rows += newcomers
+        self._last += [0] * len(newcomers)
+        return self._say(newcomers, out.logits[torch.arange(len(newcomers), device=self._device), place])
+
+    def _decode(self) -> list[Sequence]:
+        import torch
+
+        ids = torch.tensor(self._last, device=self._device)[:, None]
+        with self._slots.going_on() as cache:
+            out = self.model(
+                input_ids=ids,
+                attention_mask=cache.mask,
+                position_ids=cache.positions,
+                past_key_values=cache.layers,
+                use_cache=True,
+            )
+        return self._say(self._rows, out.logits[:, -1])
+
+    def _say(self, rows: list[Sequence], logits: "Tensor") -> list[Sequence]:
+        """Choose the next token of each of the last rows from logits [rows, vocabulary]."""
+        changed = list(rows)
+        first = len(self._rows) - len(rows)
+        logits = logits.float()
+        for number, (sequence, token) in enumerate(zip(rows, choose(logits, rows), strict=True)):
+            self._last[first + number] = token
+            if sequence.top_logprobs is not None and token not in self._stops:
+                sequence.logprobs.append(_logprob(logits[number], token, sequence.top_logprobs))
+            if token in self._stops:
+                sequence.finish_reason = "stop"
+                continue
+            sequence.tokens.append(token)
+            if len(sequence.tokens) >= sequence.max_tokens:
+                sequence.finish_reason = "length"
+        self._drop()
+        return changed
+
+    def _drop(self) -> None:
+        """Take finished rows out: the last row moves into the free slot."""
+        for row in range(len(self._rows) - 1, -1, -1):
+            if self._rows[row].finish_reason is not None:
+                self._slots.drop(row)
+                self._rows[row], self._last[row] = self._rows[-1], self._last[-1]
+                self._rows.pop()
+                self._last.pop()
+
+
+def choose(logits: "Tensor", rows: Items[Sequence]) -> list[int]:
+    """Next token of each row of logits [rows, vocabulary]: greedy at temperature 0, else drawn.
+
+    A draw is the inverse of the cumulative distribution at a number of the row's own stream; top_p keeps the smallest
+    set of likeliest tokens that reaches it.
+    """
+    import torch
+
+    greedy: list[int] = logits.argmax(-1).tolist()
+    drawn = [number for number, sequence in enumerate(rows) if sequence.temperature > 0]
+    if not drawn:
+        return greedy
+    heat = torch.tensor([rows[i].temperature for i in drawn], device=logits.device)
+    chances = (logits[drawn] / heat[:, None]).softmax(-1)
+    if any(rows[i].top_p < 1 for i in drawn):
+        chances = _nucleus(chances, torch.tensor([rows[i].top_p for i in drawn], device=logits.device))
+    sums = chances.cumsum(-1)
+    points = torch.tensor([rows[i].random.random() for i in drawn], device=logits.device)[:, None] * sums[:, -1:]
+    picked = torch.searchsorted(sums, points, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1).tolist()
+    for i, token in zip(drawn, picked, strict=True):
+        greedy[i] = token
+    return greedy
+
+
+def _nucleus(chances: "Tensor", top_p: "Tensor") -> "Tensor":
+    """Chances [rows, vocabulary] with 0 for all but the likeliest tokens that together reach top_p [rows]."""
+    ordered, place = chances.sort(dim=-1, descending=True)
+    ordered[ordered.cumsum(-1) - ordered >= top_p[:, None]] = 0.0
+    return chances.scatter(-1, place, ordered)
+
+
+def _logprob(logits: "Tensor", token: int, count: int) -> Logprob:
+    logs = logits.log_softmax(-1)
+    values, tokens = logs.topk(count) if count else (logs[:0], logs[:0])
+    top = tuple(zip((int(t) for t in tokens.tolist()), values.tolist(), strict=True))
+    return Logprob(token, float(logs[token]), top)
