@@ -25,28 +25,28 @@ def tokenizer(eos: bool = True) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, clean_up_tokenization_spaces=False, **names)
 
 
-def tiny_model(folder: Path, seed: int = 0) -> Path:
+def tiny_model(folder: Path, seed: int = 0, **settings: Any) -> Path:
     """Save a random Mistral of hidden size 16 with the tokenizer; its weights are wide, so that its texts vary."""
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
     tok = tokenizer()
     torch.manual_seed(seed)
-    config = MistralConfig(
-        vocab_size=len(tok),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.4,
-        sliding_window=None,
-        tie_word_embeddings=True,
-        bos_token_id=tok.bos_token_id,
-        eos_token_id=tok.eos_token_id,
-        pad_token_id=tok.pad_token_id,
-    )
-    MistralForCausalLM(config).save_pretrained(folder)
+    shape = {
+        "vocab_size": len(tok),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.4,
+        "sliding_window": None,
+        "tie_word_embeddings": True,
+        "bos_token_id": tok.bos_token_id,
+        "eos_token_id": tok.eos_token_id,
+        "pad_token_id": tok.pad_token_id,
+    }
+    MistralForCausalLM(MistralConfig(**(shape | settings))).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder

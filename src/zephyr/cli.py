@@ -52,6 +52,22 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", required=True, metavar="FOLDER")
     _recipe_options(verb)
 
+    verb = _verb(verbs, _serve, "serve", "serve a model behind the OpenAI API, on KServe's server")
+    verb.add_argument("target", metavar="MODEL", help="NAME@ALIAS of the registry (zephyr@champion), or a model folder")
+    verb.add_argument("--name", help="what clients call the model; the registered name or the folder's by default")
+    verb.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
+    verb.add_argument("--port", type=int, default=8080, help="0 takes a free one (8080)")
+    verb.add_argument("--key-env", metavar="NAME", help="environment variable with a bearer key that clients must send")
+    verb.add_argument("--max-batch", type=int, default=64, metavar="N", help="answers generated together at most (64)")
+
+    verb = _verb(verbs, _chat, "chat", "talk to a model behind the OpenAI API")
+    verb.add_argument("url", nargs="?", default="http://127.0.0.1:8080/openai/v1", help="its base URL (%(default)s)")
+    verb.add_argument("--name", help="the model; the first one of the endpoint by default")
+    verb.add_argument("--system", help="a system message")
+    verb.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")
+    verb.add_argument("--max-tokens", type=int, metavar="N", help="at most so many tokens an answer")
+    verb.add_argument("--key-env", metavar="NAME", help="environment variable with the endpoint's key")
+
     group = _group(verbs, "recipe", "list, show or check recipes")
     _verb(group, _recipe_ls, "ls", "the shipped recipes")
     for action, name, text in (
@@ -188,6 +204,43 @@ def _step(options: argparse.Namespace) -> int:
     if verdict:
         print(verdict)
     return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from zephyr.serve.server import serve
+    from zephyr.serve.target import find
+
+    key = _key(options.key_env)
+    target = find(options.target)
+    target = replace(target, name=options.name or target.name)
+
+    def ready(url: str) -> None:
+        print(f"{target.name} ({target.described}) answers at {url}\ntalk to it: zephyr chat {url}", flush=True)
+
+    serve(target, options.host, options.port, key, options.max_batch, ready)
+    return 0
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from zephyr.serve.console import chat
+
+    key = _key(options.key_env)
+    return chat(options.url, options.name, key, options.system, options.temperature, options.max_tokens)
+
+
+def _key(variable: str | None) -> str | None:
+    """The key in an environment variable, if one is named."""
+    import os
+
+    from zephyr.errors import RunError
+
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise RunError(f"--key-env {variable}: this environment variable is not set; export it first")
+    return os.environ[variable]
 
 
 def _recipe_ls(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zephyr.cache import Slots
@@ -50,6 +51,9 @@ class Sequence:
     """stop, length or cancelled, once it is over."""
     cancelled: bool = False
     """Set from outside, by any thread: the row is given up before the next token."""
+    began: float = field(default_factory=perf_counter)
+    first_token: float | None = None
+    """When it came, by the clock of `began`."""
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -65,7 +69,9 @@ class Engine:
         """
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         self.tokenizer = template.tokenizer_of(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -105,8 +111,8 @@ class Engine:
         """Let newcomers in, or say one more token of every row; returns the sequences that changed."""
         import torch
 
-        given_up = self._give_up()
         with torch.inference_mode():
+            given_up = self._give_up()
             newcomers = self._newcomers()
             changed = self._prefill(newcomers) if newcomers else self._decode() if self._rows else []
         return given_up + changed
@@ -148,6 +154,9 @@ class Engine:
                 use_cache=True,
                 logits_to_keep=wanted,
             )
+        now = perf_counter()
+        for sequence in newcomers:
+            sequence.first_token = now
         self._rows += newcomers
         self._last += [0] * len(newcomers)
         return self._say(newcomers, out.logits[torch.arange(len(newcomers), device=self._device), place])

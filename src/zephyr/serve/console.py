@@ -1,0 +1,88 @@
+"""`zephyr chat`: a conversation in the terminal with a model behind the OpenAI API."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from zephyr.errors import EndpointError
+
+HELP = "/new begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer"
+
+
+def chat(
+    url: str, name: str | None, key: str | None, system: str | None, temperature: float, max_tokens: int | None
+) -> int:
+    """Read a line, stream the answer, until the end of input; returns the exit code.
+
+    Lines may come through a pipe, too. Raises EndpointError when the endpoint can't be reached, refuses the key or
+    lacks the model.
+    """
+    from openai import OpenAI, OpenAIError
+
+    client = OpenAI(base_url=url, api_key=key or "none", max_retries=1)
+    console = Console(highlight=False)
+    interactive = sys.stdin.isatty()
+    try:
+        model = name or client.models.list().data[0].id
+    except OpenAIError as error:
+        raise EndpointError(f"{url}: {_said(error)}; start one with `zephyr serve zephyr@champion`") from None
+    if interactive:
+        import readline  # noqa: F401  (line editing and history for input())
+
+        console.print(f"[bold]{model}[/bold] [dim]at {url}; {HELP}[/dim]")
+    head: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
+    talk = list(head)
+    while True:
+        try:
+            line = input("\n> " if interactive else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            break
+        if line in ("/exit", "/quit"):
+            break
+        if line == "/new":
+            talk = list(head)
+        elif line.startswith("/"):
+            console.print(f"[dim]{HELP}[/dim]")
+        elif line:
+            talk.append({"role": "user", "content": line})
+            try:
+                talk.append(
+                    {"role": "assistant", "content": _answer(client, console, model, talk, temperature, max_tokens)}
+                )
+            except OpenAIError as error:
+                talk.pop()
+                if not interactive:
+                    raise EndpointError(f"{url}: {_said(error)}") from None
+                console.print(f"[red]{_said(error)}[/red]", markup=True)
+    return 0
+
+
+def _answer(
+    client: Any, console: Console, model: str, talk: list[dict[str, str]], temperature: float, max_tokens: int | None
+) -> str:
+    """Stream one answer; Ctrl-C ends it where it is."""
+    interactive = sys.stdin.isatty()
+    options = {"max_tokens": max_tokens} if max_tokens else {}
+    text = ""
+    with client.chat.completions.create(
+        model=model, messages=talk, temperature=temperature, stream=True, **options
+    ) as stream:
+        try:
+            for chunk in stream:
+                piece = chunk.choices[0].delta.content or "" if chunk.choices else ""
+                text += piece
+                if interactive:  # rich leaves out control characters, which could do things to a terminal
+                    console.print(piece, end="", markup=False, soft_wrap=True)
+                else:
+                    sys.stdout.write(piece)
+        except KeyboardInterrupt:
+            console.print("[dim] (stopped)[/dim]", end="")
+    print(flush=True)
+    return text
+
+
+def _said(error: Exception) -> str:
+    """An error of the client in one line."""
+    body = getattr(error, "body", None)
+    return str(body["message"] if isinstance(body, dict) and body.get("message") else error).splitlines()[0]

@@ -1,0 +1,115 @@
+"""The OpenAI chat protocol: what a request may hold, and the shape of replies, chunks and errors."""
+
+import time
+from collections.abc import Sequence as Items
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from zephyr.engine import Logprob
+from zephyr.schema import Message
+
+MAX_CHOICES = 16
+
+
+class Refusal(Exception):
+    """A request that isn't served, with the HTTP status and OpenAI's code for it."""
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+
+    @property
+    def body(self) -> dict[str, Any]:
+        kinds = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error"}
+        kind = kinds.get(self.status, "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+class Part(BaseModel):
+    """A piece of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Said(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    def plain(self) -> Message:
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The body of /chat/completions; fields that change what is said and aren't known here are refused."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    messages: list[Said] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    seed: int | None = None
+    stop: list[str] = []
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return [] if value is None else [value] if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _spoken(cls, value: list[str]) -> list[str]:
+        if len(value) > 4 or not all(value):
+            raise ValueError("up to 4 texts that aren't empty")
+        return value
+
+    def check(self) -> None:
+        """Refuse what would be ignored although it changes the answer."""
+        neutral: dict[str, Any] = {"response_format": {"type": "text"}, "presence_penalty": 0, "frequency_penalty": 0}
+        for name in ("tools", "functions", "logit_bias", "audio", "response_format", *list(neutral)[1:]):
+            value = (self.model_extra or {}).get(name)
+            if value and value != neutral.get(name):
+                raise Refusal(400, f"`{name}` is not supported by this server", "unsupported_parameter", name)
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+def envelope(kind: Literal["chat.completion", "chat.completion.chunk"], name: str, model: str) -> dict[str, Any]:
+    """What replies and chunks have in common."""
+    return {"id": name, "object": kind, "created": int(time.time()), "model": model}
+
+
+def usage(asked: int, said: int) -> dict[str, int]:
+    """Counts of tokens; `said` has the end of each answer in it, which was generated too."""
+    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+
+
+def logprobs(tokenizer: Any, found: Items[Logprob]) -> dict[str, Any]:
+    """OpenAI's form of log-probabilities."""
+
+    def entry(token: int, value: float) -> dict[str, Any]:
+        text = tokenizer.decode([token])
+        return {"token": text, "logprob": value, "bytes": None if "\ufffd" in text else list(text.encode())}
+
+    return {
+        "content": [
+            entry(item.token, item.logprob) | {"top_logprobs": [entry(token, value) for token, value in item.top]}
+            for item in found
+        ]
+    }

@@ -1,0 +1,62 @@
+"""What `zephyr serve` serves: NAME@ALIAS of the registry, or a folder; its weights verified before they are loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zephyr import folder, lineage, workspace
+from zephyr.artifacts import open_store
+from zephyr.data import template
+from zephyr.errors import ModelError
+from zephyr.manifest import MANIFEST, Manifest
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    """What clients call the model."""
+    path: Path
+    described: str
+    """For the person: version, digest, and whether it was verified."""
+
+
+def find(model: str) -> Target:
+    """Resolve NAME@ALIAS, NAME@VERSION or a folder, and compare every file with its digest.
+
+    Raises ModelError or ArtifactError when there is no such model, or a file isn't what its manifest says.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return _folder(path)
+    if "@" not in model:
+        raise ModelError(f"{model}: no such folder; name a model folder, or a registered model as NAME@ALIAS")
+    name, _, alias = model.partition("@")
+    version = lineage.version_at(name, alias)
+    if version is None:
+        where = workspace.shown(lineage.tracking_uri())
+        raise ModelError(f"{model}: no such version in the registry at {where}; `zephyr run` registers one")
+    uri, digest = version.tags["zephyr.uri"], version.tags["zephyr.digest"]
+    artifact = open_store(uri.rsplit("/", 2)[0], workspace.home() / "cache").load(uri)
+    if artifact.digest != digest:
+        raise ModelError(f"{model}: {uri} was made again with another result since it was registered; run again")
+    _check_template(artifact.manifest, model)
+    return Target(name, artifact.path, f"version {version.version}, digest {digest[:16]} verified")
+
+
+def _folder(path: Path) -> Target:
+    name = path.resolve().name
+    if not (path / MANIFEST).is_file():
+        return Target(name, path, "no manifest beside the weights: nothing to verify them with")
+    manifest = Manifest.from_json((path / MANIFEST).read_text(), str(path / MANIFEST))
+    folder.verify(path, manifest.files)
+    _check_template(manifest, str(path))
+    return Target(manifest.step, path, f"digest {manifest.digest[:16]} verified")
+
+
+def _check_template(manifest: Manifest, where: str) -> None:
+    """A model trained on another chat template would be asked in a form that it never saw."""
+    trained = manifest.settings.get("template")
+    if trained is not None and trained != template.digest():
+        raise ModelError(
+            f"{where}: trained with the chat template {trained[:12]}, this Zephyr serves {template.digest()[:12]}; "
+            "serve it with the version that trained it"
+        )

@@ -1,0 +1,312 @@
+"""`zephyr serve` and `zephyr chat`, through the openai client and plain HTTP."""
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.helpers import tiny_model
+from tests.served import command, serving
+from zephyr.artifacts import open_store
+from zephyr.data import template
+
+WORDS = ["hello", "there", "the", "cat", "sat", "on", "the", "mat", "one", "two", "three", "four", "five"]
+PROMPTS = [" ".join(WORDS[i % 13 : i % 13 + 1 + i // 13]) for i in range(64)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model as an artifact of a store: weights with a manifest."""
+    root = tmp_path_factory.mktemp("model")
+    store = open_store(str(root / "store"), root / "cache")
+    with store.writing() as staging:
+        tiny_model(staging, 2, max_position_embeddings=400)
+        artifact = store.publish(staging, "dpo", 1, {"template": template.digest()}, {})
+    return artifact.path
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[str]:
+    with serving(str(model), "--name", "tiny") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server, api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def generate(model: Path) -> Callable[..., str]:
+    """The text of transformers' own greedy generate."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tok = template.tokenizer_of(model)
+    network = AutoModelForCausalLM.from_pretrained(model).eval()
+
+    def text(prompt: str, count: int = 24) -> str:
+        ids = torch.tensor([template.encode_prompt(tok, [{"role": "user", "content": prompt}])])
+        options = {"max_new_tokens": count, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+        said = network.generate(ids, **options)[0, ids.shape[1] :]
+        return str(tok.decode(said, skip_special_tokens=True))
+
+    return text
+
+
+def ask(client: openai.OpenAI, prompt: str = "hello there", **options: Any) -> Any:
+    settings = {"max_tokens": 24, "temperature": 0, "model": "tiny"} | options
+    return client.chat.completions.create(messages=[{"role": "user", "content": prompt}], **settings)
+
+
+def figures(server: str) -> dict[str, float]:
+    """Zephyr's own figures at /metrics."""
+    text = fetch(server.removesuffix("/openai/v1") + "/metrics")[1]
+    return {name: float(value) for name, value in re.findall(r"^(zephyr_\S+) (\S+)$", text, re.MULTILINE)}
+
+
+def fetch(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_answers_are_those_of_generate(client: openai.OpenAI, generate: Callable[..., str]) -> None:
+    for prompt in PROMPTS[::16]:
+        reply = ask(client, prompt)
+        assert reply.choices[0].message.content == generate(prompt)
+        assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+        assert reply.usage.completion_tokens == 24 or reply.choices[0].finish_reason == "stop"
+
+
+def test_sixty_four_at_once_whole_and_streamed(server: str, generate: Callable[..., str]) -> None:
+    async def one(client: openai.AsyncOpenAI, number: int) -> str:
+        options: Any = {"model": "tiny", "temperature": 0, "max_tokens": 24, "stream": number % 2 == 0}
+        said = [{"role": "user", "content": PROMPTS[number]}]
+        reply = await client.chat.completions.create(messages=said, **options)
+        if number % 2:
+            return str(reply.choices[0].message.content)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in reply])
+
+    async def all_of_them() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=server, api_key="none", max_retries=0) as client:
+            return await asyncio.gather(*(one(client, number) for number in range(64)))
+
+    found = asyncio.run(all_of_them())
+    assert found == [generate(prompt) for prompt in PROMPTS]
+    assert len(set(found)) > 30
+
+
+def test_a_stream_has_role_text_reason_and_usage(client: openai.OpenAI, generate: Callable[..., str]) -> None:
+    chunks = list(ask(client, stream=True, n=2, stream_options={"include_usage": True}))
+    texts = ["".join(c.choices[0].delta.content or "" for c in chunks[:-1] if c.choices[0].index == i) for i in (0, 1)]
+    assert texts == [generate("hello there")] * 2
+    assert [c.choices[0].delta.role for c in chunks[:2]] == ["assistant"] * 2
+    reasons = [c.choices[0].finish_reason for c in chunks[:-1] if c.choices[0].finish_reason]
+    assert len(reasons) == 2
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == ask(client, n=2).usage.completion_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop(client: openai.OpenAI, generate: Callable[..., str], stream: bool) -> None:
+    whole = generate("hello there")
+    stop = whole[5:8]
+    reply = ask(client, stop=["never said", stop], stream=stream)
+    if stream:
+        chunks = list(reply)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        reason = chunks[-1].choices[0].finish_reason
+    else:
+        text, reason = reply.choices[0].message.content, reply.choices[0].finish_reason
+    assert (text, reason) == (whole[: whole.index(stop)], "stop")
+
+
+def test_sampling_repeats_with_its_seed(client: openai.OpenAI) -> None:
+    def texts(**options: Any) -> list[str]:
+        return [choice.message.content for choice in ask(client, temperature=1, n=4, **options).choices]
+
+    assert texts(seed=7) == texts(seed=7)
+    assert len(set(texts(seed=7))) == 4
+    assert texts(seed=7) != texts(seed=8)
+    assert texts() != texts()
+    assert texts(top_p=1e-6) == [ask(client).choices[0].message.content] * 4  # a nucleus of one token is greedy
+
+
+def test_logprobs(client: openai.OpenAI) -> None:
+    choice = ask(client, logprobs=True, top_logprobs=3).choices[0]
+    content = choice.logprobs.content
+    assert "".join(entry.token for entry in content) == choice.message.content or "\ufffd" in str(content)
+    for entry in content:
+        assert entry.logprob <= 0 and len(entry.top_logprobs) == 3
+        assert entry.top_logprobs[0].logprob == entry.logprob  # greedy takes the likeliest
+        assert entry.top_logprobs[0].logprob >= entry.top_logprobs[1].logprob >= entry.top_logprobs[2].logprob
+    streamed = list(ask(client, logprobs=True, stream=True))
+    found = [e.logprob for c in streamed if c.choices[0].logprobs for e in c.choices[0].logprobs.content]
+    assert found == pytest.approx([entry.logprob for entry in content], abs=1e-5)
+
+
+def test_models(client: openai.OpenAI, server: str) -> None:
+    assert [entry.id for entry in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").owned_by == "zephyr"
+    with pytest.raises(openai.NotFoundError, match="the model `other` does not exist; this server has `tiny`"):
+        ask(client, model="other")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ({"prompt": "cat " * 500}, "context_length_exceeded", r"are \d+ tokens long, this model's context holds 400"),
+        ({"temperature": 3}, "invalid_request", "temperature: Input should be less than or equal to 2"),
+        ({"max_tokens": 0}, "invalid_request", "max_tokens: Input should be greater"),
+        ({"n": 17}, "invalid_request", "n: Input should be less than or equal to 16"),
+        ({"stop": ["a", ""]}, "invalid_request", "stop: Value error, up to 4 texts"),
+        ({"presence_penalty": 1}, "unsupported_parameter", "`presence_penalty` is not supported"),
+        ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "`response_format`"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_parameter", "`tools`"),
+    ],
+)
+def test_a_bad_request_is_refused(client: openai.OpenAI, options: dict[str, Any], code: str, said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=said) as caught:
+        ask(client, **options)
+    assert caught.value.body["code"] == code  # type: ignore[index]
+    assert caught.value.body["type"] == "invalid_request_error"  # type: ignore[index]
+
+
+def test_a_body_that_is_not_json(server: str) -> None:
+    request = urllib.request.Request(server + "/chat/completions", b'{"model":')
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 400
+    assert "Invalid JSON" in json.load(caught.value)["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_generation_stops_when_the_client_hangs_up(server: str, stream: bool) -> None:
+    """Sixteen answers of up to 380 tokens, nearly all of which would still be going on."""
+    said = [{"role": "user", "content": "hello there"}]
+    body = {"model": "tiny", "messages": said, "max_tokens": 380, "n": 16, "temperature": 2, "stream": stream}
+    payload = json.dumps(body).encode()
+    before = figures(server)
+    host, port = server.removeprefix("http://").split("/")[0].split(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(b"POST /openai/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        line.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(payload), payload))
+        if stream:
+            line.recv(100)
+    deadline = time.monotonic() + 10
+    hung_up = 'zephyr_requests_total{outcome="hung_up"}'
+    while figures(server).get(hung_up, 0) == before.get(hung_up, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    while figures(server)["zephyr_running_sequences"]:
+        assert time.monotonic() < deadline
+    said_since = figures(server)["zephyr_completion_tokens_total"] - before["zephyr_completion_tokens_total"]
+    assert said_since < 16 * 380 / 2
+
+
+def test_kserve_routes(server: str, generate: Callable[..., str]) -> None:
+    root = server.removesuffix("/openai/v1")
+    assert json.loads(fetch(root + "/v2/health/live")[1]) == {"live": True}
+    assert json.loads(fetch(root + "/v2/health/ready")[1]) == {"ready": True}
+    assert json.loads(fetch(root + "/v1/models")[1]) == {"models": ["tiny"]}
+    assert json.loads(fetch(root + "/v1/models/tiny")[1]) == {"name": "tiny", "ready": True}
+    talk = {"messages": [{"role": "user", "content": "the cat"}]}
+    body = {"instances": ["hello there", talk], "parameters": {"max_tokens": 24}}
+    for headers in ({}, {"Content-Type": "application/json"}):
+        status, text = fetch(root + "/v1/models/tiny:predict", body, **headers)
+        assert (status, json.loads(text)) == (200, {"predictions": [generate("hello there"), generate("the cat")]})
+    status, text = fetch(root + "/v1/models/tiny:predict", {"instances": ["a", 5]})
+    assert (status, json.loads(text)["error"]["message"]) == (400, "instances[1]: not a prompt or {messages}")
+    assert fetch(root + "/v1/models/other:predict", body)[0] == 404
+
+
+def test_metrics_count(client: openai.OpenAI, server: str) -> None:
+    before = figures(server)
+    usage = ask(client).usage
+    after = figures(server)
+    for name, count in (
+        ('zephyr_requests_total{outcome="done"}', 1),
+        ("zephyr_prompt_tokens_total", usage.prompt_tokens),
+        ("zephyr_completion_tokens_total", usage.completion_tokens),
+        ("zephyr_time_to_first_token_seconds_count", 1),
+    ):
+        assert after[name] - before.get(name, 0) == count, name
+
+
+def test_the_key(model: Path, tmp_path: Path) -> None:
+    with serving(str(model), "--name", "tiny", "--key-env", "SERVE_KEY", SERVE_KEY="s3cret") as url:
+        assert ask(openai.OpenAI(base_url=url, api_key="s3cret")).choices[0].message.content
+        with pytest.raises(openai.AuthenticationError, match="the API key is missing or wrong"):
+            ask(openai.OpenAI(base_url=url, api_key="other"))
+        root = url.removesuffix("/openai/v1")
+        assert fetch(root + "/v2/health/ready")[0] == 200
+        assert fetch(root + "/v1/models/tiny:predict", {"instances": ["a"]})[0] == 401
+        options = {"input": "hello there\n/new\nthe cat\n", "text": True, "capture_output": True}
+        chat = subprocess.run(command("chat", url, "--temperature", "0", "--max-tokens", "24"), **options)
+        assert chat.returncode == 2
+        assert re.fullmatch(r"error: http://\S+: the API key is missing or wrong; start one .*\n", chat.stderr)
+
+
+def test_chat_through_a_pipe(server: str, generate: Callable[..., str]) -> None:
+    lines = "hello there\n/new\nthe cat\n"
+    chat = subprocess.run(
+        command("chat", server, "--temperature", "0", "--max-tokens", "24"), input=lines, text=True, capture_output=True
+    )
+    assert (chat.returncode, chat.stderr) == (0, "")
+    assert chat.stdout == f"{generate('hello there')}\n{generate('the cat')}\n"
+
+
+def refused(*arguments: str) -> str:
+    """The one line of a server that doesn't start."""
+    ended = subprocess.run(command("serve", *arguments), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+def test_damaged_weights_are_refused(model: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(model, tmp_path / "damaged")
+    weights = damaged / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    assert re.match(
+        r"error: \S+/damaged/model.safetensors: corrupted, expected SHA-256 \w+, found", refused(str(damaged))
+    )
+
+
+def test_a_folder_without_tokenizer_is_refused(model: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("token*", "manifest.json"))
+    assert "bare: lacks tokenizer_config.json (there:" in refused(str(bare), "--port", "0")
+
+
+def test_a_model_of_another_template_is_refused(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), tmp_path / "cache")
+    with store.writing() as staging:
+        tiny_model(staging)
+        artifact = store.publish(staging, "dpo", 1, {"template": "0" * 64}, {})
+    assert "trained with the chat template 000000000000, this Zephyr serves" in refused(str(artifact.path))
+
+
+def test_what_is_not_there_is_refused(model: Path, tmp_path: Path) -> None:
+    assert "nowhere: no such folder; name a model folder, or a registered model" in refused(str(tmp_path / "nowhere"))
+    assert "NO_SUCH_KEY: this environment variable is not set" in refused(str(model), "--key-env", "NO_SUCH_KEY")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"127.0.0.1:{port}: can't listen there (Address already in use)" in refused(str(model), "--port", port)

@@ -1,0 +1,50 @@
+"""`zephyr serve` as a user starts it: a process of its own on a free port."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "zephyr.cli", *arguments]
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[str]:
+    """Base URL of the server's OpenAI routes; the process must end by itself within seconds of SIGTERM."""
+    with tempfile.NamedTemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command("serve", *arguments, "--port", "0"),
+            env=os.environ | environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield _url(process, Path(log.name))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                code = process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert "Traceback" not in Path(log.name).read_text(), Path(log.name).read_text()
+        assert code in (0, -signal.SIGTERM, 128 + signal.SIGTERM), code
+
+
+def _url(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        found = re.search(r"answers at (http://\S+)", log.read_text())
+        if found:
+            return found[1]
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise TimeoutError(log.read_text())
