@@ -10,6 +10,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from tests.helpers import tiny_model
+from zephyr.artifacts import open_store
+from zephyr.data import template
+
+
+def published(root: Path, trained_with: str | None = None, **settings: Any) -> Path:
+    """Folder of a random model as an artifact of a store: weights with a manifest, and the template's digest in it."""
+    store = open_store(str(root / "store"), root / "cache")
+    with store.writing() as staging:
+        tiny_model(staging, 2, **settings)
+        artifact = store.publish(staging, "dpo", 1, {"template": trained_with or template.digest()}, {})
+    return artifact.path
 
 
 def command(*arguments: str) -> list[str]:

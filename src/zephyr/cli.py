@@ -1,10 +1,10 @@
-"""The command line: `zephyr VERB`. Each verb is a function below; heavy packages are imported inside them."""
+"""The command line: `zephyr VERB`, its options, and how errors end it. What a verb does stands in verbs.py."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from zephyr import __version__
+from zephyr import __version__, verbs
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
 
@@ -27,32 +27,32 @@ def _parser() -> argparse.ArgumentParser:
         prog="zephyr", description="A raw language model, a teacher and prompts in; an aligned chat model out."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    actions = parser.add_subparsers(required=True, metavar="VERB")
 
-    verb = _verb(verbs, _run, "run", "run a recipe on this machine, from dialogues to a registered model")
+    verb = _verb(actions, verbs.run, "run", "run a recipe on this machine, from dialogues to a registered model")
     _recipe_options(verb)
     verb.add_argument("--from", dest="start", metavar="STEP", help="make this step and all later ones again")
     verb.add_argument("--until", metavar="STEP", help="stop after this step")
     verb.add_argument("--fresh", action="store_true", help="make every step again, replies of endpoints too")
     verb.add_argument("--yes", action="store_true", help="go on without a question where calls cost money")
 
-    verb = _verb(verbs, _doctor, "doctor", "check teacher, store, tracking server, disk and memory")
+    verb = _verb(actions, verbs.doctor, "doctor", "check teacher, store, tracking server, disk and memory")
     _recipe_options(verb)
 
-    verb = _verb(verbs, _status, "status", "how far a run is")
+    verb = _verb(actions, verbs.status, "status", "how far a run is")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
-    verb = _verb(verbs, _logs, "logs", "what the steps of a run printed")
+    verb = _verb(actions, verbs.logs, "logs", "what the steps of a run printed")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
     verb.add_argument("--step", help="only this step")
 
-    verb = _verb(verbs, _step, "step", "run one step by hand on plain folders")
+    verb = _verb(actions, verbs.step, "step", "run one step by hand on plain folders")
     verb.add_argument("name")
     verb.add_argument("--resolved", default="", help="folder that `zephyr step resolve` wrote")
     verb.add_argument("--input", action="append", default=[], metavar="NAME=FOLDER")
     verb.add_argument("--output", required=True, metavar="FOLDER")
     _recipe_options(verb)
 
-    verb = _verb(verbs, _serve, "serve", "serve a model behind the OpenAI API, on KServe's server")
+    verb = _verb(actions, verbs.serve, "serve", "serve a model behind the OpenAI API, on KServe's server")
     verb.add_argument("target", metavar="MODEL", help="NAME@ALIAS of the registry (zephyr@champion), or a model folder")
     verb.add_argument("--name", help="what clients call the model; the registered name or the folder's by default")
     verb.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--key-env", metavar="NAME", help="environment variable with a bearer key that clients must send")
     verb.add_argument("--max-batch", type=int, default=64, metavar="N", help="answers generated together at most (64)")
 
-    verb = _verb(verbs, _chat, "chat", "talk to a model behind the OpenAI API")
+    verb = _verb(actions, verbs.chat, "chat", "talk to a model behind the OpenAI API")
     verb.add_argument("url", nargs="?", default="http://127.0.0.1:8080/openai/v1", help="its base URL (%(default)s)")
     verb.add_argument("--name", help="the model; the first one of the endpoint by default")
     verb.add_argument("--system", help="a system message")
@@ -68,21 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--max-tokens", type=int, metavar="N", help="at most so many tokens an answer")
     verb.add_argument("--key-env", metavar="NAME", help="environment variable with the endpoint's key")
 
-    group = _group(verbs, "recipe", "list, show or check recipes")
-    _verb(group, _recipe_ls, "ls", "the shipped recipes")
+    group = _group(actions, "recipe", "list, show or check recipes")
+    _verb(group, verbs.recipe_ls, "ls", "the shipped recipes")
     for action, name, text in (
-        (_recipe_show, "show", "a recipe with every default spelled out"),
-        (_recipe_check, "check", "say everything that is wrong with a recipe"),
+        (verbs.recipe_show, "show", "a recipe with every default spelled out"),
+        (verbs.recipe_check, "check", "say everything that is wrong with a recipe"),
     ):
         verb = _verb(group, action, name, text)
         verb.add_argument("recipe", help="a shipped recipe's name or a file")
         verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
 
-    group = _group(verbs, "artifacts", "what lies in the store")
+    group = _group(actions, "artifacts", "what lies in the store")
     for action, name, text in (
-        (_artifacts_ls, "ls", "artifacts with their size and the runs that use them"),
-        (_artifacts_verify, "verify", "compare every file with its digest"),
-        (_artifacts_clean, "clean", "delete what no run needs any more"),
+        (verbs.artifacts_ls, "ls", "artifacts with their size and the runs that use them"),
+        (verbs.artifacts_verify, "verify", "compare every file with its digest"),
+        (verbs.artifacts_clean, "clean", "delete what no run needs any more"),
     ):
         verb = _verb(group, action, name, text)
         _recipe_options(verb)
@@ -90,242 +90,43 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--keep-runs", type=int, default=5, metavar="N", help="the newest runs to keep (5)")
             verb.add_argument("--yes", action="store_true", help="delete; without it only say what would go")
 
-    verb = _verb(verbs, _lineage, "lineage", "walk from a registered model back to its data and recipe")
+    verb = _verb(actions, verbs.lineage, "lineage", "walk from a registered model back to its data and recipe")
     verb.add_argument("model", help="NAME@ALIAS or NAME/VERSION")
 
-    group = _group(verbs, "pipeline", "the shipped pipelines")
-    verb = _verb(group, _pipeline_show, "show", "print a compiled pipeline")
+    group = _group(actions, "pipeline", "the shipped pipelines")
+    verb = _verb(group, verbs.pipeline_show, "show", "print a compiled pipeline")
     verb.add_argument("name", choices=["zephyr", "ablation"])
 
-    group = _group(verbs, "tiny", "the embedded world")
-    verb = _verb(group, _tiny_serve, "serve", "start its OpenAI-compatible server by hand")
+    group = _group(actions, "tiny", "the embedded world")
+    verb = _verb(group, verbs.tiny_serve, "serve", "start its OpenAI-compatible server by hand")
     verb.add_argument("--host", default="127.0.0.1")
     verb.add_argument("--port", type=int, default=8800)
     verb.add_argument("--key-env", help="environment variable with a key that callers must send")
-    verb = _verb(group, _tiny_base, "base", "train the shipped base model again (minutes)")
+    verb = _verb(group, verbs.tiny_base, "base", "train the shipped base model again (minutes)")
     verb.add_argument("--out", required=True, metavar="FOLDER")
     return parser
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
     action: Callable[[argparse.Namespace], int],
     name: str,
     text: str,
 ) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(verb=action)
     return verb
 
 
 def _group(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
-    return verbs.add_parser(name, help=text).add_subparsers(required=True, metavar="VERB")
+    return actions.add_parser(name, help=text).add_subparsers(required=True, metavar="VERB")
 
 
 def _recipe_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--recipe", default="tiny", help="a shipped recipe's name or a file (tiny)")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-
-
-def _run(options: argparse.Namespace) -> int:
-    from zephyr.recipe import load
-    from zephyr.run import Options, Stopped, run
-    from zephyr.terminal import Terminal
-
-    recipe = load(options.recipe, options.overrides)
-    try:
-        return run(recipe, Options(options.start, options.until, options.fresh, options.yes), Terminal())
-    except Stopped as stopped:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 128 + stopped.number
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from zephyr.doctor import checks
-    from zephyr.recipe import load
-    from zephyr.run import world_for
-
-    recipe = load(options.recipe, options.overrides)
-    ok = True
-    with world_for(recipe):
-        for check in checks(recipe):
-            ok = ok and check.ok
-            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<18} {check.detail}")
-    return 0 if ok else EXIT_USER_ERROR
-
-
-def _status(options: argparse.Namespace) -> int:
-    from zephyr import workspace
-    from zephyr.terminal import Terminal
-
-    run_id = workspace.find_run(options.run)
-    terminal = Terminal()
-    terminal.line(f"run {run_id}")
-    terminal.status(workspace.events(run_id))
-    return 0
-
-
-def _logs(options: argparse.Namespace) -> int:
-    from zephyr import workspace
-    from zephyr.errors import RunError
-
-    folder = workspace.run_folder(workspace.find_run(options.run)) / "logs"
-    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    if options.step:
-        logs = [path for path in logs if path.stem == options.step]
-        if not logs:
-            raise RunError(f"{folder}: no log of step {options.step}")
-    for path in logs:
-        print(f"==> {path}")
-        print(path.read_text(errors="replace"))
-    return 0
-
-
-def _step(options: argparse.Namespace) -> int:
-    from pathlib import Path
-    from types import SimpleNamespace
-
-    from zephyr.errors import RunError
-    from zephyr.execute import ORDER, execute
-    from zephyr.recipe import load
-
-    if options.name not in ORDER:
-        raise RunError(f"{options.name}: no such step; steps: {', '.join(ORDER)}")
-    inputs = dict(pair.partition("=")[::2] for pair in options.input)
-    parameters = {}
-    if options.name == "resolve":
-        recipe = load(options.recipe, options.overrides)
-        parameters = {"recipe": recipe.to_yaml(), "overrides": "", "run_id": Path(options.output).name}
-    elif not (Path(options.resolved) / "recipe.json").is_file():
-        raise RunError("--resolved: name the folder that `zephyr step resolve --output FOLDER` wrote")
-    verdict = execute(options.name, options.resolved, inputs, SimpleNamespace(path=options.output), **parameters)
-    if verdict:
-        print(verdict)
-    return 0
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from zephyr.serve.server import serve
-    from zephyr.serve.target import find
-
-    key = _key(options.key_env)
-    target = find(options.target)
-    target = replace(target, name=options.name or target.name)
-
-    def ready(url: str) -> None:
-        print(f"{target.name} ({target.described}) answers at {url}\ntalk to it: zephyr chat {url}", flush=True)
-
-    serve(target, options.host, options.port, key, options.max_batch, ready)
-    return 0
-
-
-def _chat(options: argparse.Namespace) -> int:
-    from zephyr.serve.console import chat
-
-    key = _key(options.key_env)
-    return chat(options.url, options.name, key, options.system, options.temperature, options.max_tokens)
-
-
-def _key(variable: str | None) -> str | None:
-    """The key in an environment variable, if one is named."""
-    import os
-
-    from zephyr.errors import RunError
-
-    if variable is None:
-        return None
-    if not os.environ.get(variable):
-        raise RunError(f"--key-env {variable}: this environment variable is not set; export it first")
-    return os.environ[variable]
-
-
-def _recipe_ls(options: argparse.Namespace) -> int:
-    from zephyr.recipe import load, shipped
-
-    for name in shipped():
-        print(f"{name:<20} {load(name).description}")
-    return 0
-
-
-def _recipe_show(options: argparse.Namespace) -> int:
-    from zephyr.recipe import load
-
-    print(load(options.recipe, options.overrides).to_yaml(), end="")
-    return 0
-
-
-def _recipe_check(options: argparse.Namespace) -> int:
-    from zephyr.recipe import load
-
-    recipe = load(options.recipe, options.overrides)
-    print(f"{options.recipe}: a good recipe, training digest {recipe.training_digest()[:12]}")
-    return 0
-
-
-def _artifacts_ls(options: argparse.Namespace) -> int:
-    from zephyr import housekeeping
-    from zephyr.terminal import Terminal
-
-    rows = housekeeping.listing(options.recipe, options.overrides)
-    Terminal().table(["step", "key", "size", "created", "runs", "uri"], rows)
-    return 0
-
-
-def _artifacts_verify(options: argparse.Namespace) -> int:
-    from zephyr import housekeeping
-
-    good, bad = housekeeping.verify(options.recipe, options.overrides)
-    for problem in bad:
-        print(f"error: {problem}", file=sys.stderr)
-    print(f"{good} artifacts verified, {len(bad)} damaged")
-    return EXIT_USER_ERROR if bad else 0
-
-
-def _artifacts_clean(options: argparse.Namespace) -> int:
-    from zephyr import housekeeping
-
-    rows, freed = housekeeping.clean(options.recipe, options.overrides, options.keep_runs, options.yes)
-    for row in rows:
-        print(row)
-    print(f"{freed} {'deleted' if options.yes else 'would be deleted; add --yes'}")
-    return 0
-
-
-def _lineage(options: argparse.Namespace) -> int:
-    from zephyr import housekeeping
-    from zephyr.terminal import Terminal
-
-    rows, broken = housekeeping.lineage(options.model)
-    Terminal().table(["what", "where", "digest", "verified"], rows)
-    return EXIT_USER_ERROR if broken else 0
-
-
-def _pipeline_show(options: argparse.Namespace) -> int:
-    from importlib.resources import files
-
-    print((files("zephyr.pipelines") / f"{options.name}.yaml").read_text(), end="")
-    return 0
-
-
-def _tiny_serve(options: argparse.Namespace) -> int:
-    from zephyr.tiny.server import serve
-
-    serve(options.host, options.port, options.key_env, lambda url: print(f"the world answers at {url}", flush=True))
-    return 0
-
-
-def _tiny_base(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from zephyr.terminal import Shown
-    from zephyr.tiny.base import make
-
-    make(Path(options.out), progress=Shown("base"))
-    return 0
 
 
 if __name__ == "__main__":

@@ -54,6 +54,12 @@ class Folder:
         staging.rename(target)
         return target
 
+    def attach(self, place: str, name: str, text: str) -> None:
+        with disk(self.location):
+            aside = self._root / place / f".{name}.part"
+            aside.write_text(text)
+            aside.rename(self._root / place / name)
+
     def places(self) -> Iterator[str]:
         for path in self._root.glob("[!.]*/*/manifest.json"):
             yield path.parent.relative_to(self._root).as_posix()

@@ -46,6 +46,8 @@ class Recipe(Section):
     world: bool = False
     """Start the embedded world's server for this run (sets ZEPHYR_TINY_URL)."""
     endpoints: Mapping[str, Endpoint] = {}
+    licenses: Mapping[str, Text] = {}
+    """Licence by location of a source or name of an endpoint's model, for the model card."""
     model: Model
     prepare: Prepare = Prepare()
     sft: Sft = Sft()

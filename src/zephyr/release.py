@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr import lineage, workspace
+from zephyr import card, lineage, workspace
 from zephyr.artifacts import Artifact, Store
+from zephyr.manifest import Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
 from zephyr.steps import ALIGNED, BASELINE
@@ -58,11 +59,36 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         summary=summary,
     )
     lineage.set_alias(name, "candidate", number)
+    text = card.write(
+        name,
+        number,
+        model.manifest,
+        _ancestors(model.manifest, job.store),
+        job.recipe,
+        scores.manifest,
+        summary,
+        ALIGNED,
+    )
+    job.store.attach(model.manifest, "README.md", text)
     info = {"name": name, "version": number, "digest": model.digest, "uri": model.uri}
     assert out is not None
     out.mkdir(parents=True, exist_ok=True)
     (out / "version.json").write_text(json.dumps(info) + "\n")
     return {"name": name, "version": number, "text": f"{name} version {number}"}
+
+
+def _ancestors(model: Manifest, store: Store) -> list[Manifest]:
+    """The manifests of all that led to a model, itself last."""
+    found: dict[str, Manifest] = {}
+
+    def walk(manifest: Manifest) -> None:
+        for uri in manifest.input_uris.values():
+            if uri not in found:
+                walk(store.load(uri).manifest)
+        found[manifest.uri] = manifest
+
+    walk(model)
+    return list(found.values())
 
 
 def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:

@@ -133,6 +133,10 @@ class Bucket:
         staging.rename(target)
         return target
 
+    def attach(self, place: str, name: str, text: str) -> None:
+        with _errors(self.location):
+            self._client.put_object(Bucket=self._bucket, Key=self._key(place, name), Body=text.encode())
+
     def places(self) -> Iterator[str]:
         for key, _ in self._objects(""):
             if key.endswith(f"/{MANIFEST}"):

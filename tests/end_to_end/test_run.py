@@ -11,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
 import psutil
 import pytest
+
+from tests.served import serving
 
 RECIPE = """
 extends: tiny
@@ -129,6 +132,18 @@ def test_a_second_run_finds_everything_by_key(workspace: Workspace) -> None:
     assert len(kept) == 7 and all(event["found"] for event in kept)
     assert workspace.journalled() == before
     assert "the same weights, byte for byte" in out
+
+
+def test_the_champion_is_served_and_has_a_card(workspace: Workspace) -> None:
+    with serving("zephyr@champion", ZEPHYR_HOME=str(workspace.home)) as url:
+        client = openai.OpenAI(base_url=url, api_key="none")
+        talk: Any = [{"role": "user", "content": "What is two plus three?"}]
+        reply = client.chat.completions.create(model="zephyr", messages=talk, temperature=0)
+        assert reply.choices[0].message.content
+    (card,) = (workspace.home / "store" / "dpo").glob("*/README.md")
+    text = card.read_text()
+    assert "# zephyr, version 1" in text and "| win rate against dSFT-1, % |" in text
+    assert "dialogues.jsonl?n=240&seed=0" in text
 
 
 def test_bad_input_ends_with_one_line_and_exit_code_2(workspace: Workspace, tmp_path: Path) -> None:

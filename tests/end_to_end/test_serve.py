@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -16,9 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.helpers import tiny_model
-from tests.served import command, serving
-from zephyr.artifacts import open_store
+from tests.served import command, published, serving
 from zephyr.data import template
 
 WORDS = ["hello", "there", "the", "cat", "sat", "on", "the", "mat", "one", "two", "three", "four", "five"]
@@ -27,13 +24,7 @@ PROMPTS = [" ".join(WORDS[i % 13 : i % 13 + 1 + i // 13]) for i in range(64)]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model as an artifact of a store: weights with a manifest."""
-    root = tmp_path_factory.mktemp("model")
-    store = open_store(str(root / "store"), root / "cache")
-    with store.writing() as staging:
-        tiny_model(staging, 2, max_position_embeddings=400)
-        artifact = store.publish(staging, "dpo", 1, {"template": template.digest()}, {})
-    return artifact.path
+    return published(tmp_path_factory.mktemp("model"), max_position_embeddings=400)
 
 
 @pytest.fixture(scope="module")
@@ -268,45 +259,3 @@ def test_chat_through_a_pipe(server: str, generate: Callable[..., str]) -> None:
     )
     assert (chat.returncode, chat.stderr) == (0, "")
     assert chat.stdout == f"{generate('hello there')}\n{generate('the cat')}\n"
-
-
-def refused(*arguments: str) -> str:
-    """The one line of a server that doesn't start."""
-    ended = subprocess.run(command("serve", *arguments), capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 2, ended.stderr
-    (line,) = ended.stderr.splitlines()
-    return line
-
-
-def test_damaged_weights_are_refused(model: Path, tmp_path: Path) -> None:
-    damaged = shutil.copytree(model, tmp_path / "damaged")
-    weights = damaged / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-5] ^= 1
-    weights.write_bytes(content)
-    assert re.match(
-        r"error: \S+/damaged/model.safetensors: corrupted, expected SHA-256 \w+, found", refused(str(damaged))
-    )
-
-
-def test_a_folder_without_tokenizer_is_refused(model: Path, tmp_path: Path) -> None:
-    bare = shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("token*", "manifest.json"))
-    assert "bare: lacks tokenizer_config.json (there:" in refused(str(bare), "--port", "0")
-
-
-def test_a_model_of_another_template_is_refused(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path / "store"), tmp_path / "cache")
-    with store.writing() as staging:
-        tiny_model(staging)
-        artifact = store.publish(staging, "dpo", 1, {"template": "0" * 64}, {})
-    assert "trained with the chat template 000000000000, this Zephyr serves" in refused(str(artifact.path))
-
-
-def test_what_is_not_there_is_refused(model: Path, tmp_path: Path) -> None:
-    assert "nowhere: no such folder; name a model folder, or a registered model" in refused(str(tmp_path / "nowhere"))
-    assert "NO_SUCH_KEY: this environment variable is not set" in refused(str(model), "--key-env", "NO_SUCH_KEY")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port}: can't listen there (Address already in use)" in refused(str(model), "--port", port)

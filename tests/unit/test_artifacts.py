@@ -85,6 +85,19 @@ def test_equal_data_have_equal_digests_and_keys_follow_what_was_read(store: Stor
     assert c.manifest.inputs == {"dialogues": a.digest} and c.manifest.input_uris == {"dialogues": a.uri}
 
 
+def test_a_text_beside_an_artifact_is_no_part_of_it(store: Store) -> None:
+    artifact = publish(store, "sft", {"beta": 0.1})
+    for text in ("first", "second"):
+        store.attach(artifact.manifest, "README.md", text)
+    found = store.load(artifact.uri)
+    assert found.digest == artifact.digest
+    assert found.path  # verified as before
+    place = artifact.uri.rsplit("/", 2)[1:]
+    assert store._backend.read("/".join(place), "README.md") == "second"
+    store.remove(artifact.manifest)
+    assert store._backend.read("/".join(place), "README.md") is None
+
+
 def test_what_is_not_published_leaves_nothing(store: Store) -> None:
     def break_off() -> None:
         with store.writing() as staging:

@@ -1,0 +1,145 @@
+"""The model card: README.md beside the weights, for whoever meets them without this program."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zephyr.data import template
+from zephyr.manifest import Manifest
+from zephyr.recipe import Recipe, fill
+
+UNKNOWN = "not stated"
+
+
+def write(
+    name: str,
+    version: str,
+    model: Manifest,
+    ancestors: Sequence[Manifest],
+    recipe: Recipe,
+    scores: Manifest,
+    summary: Mapping[str, Any] | None,
+    aligned: str,
+) -> str:
+    """The card in Markdown with the front matter that model hubs read.
+
+    `ancestors` are the manifests of all that led to the weights; `summary` is the evaluation's, None without one;
+    `aligned` is what the evaluation calls this model.
+    """
+    parts = [
+        _front_matter(recipe),
+        f"# {name}, version {version}",
+        recipe.description,
+        "A chat model made by Zephyr: distilled supervised fine-tuning, AI feedback and distilled direct preference "
+        "optimization (arXiv 2310.16944), without human labels.",
+        _table(["what", "which"], _identity(model, recipe)),
+        "## Data",
+        _table(["step", "source", "SHA-256", "licence"], _sources(ancestors, recipe)),
+        _table(["step", "result"], [[m.step, _figures(m)] for m in ancestors if m.figures]),
+        "## Scores",
+        _scores(scores, summary, recipe, aligned),
+        "## Intended use",
+        "Conversation in the kinds of tasks that its data hold, for research and for services whose owner has tested "
+        "it on the prompts that they expect.",
+        "## Limits",
+        _limits(recipe, summary, aligned),
+        "## How to serve it",
+        f"```\nzephyr serve {name}@{version}\nzephyr chat\n```",
+        f"The chat template lies in the tokenizer (`chat_template.jinja`, digest `{template.digest()[:16]}`); another "
+        "template gives another model. `transformers.AutoModelForCausalLM.from_pretrained` and vLLM load this folder "
+        "as it is.",
+        "## Recipe",
+        f"```yaml\n{recipe.to_yaml()}```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(recipe: Recipe) -> str:
+    licence = recipe.licenses.get(recipe.model.base)
+    lines = ["---", *([f"license: {licence}"] if licence else []), "library_name: transformers"]
+    if recipe.model.base.startswith("hf://"):
+        lines.append(f"base_model: {recipe.model.base.removeprefix('hf://').split('@')[0]}")
+    return "\n".join([*lines, "pipeline_tag: text-generation", "tags: [zephyr, dpo, chat]", "---"])
+
+
+def _identity(model: Manifest, recipe: Recipe) -> list[list[str]]:
+    return [
+        ["base model", f"`{recipe.model.base}` (licence: {recipe.licenses.get(recipe.model.base, UNKNOWN)})"],
+        ["weights", f"SHA-256 `{model.digest}`, made {model.created}"],
+        ["recipe", f"{recipe.name}, seed {recipe.seed}, training digest `{recipe.training_digest()[:16]}`"],
+        ["code", f"`{model.code}`"],
+    ]
+
+
+def _sources(ancestors: Iterable[Manifest], recipe: Recipe) -> list[list[str]]:
+    """Files from outside that any step read; licences are those that the recipe states by location."""
+    licences = {fill(location, recipe): licence for location, licence in recipe.licenses.items()}
+    rows = [
+        [manifest.step, f"`{source['path']}`", f"`{source['sha256'][:16]}`", licences.get(source["path"], UNKNOWN)]
+        for manifest in ancestors
+        for source in manifest.sources
+    ]
+    asked = {"sample": [*recipe.sample.ensemble], "rate": [recipe.rate.judge] if recipe.sample.ensemble else []}
+    for step, names in asked.items():
+        for name in names:
+            endpoint = recipe.endpoints[name]
+            licence = recipe.licenses.get(endpoint.model, UNKNOWN)
+            rows.append([step, f"replies of `{endpoint.model}`", "in the step's artifact", licence])
+    return rows
+
+
+def _figures(manifest: Manifest) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in manifest.figures.items())
+
+
+def _scores(scores: Manifest, summary: Mapping[str, Any] | None, recipe: Recipe, aligned: str) -> str:
+    if summary is None:
+        return f"Nothing was evaluated: {scores.reason}."
+    model = summary["models"][aligned]
+    judge = recipe.endpoints[recipe.evaluate.judge].model
+    rows = [["score, 1 to 10", _interval(model["score"], model["score_low"], model["score_high"], 2)]]
+    if model["correct"] is not None:
+        low, high = 100 * model["correct_low"], 100 * model["correct_high"]
+        rows.append(["correct, %", _interval(100 * model["correct"], low, high, 1)])
+    for win in summary["win_rates"]:
+        if win["model"] == aligned:
+            shown = _interval(win["win_rate"], win["low"], win["high"], 1)
+            rows.append([f"win rate against {win['baseline']}, %", shown])
+            if win.get("lc_win_rate") is not None:
+                shown = _interval(win["lc_win_rate"], win["lc_low"], win["lc_high"], 1)
+                rows.append(["the same, length-controlled, %", shown])
+    for category, found in model["categories"].items():
+        rows.append([f"score in {category}", _interval(found["mean"], found["low"], found["high"], 2)])
+    return f"Graded by `{judge}`; 95% bootstrap intervals by question.\n\n" + _table(["figure", "value"], rows)
+
+
+def _limits(recipe: Recipe, summary: Mapping[str, Any] | None, aligned: str) -> str:
+    items = [
+        "The grades are a model's, not people's: its tastes and mistakes are in them.",
+        "It was not tested for safety, bias or facts beyond the questions above.",
+    ]
+    if recipe.world:
+        items.append("Its data, teacher and judge are a closed toy world: it knows nothing outside it.")
+    if summary is not None:
+        weak = sorted(
+            (
+                (found["mean"], category)
+                for category, found in summary["models"][aligned]["categories"].items()
+                if found["mean"] is not None
+            ),
+        )[:2]
+        if weak:
+            items.append("Weakest in " + " and ".join(f"{category} ({mean:.1f})" for mean, category in weak) + ".")
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _interval(mean: float | None, low: float | None, high: float | None, digits: int) -> str:
+    if mean is None:
+        return "not measured"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) if rows else ""
+    )

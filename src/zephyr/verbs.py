@@ -1,0 +1,208 @@
+"""What each verb of the command line does; heavy packages are imported inside, so that `zephyr --help` is quick.
+
+Every function takes the parsed options and returns the exit code.
+"""
+
+import argparse
+import sys
+
+from zephyr.errors import EXIT_USER_ERROR
+
+
+def run(options: argparse.Namespace) -> int:
+    from zephyr.recipe import load
+    from zephyr.run import Options, Stopped, run
+    from zephyr.terminal import Terminal
+
+    recipe = load(options.recipe, options.overrides)
+    try:
+        return run(recipe, Options(options.start, options.until, options.fresh, options.yes), Terminal())
+    except Stopped as stopped:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 128 + stopped.number
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from zephyr.doctor import checks
+    from zephyr.recipe import load
+    from zephyr.run import world_for
+
+    recipe = load(options.recipe, options.overrides)
+    ok = True
+    with world_for(recipe):
+        for check in checks(recipe):
+            ok = ok and check.ok
+            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<18} {check.detail}")
+    return 0 if ok else EXIT_USER_ERROR
+
+
+def status(options: argparse.Namespace) -> int:
+    from zephyr import workspace
+    from zephyr.terminal import Terminal
+
+    run_id = workspace.find_run(options.run)
+    terminal = Terminal()
+    terminal.line(f"run {run_id}")
+    terminal.status(workspace.events(run_id))
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    from zephyr import workspace
+    from zephyr.errors import RunError
+
+    folder = workspace.run_folder(workspace.find_run(options.run)) / "logs"
+    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    if options.step:
+        logs = [path for path in logs if path.stem == options.step]
+        if not logs:
+            raise RunError(f"{folder}: no log of step {options.step}")
+    for path in logs:
+        print(f"==> {path}")
+        print(path.read_text(errors="replace"))
+    return 0
+
+
+def step(options: argparse.Namespace) -> int:
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from zephyr.errors import RunError
+    from zephyr.execute import ORDER, execute
+    from zephyr.recipe import load
+
+    if options.name not in ORDER:
+        raise RunError(f"{options.name}: no such step; steps: {', '.join(ORDER)}")
+    inputs = dict(pair.partition("=")[::2] for pair in options.input)
+    parameters = {}
+    if options.name == "resolve":
+        recipe = load(options.recipe, options.overrides)
+        parameters = {"recipe": recipe.to_yaml(), "overrides": "", "run_id": Path(options.output).name}
+    elif not (Path(options.resolved) / "recipe.json").is_file():
+        raise RunError("--resolved: name the folder that `zephyr step resolve --output FOLDER` wrote")
+    verdict = execute(options.name, options.resolved, inputs, SimpleNamespace(path=options.output), **parameters)
+    if verdict:
+        print(verdict)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from zephyr.serve.server import serve
+    from zephyr.serve.target import find
+
+    key = _key(options.key_env)
+    target = find(options.target)
+    target = replace(target, name=options.name or target.name)
+
+    def ready(url: str) -> None:
+        print(f"{target.name} ({target.described}) answers at {url}\ntalk to it: zephyr chat {url}", flush=True)
+
+    serve(target, options.host, options.port, key, options.max_batch, ready)
+    return 0
+
+
+def chat(options: argparse.Namespace) -> int:
+    from zephyr.serve.console import chat
+
+    key = _key(options.key_env)
+    return chat(options.url, options.name, key, options.system, options.temperature, options.max_tokens)
+
+
+def _key(variable: str | None) -> str | None:
+    """The key in an environment variable, if one is named."""
+    import os
+
+    from zephyr.errors import RunError
+
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise RunError(f"--key-env {variable}: this environment variable is not set; export it first")
+    return os.environ[variable]
+
+
+def recipe_ls(options: argparse.Namespace) -> int:
+    from zephyr.recipe import load, shipped
+
+    for name in shipped():
+        print(f"{name:<20} {load(name).description}")
+    return 0
+
+
+def recipe_show(options: argparse.Namespace) -> int:
+    from zephyr.recipe import load
+
+    print(load(options.recipe, options.overrides).to_yaml(), end="")
+    return 0
+
+
+def recipe_check(options: argparse.Namespace) -> int:
+    from zephyr.recipe import load
+
+    recipe = load(options.recipe, options.overrides)
+    print(f"{options.recipe}: a good recipe, training digest {recipe.training_digest()[:12]}")
+    return 0
+
+
+def artifacts_ls(options: argparse.Namespace) -> int:
+    from zephyr import housekeeping
+    from zephyr.terminal import Terminal
+
+    rows = housekeeping.listing(options.recipe, options.overrides)
+    Terminal().table(["step", "key", "size", "created", "runs", "uri"], rows)
+    return 0
+
+
+def artifacts_verify(options: argparse.Namespace) -> int:
+    from zephyr import housekeeping
+
+    good, bad = housekeeping.verify(options.recipe, options.overrides)
+    for problem in bad:
+        print(f"error: {problem}", file=sys.stderr)
+    print(f"{good} artifacts verified, {len(bad)} damaged")
+    return EXIT_USER_ERROR if bad else 0
+
+
+def artifacts_clean(options: argparse.Namespace) -> int:
+    from zephyr import housekeeping
+
+    rows, freed = housekeeping.clean(options.recipe, options.overrides, options.keep_runs, options.yes)
+    for row in rows:
+        print(row)
+    print(f"{freed} {'deleted' if options.yes else 'would be deleted; add --yes'}")
+    return 0
+
+
+def lineage(options: argparse.Namespace) -> int:
+    from zephyr import housekeeping
+    from zephyr.terminal import Terminal
+
+    rows, broken = housekeeping.lineage(options.model)
+    Terminal().table(["what", "where", "digest", "verified"], rows)
+    return EXIT_USER_ERROR if broken else 0
+
+
+def pipeline_show(options: argparse.Namespace) -> int:
+    from importlib.resources import files
+
+    print((files("zephyr.pipelines") / f"{options.name}.yaml").read_text(), end="")
+    return 0
+
+
+def tiny_serve(options: argparse.Namespace) -> int:
+    from zephyr.tiny.server import serve
+
+    serve(options.host, options.port, options.key_env, lambda url: print(f"the world answers at {url}", flush=True))
+    return 0
+
+
+def tiny_base(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from zephyr.terminal import Shown
+    from zephyr.tiny.base import make
+
+    make(Path(options.out), progress=Shown("base"))
+    return 0
