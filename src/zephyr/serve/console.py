@@ -37,6 +37,8 @@ def chat(
         try:
             line = input("\n> " if interactive else "").strip()
         except (EOFError, KeyboardInterrupt):
+            if interactive:
+                print()  # the shell's prompt begins a line of its own
             break
         if line in ("/exit", "/quit"):
             break
