@@ -10,7 +10,7 @@ from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn a user's error into one line and exit code 2."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
         return verb(options)
@@ -22,12 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(
         prog="zephyr", description="A raw language model, a teacher and prompts in; an aligned chat model out."
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    actions = parser.add_subparsers(required=True, metavar="VERB")
+    whole.add_argument("--version", action="version", version=__version__)
+    actions = whole.add_subparsers(required=True, metavar="VERB")
 
     verb = _verb(actions, verbs.run, "run", "run a recipe on this machine, from dialogues to a registered model")
     _recipe_options(verb)
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--key-env", help="environment variable with a key that callers must send")
     verb = _verb(group, verbs.tiny_base, "base", "train the shipped base model again (minutes)")
     verb.add_argument("--out", required=True, metavar="FOLDER")
-    return parser
+    return whole
 
 
 def _verb(

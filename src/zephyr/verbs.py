@@ -99,8 +99,7 @@ def serve(options: argparse.Namespace) -> int:
     def ready(url: str) -> None:
         print(f"{target.name} ({target.described}) answers at {url}\ntalk to it: zephyr chat {url}", flush=True)
 
-    serve(target, options.host, options.port, key, options.max_batch, ready)
-    return 0
+    return 0 if serve(target, options.host, options.port, key, options.max_batch, ready) else 1
 
 
 def chat(options: argparse.Namespace) -> int:

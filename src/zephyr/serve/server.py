@@ -7,6 +7,8 @@ routes under /openai/v1 are ours.
 import hmac
 import json
 import logging
+import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable
@@ -28,8 +30,10 @@ OPEN = ("/", "/metrics", "/v2/health/live", "/v2/health/ready")
 """What probes and scrapers reach without a key."""
 
 
-def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, ready: Callable[[str], None]) -> None:
+def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, ready: Callable[[str], None]) -> bool:
     """Serve until SIGINT or SIGTERM. `ready` gets the base URL of the OpenAI routes once the model is loaded.
+
+    Returns False when the engine failed, which ends the server too, so that whoever watches it starts it anew.
 
     Raises RunError when the port is in use, ModelError for a folder that holds no usable model.
     """
@@ -45,7 +49,7 @@ def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, 
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
     )
     with _listen(host, port) as listener:
-        worker = Worker(Engine(target.path, max_rows))
+        worker = Worker(Engine(target.path, max_rows), failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
         metrics.watch(worker.engine)
         service = Service(target.name, worker)
         repository = ModelRepository()
@@ -64,6 +68,7 @@ def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, 
             rest.run(sockets=[listener])
         finally:
             worker.stop()
+        return not worker.broken
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -85,12 +85,12 @@ class Service:
             return StreamingResponse(self._stream(talk, asked), media_type="text/event-stream")
         whole = asyncio.ensure_future(self._whole(talk, asked))
         gone = asyncio.ensure_future(_hang_up(request))
-        await asyncio.wait((whole, gone), return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if not whole.done():
+        try:
+            await asyncio.wait((whole, gone), return_when=asyncio.FIRST_COMPLETED)
+            return JSONResponse(whole.result()) if whole.done() else Response(status_code=499)  # nobody reads that
+        finally:
+            gone.cancel()
             whole.cancel()
-            return Response(status_code=499)  # nobody reads it
-        return JSONResponse(whole.result())
 
     async def predictions(self, payload: Any) -> list[str]:
         """KServe's v1 predict: the answers to all instances, generated together; greedy unless asked otherwise."""

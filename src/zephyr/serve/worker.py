@@ -20,8 +20,10 @@ class Broken(Exception):
 class Worker:
     """Runs an engine in a thread of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, failed: Callable[[], None] = lambda: None) -> None:
+        """`failed` is called, in that thread, when the engine has failed."""
         self.engine = engine
+        self._failed = failed
         self.broken = False
         self._new: SimpleQueue[Sequence | None] = SimpleQueue()
         self._listeners: dict[Sequence, tuple[asyncio.AbstractEventLoop, asyncio.Event, bool]] = {}
@@ -71,6 +73,7 @@ class Worker:
             log.exception("the engine failed; no further request is served")
             self.broken = True
             self._tell(list(self._listeners))
+            self._failed()
 
     def _tell(self, sequences: Items[Sequence]) -> None:
         """Wake the handlers of sequences that changed, in one call for each loop."""
