@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def test_a_failed_engine_ends_requests(tmp_path: Path, caplog: pytest.LogCapture
         return real(**inputs)
 
     engine.model = failing
-    told: list[bool] = []
-    worker = Worker(engine, failed=lambda: told.append(True))
+    told = threading.Event()
+    worker = Worker(engine, failed=told.set)
 
     async def ask() -> None:
         async with worker.speaking([Sequence([5, 6, 7], 100)], every_token=True) as wakes:
@@ -36,5 +37,5 @@ def test_a_failed_engine_ends_requests(tmp_path: Path, caplog: pytest.LogCapture
         for _ in range(2):  # the one under way, and a later one
             with pytest.raises(Broken):
                 asyncio.run(asyncio.wait_for(ask(), 10))
-    assert worker.broken and told == [True]
+    assert worker.broken and told.wait(5)
     assert "CUDA out of memory" in caplog.text  # its traceback is in the log
