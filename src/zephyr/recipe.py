@@ -79,6 +79,10 @@ class Recipe(Section):
                 f"sample.per_prompt: {self.sample.per_prompt} models per prompt can't be drawn "
                 f"from an ensemble of {len(self.sample.ensemble)}"
             )
+        if self.pair.pairs and self.sample.ensemble:
+            missing.append(
+                "pair.pairs: pairs are given, so sample.ensemble would make others; leave one of the two out"
+            )
         if self.model.quantize == "4bit" and not (self.sft.lora and self.dpo.lora):
             missing.append("model.quantize: 4bit trains adapters only; set sft.lora and dpo.lora")
         if missing:

@@ -93,14 +93,14 @@ def _ancestors(model: Manifest, store: Store) -> list[Manifest]:
 
 def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     """The verdict, written on the version; passed moves `champion` by compare-and-set."""
-    from zephyr.evals.gate import decide
+    from zephyr.evals.gate import decide, without_scores
 
     assert version is not None
     info = json.loads(version.read_text())
     incumbent = job.resolved["incumbent"]
     scores = job.inputs["scores"]
     if scores.manifest.reason is not None:
-        status, reasons = "failed", [f"nothing was evaluated: {scores.manifest.reason}"]
+        verdict = without_scores(scores.manifest.reason, job.recipe.gate)
     else:
         same = incumbent is not None and incumbent["digest"] == info["digest"]
         verdict = decide(
@@ -111,7 +111,7 @@ def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
             incumbent["summary"] if incumbent else None,
             same,
         )
-        status, reasons = verdict.status, list(verdict.reasons)
+    status, reasons = verdict.status, list(verdict.reasons)
     lineage.record_verdict(info["name"], info["version"], status, reasons)
     if status == "passed":
         lineage.promote(info["name"], info["version"], incumbent["version"] if incumbent else None)

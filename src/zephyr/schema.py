@@ -48,8 +48,8 @@ class Pair(TypedDict):
     prompt_id: str
     chosen: list[Message]
     rejected: list[Message]
-    score_chosen: float
-    score_rejected: float
+    score_chosen: float | None  # None: the pair was given without
+    score_rejected: float | None
     chosen_model: str
     rejected_model: str
 

@@ -19,6 +19,7 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 
 Figures = dict[str, float]
+GIVEN = "pairs are given: pair.pairs"
 BASELINE, ALIGNED = "dSFT-1", "dDPO+dSFT"
 
 
@@ -78,13 +79,16 @@ def prepare(ctx: Context) -> Figures:
 
 def sample(ctx: Context) -> Figures:
     """Completions of every prompt by models drawn from the ensemble (paper, section 3, AIF)."""
+    from zephyr.data import given
     from zephyr.feedback.sample import sample as run
 
     section = ctx.recipe.sample
+    if ctx.recipe.pair.pairs:
+        raise Skip(GIVEN)
     if not section.ensemble:
         raise Skip("the recipe names no ensemble")
     if section.prompts:
-        prompts = _prompts(ctx)
+        prompts = given.prompts([ctx.sources[location] for location in section.prompts])
     else:
         prompts = [dialogue["prompt"] for dialogue in ctx.inputs["dialogues"].table("train")]
     prompts = list(dict.fromkeys(prompts))[: section.limit]
@@ -94,23 +98,13 @@ def sample(ctx: Context) -> Figures:
     return {"prompts": len(prompts), "completions": len(rows), "failed": failed}
 
 
-def _prompts(ctx: Context) -> list[str]:
-    from zephyr.data.locations import checked_rows
-
-    prompts = []
-    for location in ctx.recipe.sample.prompts:
-        for where, row in checked_rows(ctx.sources[location]):
-            if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
-                raise DataError(f"{where}: no `prompt` text; every row of sample.prompts needs one")
-            prompts.append(row["prompt"])
-    return prompts
-
-
 def rate(ctx: Context) -> Figures:
     """The judge's rating of every completion under every aspect (UltraFeedback)."""
     from zephyr.feedback.rate import rate as run
 
     completions = ctx.inputs["completions"]
+    if ctx.recipe.pair.pairs:
+        raise Skip(GIVEN)
     if completions.manifest.reason:
         raise Skip(f"no completions: {completions.manifest.reason}")
     rows = run(
@@ -128,9 +122,11 @@ def rate(ctx: Context) -> Figures:
 
 
 def pair(ctx: Context) -> Figures:
-    """Chosen and rejected completions, every lost prompt counted."""
+    """Chosen and rejected completions, every lost prompt or given row counted."""
     from zephyr.feedback.pair import pair as run
 
+    if ctx.recipe.pair.pairs:
+        return _given(ctx)
     ratings = ctx.inputs["ratings"]
     if ratings.manifest.reason:
         raise Skip(f"no ratings: {ratings.manifest.reason}")
@@ -144,6 +140,20 @@ def pair(ctx: Context) -> Figures:
     ctx.put("test", paired.test, schema.PAIR)
     ctx.put_json("counts", paired.counts)
     return {name: float(count) for name, count in paired.counts.items()}
+
+
+def _given(ctx: Context) -> Figures:
+    from zephyr.data import given
+    from zephyr.feedback.pair import split
+
+    section = ctx.recipe.pair
+    pairs, counts = given.pairs(section, [ctx.sources[location] for location in section.pairs], ctx.progress)
+    train, test = split(pairs, section, ctx.recipe.seed)
+    ctx.put("train", train, schema.PAIR)
+    ctx.put("test", test, schema.PAIR)
+    counts |= {"train": len(train), "test": len(test)}
+    ctx.put_json("counts", counts)
+    return {name: float(count) for name, count in counts.items()}
 
 
 def sft(ctx: Context) -> Figures:
@@ -188,6 +198,7 @@ def evaluate(ctx: Context) -> Figures:
     """Scores, win rates and correctness with intervals (MT-Bench's and AlpacaEval's forms)."""
     from zephyr.data.locations import checked_rows
     from zephyr.evals.evaluate import evaluate as run
+    from zephyr.evals.summary import headline
 
     section = ctx.recipe.evaluate
     if section.questions is None and section.instructions is None:
@@ -211,19 +222,7 @@ def evaluate(ctx: Context) -> Figures:
     ctx.put("scores", found.scores, schema.SCORE)
     ctx.put("comparisons", found.comparisons, schema.COMPARISON)
     ctx.put_json("summary", found.summary)
-    return _headline(found.summary)
-
-
-def _headline(summary: Mapping[str, Any]) -> Figures:
-    figures = {}
-    for name, model in summary["models"].items():
-        for figure in ("score", "correct", "length"):
-            if model.get(figure) is not None:
-                figures[f"{name}/{figure}"] = float(model[figure])
-    for win in summary["win_rates"]:
-        if win["win_rate"] is not None:
-            figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])
-    return figures
+    return headline(found.summary)
 
 
 def _base(ctx: Context) -> Path:
@@ -233,6 +232,10 @@ def _base(ctx: Context) -> Path:
 def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
     """Of an endpoint, what decides its replies; prices and limits don't."""
     return {name: {k: getattr(recipe.endpoints[name], k) for k in ("base_url", "model")} for name in names}
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    return {"pairs_given": bool(recipe.pair.pairs)}
 
 
 def _judged(recipe: Recipe) -> dict[str, Any]:
@@ -264,17 +267,17 @@ STEPS = {
     "sample": Step(
         sample,
         1,
-        lambda r: r.slice("seed", "sample") | _models(r, *r.sample.ensemble),
+        lambda r: r.slice("seed", "sample") | _asked(r) | _models(r, *r.sample.ensemble),
         lambda r: r.sample.prompts,
         main_figure="completions",
     ),
     "rate": Step(
         rate,
         1,
-        lambda r: r.slice("seed", "rate") | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
+        lambda r: r.slice("seed", "rate") | _asked(r) | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
         main_figure="mean_rating",
     ),
-    "pair": Step(pair, 2, lambda r: r.slice("seed", "pair"), main_figure="train"),
+    "pair": Step(pair, 3, lambda r: r.slice("seed", "pair"), lambda r: r.pair.pairs, main_figure="train"),
     "sft": Step(sft, 1, _trained("sft"), _base_source, main_figure="eval_loss"),
     "sft_on_chosen": Step(sft_on_chosen, 1, _trained("sft"), main_figure="eval_loss"),
     "dpo": Step(dpo, 1, _trained("dpo"), main_figure="eval_rewards/accuracies"),

@@ -47,7 +47,7 @@ def test_counts_add_up(tmp_path: Path) -> None:
     )
     # 15 rows: 1 bad, 1 disclaimer, 1 duplicate; of the 12 left a fifth, rounded down, is 2.
     assert prepared.counts == {
-        "read": 15, "bad": 1, "disclaimers": 1, "duplicates": 1, "truecased": 1, "train": 10, "test": 2
+        "read": 15, "bad": 1, "disclaimers": 1, "duplicates": 1, "truecased": 1, "trimmed": 0, "train": 10, "test": 2
     }  # fmt: skip
     assert add_up(prepared.counts)
     changed = next(d for d in prepared.train + prepared.test if d["prompt"].startswith("What"))
@@ -89,8 +89,8 @@ def test_files_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
     [
         ("{", "not a JSON object"),
         ("[1]", "not a JSON object"),
-        ("{}", "no `messages` list"),
-        (talk(), "no `messages` list"),
+        ("{}", "no `messages`, `conversations` or `data` list"),
+        (talk(), "no `messages`, `conversations` or `data` list"),
         ({"messages": ["hi"]}, "message 1 has no text `content`"),
         ({"messages": [{"role": "user", "content": None}]}, "message 1 has no text `content`"),
         (talk("Hi", "  \n"), "message 2 is empty"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.data import rules, template
+from zephyr.data import rules, schemas, template
 from zephyr.data.locations import read_rows
 from zephyr.errors import DataError
 from zephyr.progress import Progress
@@ -19,7 +19,7 @@ class Prepared:
     test: list[Dialogue]
     counts: dict[str, int]
     """read = bad + disclaimers + duplicates + train + test; truecased counts changed dialogues among the kept
-    and the duplicates."""
+    and the duplicates, trimmed those that lost an answer at their start or a question at their end."""
 
 
 def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared:
@@ -27,15 +27,16 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
 
     Raises DataError naming file and line for the first unreadable row over `max_bad_rows`, or when nothing is left.
     """
-    counts: Counter[str] = Counter(read=0, bad=0, disclaimers=0, duplicates=0, truecased=0)
+    counts: Counter[str] = Counter(read=0, bad=0, disclaimers=0, duplicates=0, truecased=0, trimmed=0)
     kept: dict[str, Dialogue] = {}
     for where, row in (item for path in paths for item in read_rows(path)):
         if section.limit is not None and counts["read"] >= section.limit:
             break
         counts["read"] += 1
         progress.advance(counts["read"], section.limit or counts["read"] + 1, "dialogues")
-        problem = "not a JSON object" if row is None else check(row.get("messages"))
-        if row is None or problem is not None:
+        messages, trimmed = (None, False) if row is None else schemas.dialogue(row)
+        problem = "not a JSON object" if row is None else check(messages)
+        if messages is None or problem is not None:
             counts["bad"] += 1
             if counts["bad"] > section.max_bad_rows:
                 raise DataError(
@@ -43,7 +44,8 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
                     f"prepare.max_bad_rows ({section.max_bad_rows})"
                 )
             continue
-        dialogue = _clean(row["messages"], section, counts)
+        counts["trimmed"] += trimmed
+        dialogue = _clean(messages, section, counts)
         if dialogue is None:
             continue
         key = _rendered_prompt(dialogue)
@@ -62,7 +64,7 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
 def check(messages: Any) -> str | None:
     """What is wrong with a dialogue's messages, or None: system first if at all, then user and assistant in turn."""
     if not isinstance(messages, list) or not messages:
-        return "no `messages` list"
+        return "no `messages`, `conversations` or `data` list"
     for number, message in enumerate(messages, start=1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             return f"message {number} has no text `content`"

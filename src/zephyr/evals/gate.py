@@ -13,6 +13,14 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
+def without_scores(reason: str, section: Gate) -> Verdict:
+    """Of a version that nobody evaluated: a person may decide, if the recipe demands no figure."""
+    said = f"nothing was evaluated: {reason}"
+    if section.approval and section.min_win_rate is None and section.min_score is None:
+        return Verdict("pending", (f"a person must approve it: {said}",))
+    return Verdict("failed", (said,))
+
+
 def decide(
     summary: Mapping[str, Any],
     model: str,

@@ -1,6 +1,6 @@
 """From judged answers to the figures that the gate, the report and the terminal show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zephyr.evals.stats import Interval, mean_interval, paired_differences
@@ -47,6 +47,19 @@ def summarise(
     pairs = dict.fromkeys((c["model"], c["baseline"]) for c in comparisons)
     wins = [_win_rate([c for c in comparisons if (c["model"], c["baseline"]) == pair], interval) for pair in pairs]
     return {"baseline": baseline, "models": models, "win_rates": wins}
+
+
+def headline(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The few figures of a summary that the step reports."""
+    figures = {}
+    for name, model in summary["models"].items():
+        for figure in ("score", "correct", "length"):
+            if model.get(figure) is not None:
+                figures[f"{name}/{figure}"] = float(model[figure])
+    for win in summary["win_rates"]:
+        if win["win_rate"] is not None:
+            figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])
+    return figures
 
 
 def _by_question(scores: Sequence[Score], field: str) -> dict[str, list[float]]:

@@ -40,16 +40,22 @@ def pair(completions: Sequence[Completion], ratings: Sequence[Rating], section: 
             counts[made] += 1
         else:
             pairs.append(made)
-    if section.labels == "shuffled":
-        pairs = [
-            _swapped(made) if Random(f"{seed}:coin:{made['prompt_id']}").random() < 0.5 else made for made in pairs
-        ]
-    pairs.sort(key=lambda made: made["prompt_id"])
-    size = min(section.test_size, len(pairs) // 5)
-    test, train = pairs[:size], pairs[size:]
+    train, test = split(pairs, section, seed)
     names = ("too_few_rated", "ties", "identical_texts")
     lost = {name: counts[name] for name in names}
     return Paired(train, test, dict(counts) | lost | {"train": len(train), "test": len(test)})
+
+
+def split(pairs: Sequence[Pair], section: Pairing, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Train and test; the prompts with the smallest hashes are the test split, all pairs of a prompt on one side."""
+    if section.labels == "shuffled":
+        coins = {made["prompt_id"]: Random(f"{seed}:coin:{made['prompt_id']}").random() for made in pairs}
+        pairs = [_swapped(made) if coins[made["prompt_id"]] < 0.5 else made for made in pairs]
+    ordered = sorted(pairs, key=lambda made: made["prompt_id"])
+    size = min(section.test_size, len(ordered) // 5)
+    while 0 < size < len(ordered) and ordered[size]["prompt_id"] == ordered[size - 1]["prompt_id"]:
+        size -= 1
+    return ordered[size:], ordered[:size]
 
 
 def mean_ratings(ratings: Sequence[Rating]) -> tuple[dict[tuple[str, str], float], int]:

@@ -1,5 +1,6 @@
 """dDPO: direct preference optimization on the judge's pairs (paper, section 3, equation 2)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 from zephyr.schema import Pair
 from zephyr.sections import Dpo
+
+ACCURACY = "eval_rewards/accuracies"
 
 
 def train(
@@ -23,7 +26,8 @@ def train(
 ) -> dict[str, float]:
     """Train the model in folder `model`, which is also the reference; write the result to `out`.
 
-    Returns train_loss, and on the held-out pairs eval_loss and eval_rewards/{chosen,rejected,margins,accuracies}.
+    Returns train_loss, and on the held-out pairs (eval_pairs of them) eval_loss and
+    eval_rewards/{chosen,rejected,margins,accuracies}, the accuracy with its 95% interval.
     """
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
@@ -31,11 +35,28 @@ def train(
     from zephyr.train import arguments, callbacks
     from zephyr.train import model as models
 
+    sizes: list[int] = []  # pairs in each batch of an evaluation
+
     class Trainer(DPOTrainer):
         """TRL's trainer on rows that are token ids already: its own tokenisation trains a newline after EOS."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
+
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            if not self.model.training:
+                sizes.append(len(inputs["input_ids"]) // 2)
+            return super()._compute_loss(model, inputs, return_outputs)
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            """TRL averages the means of batches; of pairs, when the last batch is smaller, that is no mean."""
+            if not self.model.training:
+                for name, values in self._metrics["eval"].items():
+                    if len(values) == len(sizes):
+                        mean = sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+                        self._metrics["eval"][name] = [mean]
+                sizes.clear()
+            super().log(logs, start_time)
 
     disable_progress_bars()
     network, tokenizer = models.load(model, recipe)
@@ -65,8 +86,19 @@ def train(
         found = trainer.evaluate()
         wanted = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))
         figures |= {name: float(found[name]) for name in wanted}
+        low, high = wilson(figures[ACCURACY], len(held_out))
+        figures |= {"eval_pairs": float(len(held_out)), f"{ACCURACY}_low": low, f"{ACCURACY}_high": high}
     models.save(trainer.model, tokenizer, out)
     return figures
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95% interval of a share of `count` independent yes-or-no results (Wilson's score interval)."""
+    z = 1.959964
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return (middle - spread) / scale, (middle + spread) / scale
 
 
 def encode(

@@ -24,7 +24,8 @@ def train(
 ) -> dict[str, float]:
     """Train the model in folder `model`; write the result to `out`, checkpoints to `work`.
 
-    Returns train_loss, eval_loss (mean per trained token, in nats) and the count of dialogues cut or dropped.
+    Returns train_loss, eval_loss_before and eval_loss (held out, before and after the training; mean per trained
+    token, in nats) and the count of dialogues cut or dropped.
     """
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
@@ -43,6 +44,7 @@ def train(
         **options,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
+        eval_on_start=bool(held_out),
     )
     watch = callbacks.Watch(progress, "dialogues", recipe.sft.global_batch_size)
     trainer = SFTTrainer(
@@ -56,6 +58,8 @@ def train(
     )
     figures = {**callbacks.fit(trainer, watch, work), **lost}
     if held_out:
+        start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
+        figures["eval_loss_before"] = float(start["eval_loss"])
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
     models.save(trainer.model, tokenizer, out)
     return figures

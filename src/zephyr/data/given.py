@@ -1,0 +1,80 @@
+"""What the user has already: preference pairs, every row kept or counted under its loss; prompts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from zephyr.data import schemas
+from zephyr.data.locations import checked_rows, read_rows
+from zephyr.errors import DataError
+from zephyr.progress import Progress
+from zephyr.schema import Pair
+from zephyr.sections import Pairing
+
+LOSSES = ("bad", "empty", "identical_texts", "ties", "reversed", "duplicates")
+
+
+def pairs(section: Pairing, paths: Sequence[Path], progress: Progress) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs of all files in order, and counts: read = pairs + the six LOSSES.
+
+    A row counts under the first loss that fits. Raises DataError naming file and line for the first unreadable row over
+    `max_bad_rows`, or when nothing is left.
+    """
+    counts: Counter[str] = Counter(read=0, **dict.fromkeys(LOSSES, 0))
+    kept: dict[str, Pair] = {}
+    for where, row in (item for path in paths for item in read_rows(path)):
+        if section.limit is not None and counts["read"] >= section.limit:
+            break
+        counts["read"] += 1
+        progress.advance(counts["read"], section.limit or counts["read"] + 1, "pairs")
+        try:
+            if row is None:
+                raise schemas.Malformed("not a JSON object")
+            made = schemas.pair(row)
+        except schemas.Malformed as problem:
+            counts["bad"] += 1
+            if counts["bad"] > section.max_bad_rows:
+                remedy = f"mend or delete the row, or raise pair.max_bad_rows ({section.max_bad_rows})"
+                raise DataError(f"{where}: {problem}; {remedy}") from None
+            continue
+        lost = _loss(made, section)
+        key = repr((made["chosen"], made["rejected"]))
+        if lost is None and key in kept:
+            lost = "duplicates"
+        if lost is None:
+            kept[key] = made
+        else:
+            counts[lost] += 1
+    if not kept:
+        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DataError(f"pair.pairs: no pair is left ({said}); mend the data")
+    return list(kept.values()), dict(counts)
+
+
+def _loss(made: Pair, section: Pairing) -> str | None:
+    """Why a pair can't teach anything, or the wrong thing."""
+    better, worse = made["chosen"][-1]["content"], made["rejected"][-1]["content"]
+    high, low = made["score_chosen"], made["score_rejected"]
+    if not all(
+        message["content"].strip() for message in (*made["chosen"], *made["rejected"]) if message["role"] != "system"
+    ):
+        return "empty"
+    if better == worse:
+        return "identical_texts"
+    if high is not None and low is not None:
+        if high == low and section.ties == "drop":
+            return "ties"
+        if high < low:
+            return "reversed"
+    return None
+
+
+def prompts(paths: Sequence[Path]) -> list[str]:
+    """The `prompt` texts of all rows. Raises DataError naming file and line where there is none."""
+    found = []
+    for path in paths:
+        for where, row in checked_rows(path):
+            if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
+                raise DataError(f"{where}: no `prompt` text; every row of sample.prompts needs one")
+            found.append(row["prompt"])
+    return found
