@@ -284,7 +284,7 @@ STEPS = {
     "dpo_on_base": Step(dpo, 1, _trained("dpo"), _base_source, main_figure="eval_rewards/accuracies"),
     "evaluate": Step(
         evaluate,
-        1,
+        2,
         _judged,
         lambda r: tuple(x for x in (r.evaluate.questions, r.evaluate.instructions) if x),
         main_figure=f"{ALIGNED}/win_rate_vs_{BASELINE}",

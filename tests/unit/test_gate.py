@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from zephyr.evals.gate import decide
+from zephyr.evals.gate import decide, without_scores
 from zephyr.sections import Gate
 
 OFF = {"min_win_rate": None, "min_score": None, "max_category_drop": None, "max_regression": None}
@@ -66,3 +66,18 @@ def test_all_failures_are_told_together() -> None:
 
 def test_the_champion_itself_passes() -> None:
     assert verdict({"min_score": 10}, summary(), champion(9.0), same=True).status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("section", "status"),
+    [
+        ({"approval": True}, "pending"),
+        ({"approval": False}, "failed"),
+        ({"approval": True, "min_win_rate": 50}, "failed"),
+        ({"approval": True, "min_score": 5}, "failed"),
+    ],
+)
+def test_what_nobody_evaluated_needs_a_person(section: dict[str, Any], status: str) -> None:
+    found = without_scores("no questions", Gate(**(OFF | section)))
+    assert found.status == status
+    assert "nothing was evaluated: no questions" in found.reasons[0]

@@ -207,3 +207,23 @@ def test_another_seed_gives_other_weights(base: Path, tmp_path: Path) -> None:
         settings = recipe().model_copy(update={"seed": seed})
         sft.train(base, DIALOGUES, [], settings, tmp_path / f"w{seed}", tmp_path / str(seed), Progress())
     assert weights(tmp_path / "0") != weights(tmp_path / "1")
+
+
+def test_held_out_loss_is_measured_before_and_after(base: Path, tmp_path: Path) -> None:
+    figures = sft.train(base, DIALOGUES, DIALOGUES[:3], recipe(), tmp_path / "w", tmp_path / "m", Progress())
+    assert figures["eval_loss_before"] > 1.5 * figures["eval_loss"]
+    again = sft.train(tmp_path / "m", DIALOGUES, DIALOGUES[:3], recipe(), tmp_path / "w2", tmp_path / "m2", Progress())
+    assert again["eval_loss_before"] == pytest.approx(figures["eval_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_accuracy_is_a_share_of_pairs_whatever_the_batch(base: Path, tmp_path: Path, batch: int) -> None:
+    swapped = [pair(n) | {"chosen": pair(n)["rejected"], "rejected": pair(n)["chosen"]} for n in (0, 1)]
+    held_out = [*PAIRS[:3], *swapped]  # three that agree with what it learns, two that don't; five fill no batch of 2
+    section = {"device_batch_size": batch, "global_batch_size": 4}
+    figures = dpo.train(base, PAIRS, held_out, recipe(dpo=section), tmp_path / "w", tmp_path / "m", Progress())  # type: ignore[arg-type]
+    assert figures["eval_pairs"] == 5
+    assert figures["eval_rewards/accuracies"] == pytest.approx(3 / 5)
+    # Wilson's interval of 3 of 5: (0.6 + z2/10 -+ z sqrt(0.048 + z2/100)) / (1 + z2/5), z2 = 3.8415.
+    assert figures["eval_rewards/accuracies_low"] == pytest.approx(0.2307, abs=1e-4)
+    assert figures["eval_rewards/accuracies_high"] == pytest.approx(0.8824, abs=1e-4)

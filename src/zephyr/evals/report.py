@@ -8,7 +8,8 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
     """The variants with their 95% intervals, header first."""
     baseline = summary["baseline"]
     against = list(dict.fromkeys(win["baseline"] for win in summary["win_rates"]))
-    rows = [["variant", "score", "correct %", *(f"win % vs {other}" for other in against), "length"]]
+    columns = [name for other in against for name in (f"win % vs {other}", "at equal length")]
+    rows = [["variant", "score", "correct %", *columns, "length"]]
     for name, model in summary["models"].items():
         wins = {win["baseline"]: win for win in summary["win_rates"] if win["model"] == name}
         cells = [name, _with(model["score"], model["score_low"], model["score_high"], 2)]
@@ -16,9 +17,11 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
         cells.append(_with(_percent(model["correct"]), low, high, 1))
         for other in against:
             win = wins.get(other)
-            cells.append(
-                _with(win["win_rate"], win["low"], win["high"], 1) if win else ("–" if name == baseline else "")
-            )
+            if win:
+                cells.append(_with(win["win_rate"], win["low"], win["high"], 1))
+                cells.append(_with(win["lc_win_rate"], win["lc_low"], win["lc_high"], 1))
+            else:
+                cells += ["–" if name == baseline else ""] * 2
         cells.append(f"{model['length']:.0f}" if model["length"] is not None else "")
         rows.append(cells)
     return rows

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zephyr.evals import length
 from zephyr.evals.stats import Interval, mean_interval, paired_differences
 from zephyr.schema import Answer, Comparison, Score
 
@@ -45,7 +46,10 @@ def summarise(
             "differences": _differences(own, [s for s in scores if s["model"] == baseline], interval),
         }
     pairs = dict.fromkeys((c["model"], c["baseline"]) for c in comparisons)
-    wins = [_win_rate([c for c in comparisons if (c["model"], c["baseline"]) == pair], interval) for pair in pairs]
+    wins = [
+        _win_rate([c for c in comparisons if (c["model"], c["baseline"]) == pair], interval, resamples, seed)
+        for pair in pairs
+    ]
     return {"baseline": baseline, "models": models, "win_rates": wins}
 
 
@@ -85,16 +89,24 @@ def _differences(own: Sequence[Score], base: Sequence[Score], interval: Any) -> 
     return {name: interval(paired_differences(keyed(own, name), keyed(base, name))) for name in categories}
 
 
-def _win_rate(rows: Sequence[Comparison], interval: Any) -> dict[str, Any]:
-    """100 x mean preference: a draw is half a win, unreadable verdicts are left out and counted."""
+def _win_rate(rows: Sequence[Comparison], interval: Any, resamples: int, seed: int) -> dict[str, Any]:
+    """100 x mean preference: a draw is half a win, unreadable verdicts are left out and counted.
+
+    Beside it the same at equal length (lc_*), which no judge's love of long answers decides.
+    """
     read = [row for row in rows if row["preference"] is not None]
     found = interval({row["question_id"]: [100 * float(row["preference"] or 0.0)] for row in read})
+    gaps = [row["length"] - row["baseline_length"] for row in read]
+    equal = _plain(length.win_rate([float(row["preference"] or 0.0) for row in read], gaps, resamples, seed))
     return {
         "model": rows[0]["model"],
         "baseline": rows[0]["baseline"],
         "win_rate": found["mean"],
         "low": found["low"],
         "high": found["high"],
+        "lc_win_rate": equal["mean"],
+        "lc_low": equal["low"],
+        "lc_high": equal["high"],
         "n": len(read),
         "draws": sum(row["preference"] == 0.5 for row in read),
         "unparsed": len(rows) - len(read),
