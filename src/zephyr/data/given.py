@@ -11,7 +11,7 @@ from zephyr.progress import Progress
 from zephyr.schema import Pair
 from zephyr.sections import Pairing
 
-LOSSES = ("bad", "empty", "identical_texts", "ties", "reversed", "duplicates")
+LOSSES = ("bad", "empty", "ties", "identical_texts", "reversed", "duplicates")
 
 
 def pairs(section: Pairing, paths: Sequence[Path], progress: Progress) -> tuple[list[Pair], dict[str, int]]:
@@ -59,14 +59,11 @@ def _loss(made: Pair, section: Pairing) -> str | None:
         message["content"].strip() for message in (*made["chosen"], *made["rejected"]) if message["role"] != "system"
     ):
         return "empty"
+    if high is not None and high == low and section.ties == "drop":
+        return "ties"
     if better == worse:
         return "identical_texts"
-    if high is not None and low is not None:
-        if high == low and section.ties == "drop":
-            return "ties"
-        if high < low:
-            return "reversed"
-    return None
+    return "reversed" if high is not None and low is not None and high < low else None
 
 
 def prompts(paths: Sequence[Path]) -> list[str]:
