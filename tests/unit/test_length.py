@@ -67,8 +67,8 @@ def test_all_won_and_none_at_all() -> None:
 def test_published_annotations() -> None:
     """zephyr-7b-alpha against text_davinci_003: plain 85.76; published at equal length 73.47.
 
-    AlpacaEval's figure has a term for the difficulty of instructions, fitted on its leaderboard; ours, without it, comes
-    within half a point.
+    AlpacaEval's figure has a term for the difficulty of instructions, fitted on its leaderboard; ours, without it,
+    comes within half a point.
     """
     rows = json.loads((REAL / "zephyr-7b-alpha" / "annotations.json").read_text())
     kept = [row for row in rows if row["preference"] is not None]

@@ -1,12 +1,15 @@
 """`zephyr chat`: a conversation in the terminal with a model behind the OpenAI API."""
 
 import sys
+import time
 from typing import Any
 
 from rich.console import Console
 
 from zephyr.errors import EndpointError
 
+WAIT = 30.0
+"""Seconds that `zephyr serve` may take to come up."""
 HELP = "/new begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer"
 
 
@@ -20,11 +23,11 @@ def chat(
     """
     from openai import OpenAI, OpenAIError
 
-    client = OpenAI(base_url=url, api_key=key or "none", max_retries=1)
+    client = OpenAI(base_url=url, api_key=key or "none", max_retries=0)
     console = Console(highlight=False)
     interactive = sys.stdin.isatty()
     try:
-        model = name or client.models.list().data[0].id
+        model = name or _first_model(client, url)
     except OpenAIError as error:
         raise EndpointError(f"{url}: {_said(error)}; start one with `zephyr serve zephyr@champion`") from None
     if interactive:
@@ -58,6 +61,24 @@ def chat(
                     raise EndpointError(f"{url}: {_said(error)}") from None
                 console.print(f"[red]{_said(error)}[/red]", markup=True)
     return 0
+
+
+def _first_model(client: Any, url: str) -> str:
+    """The endpoint's first model; a server that is just starting is waited for."""
+    from openai import APIConnectionError
+
+    deadline = time.monotonic() + WAIT
+    said = False
+    while True:
+        try:
+            return str(client.models.list().data[0].id)
+        except APIConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            if not said:
+                print(f"waiting for {url} …", file=sys.stderr)
+                said = True
+            time.sleep(0.5)
 
 
 def _answer(
