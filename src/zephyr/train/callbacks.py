@@ -11,9 +11,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from zephyr.manifest import HISTORY
 from zephyr.progress import Progress
 
 COMPLETE = "complete.json"
+_SPEED = ("runtime", "per_second", "flos")  # figures of the machine, not of the training
 
 
 class Watch(TrainerCallback):
@@ -24,6 +26,8 @@ class Watch(TrainerCallback):
         self._unit = unit
         self._per_step = per_step
         self._last: dict[str, float] = {}
+        self.before: list[dict[str, float]] = []
+        """What was logged before the first step: training begins with a new state, which forgets it."""
         self.stopped: int | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -35,6 +39,8 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         self._progress.metrics(values, state.global_step)
+        if state.global_step == 0:
+            self.before.append({**values, "step": 0})
         if "loss" in values:
             self._last = {"loss": values["loss"]}
 
@@ -49,6 +55,19 @@ def fit(trainer: Any, watch: Watch, work: Path) -> dict[str, float]:
     with ending(watch):
         result = trainer.train(resume_from_checkpoint=newest_checkpoint(work))
     return {"train_loss": float(result.training_loss), "steps": float(trainer.state.global_step)}
+
+
+def keep_history(trainer: Any, watch: Watch, out: Path) -> None:
+    """Write history.json: a list of {step, figures}, from the first step on, in a resumed training as well.
+
+    The trainer's state keeps it in its checkpoints.
+    """
+    logged = watch.before + [entry for entry in trainer.state.log_history if entry["step"]]
+    rows = [
+        {name: value for name, value in entry.items() if isinstance(value, int | float) and not name.endswith(_SPEED)}
+        for entry in logged
+    ]
+    (out / HISTORY).write_text(json.dumps(rows, indent=0) + "\n")
 
 
 def newest_checkpoint(work: Path) -> str | None:

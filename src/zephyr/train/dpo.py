@@ -65,6 +65,7 @@ def train(
         found = trainer.evaluate()
         wanted = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))
         figures |= {name: float(found[name]) for name in wanted}
+    callbacks.keep_history(trainer, watch, out)
     models.save(trainer.model, tokenizer, out)
     return figures
 

@@ -57,6 +57,7 @@ def train(
     figures = {**callbacks.fit(trainer, watch, work), **lost}
     if held_out:
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
+    callbacks.keep_history(trainer, watch, out)
     models.save(trainer.model, tokenizer, out)
     return figures
 
