@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
     verb.add_argument("--step", help="only this step")
 
+    verb = _verb(verbs, _report, "report", "write the report of a run again, and say where it is")
+    verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
+
     verb = _verb(verbs, _step, "step", "run one step by hand on plain folders")
     verb.add_argument("name")
     verb.add_argument("--resolved", default="", help="folder that `zephyr step resolve` wrote")
@@ -164,6 +167,16 @@ def _logs(options: argparse.Namespace) -> int:
     for path in logs:
         print(f"==> {path}")
         print(path.read_text(errors="replace"))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from zephyr import workspace
+    from zephyr.release import REPORT, write_report
+
+    run_id = workspace.find_run(options.run)
+    write_report(run_id)
+    print(workspace.run_folder(run_id) / REPORT)
     return 0
 
 

@@ -56,7 +56,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Of the content alone (without HISTORY): equal data have equal digests whenever and wherever they were made."""
+        """Of the content alone, without HISTORY: equal data have equal digests whenever and wherever they were made."""
         content = {name: self.files[name]["sha256"] for name in sorted(self.files) if name != HISTORY}
         return digest_of([content, self.reason])
 

@@ -67,22 +67,22 @@ class Terminal:
 
     def summary(self, run_id: str, folder: Path, events: Sequence[Mapping[str, Any]]) -> None:
         """The variants with their intervals, the time, and where outputs lie."""
-        from zephyr.release import summary_of
+        from zephyr.evals.report.facts import Missing, summary_of
+        from zephyr.evals.table import table
+        from zephyr.release import REPORT
 
         self._clear()
         done = [event for event in events if event["event"] == "done"]
         total = sum(event["seconds"] for event in done)
         work = sum(event.get("work_seconds", 0.0) for event in done)
-        summary = summary_of(done)
-        if summary:
-            from zephyr.evals.report import table
-
+        summary = summary_of(events)
+        if not isinstance(summary, Missing):
             header, *rows = table(summary)
             self.console.print()
             self.table(header, rows)
         self.console.print()
         self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
-        self.console.print(f"report   {os.path.relpath(folder / 'report.md')}")
+        self.console.print(f"report   {os.path.relpath(folder / REPORT)}")
         self.console.print(f"logs     zephyr logs {run_id}")
         for event in done:
             if event.get("verdict"):
