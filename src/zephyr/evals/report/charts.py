@@ -80,8 +80,8 @@ def legend(series: Sequence[Series], y: float) -> tuple[list[Markup], float]:
     parts: list[Markup] = []
     x, top = 8.0, y
     for one in series:
-        name = cut(one.name, 44)
-        wide = 32 + 6.4 * len(name)
+        name = cut(one.name, 42)
+        wide = 34 + 7.0 * len(name)
         if x > 8 and x + wide > WIDTH:
             x, top = 8.0, top + 16
         if one.joined:
@@ -168,7 +168,7 @@ def radar(axes: Sequence[str], series: Sequence[tuple[str, Sequence[float | None
         if len(placed) == len(axes):
             parts.append(_path([*placed, placed[0]], i))
         parts += [marker(x, y, i) for x, y in placed]
-    parts += [text(middle[0] + 4, place(0, share * top)[1] + 4, number(share * top)) for share in (0.5, 1.0)]
+    parts += [text(middle[0] + 4, place(0, share * top)[1] + 12, number(share * top)) for share in (0.5, 1.0)]
     return svg(head + 262, label, parts)
 
 
@@ -198,7 +198,7 @@ def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, la
     for i, row in enumerate(rows):
         y = top + 38 * i + 26
         parts += [
-            text(left, y - 11, cut(row.name, 36)),
+            text(left, y - 11, cut(row.name, 29)),
             text(right, y - 11, f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]", "end", "strong"),
             segment(place(row.low), y, place(row.high), y, f"whisker s{row.style % STYLES}"),
             *(segment(place(end), y - 4, place(end), y + 4, f"whisker s{row.style}") for end in (row.low, row.high)),
@@ -211,16 +211,18 @@ def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, la
 
 
 def shares(kept: Sequence[int], lost: Sequence[int], label: str) -> Markup:
-    """What was kept (full) and what was lost (hatched), as parts of one bar."""
+    """What was kept (full height) and what was lost (half of it), as parts of one bar as wide as its place."""
     whole = sum(kept) + sum(lost) or 1
-    parts, x = [], 0.0
+    parts, x = (
+        [Markup('<svg viewBox="0 0 100 16" preserveAspectRatio="none" role="img" aria-label="{}">').format(label)],
+        0.0,
+    )
     for i, count in enumerate((*kept, *lost)):
-        wide = WIDTH * count / whole
-        kind = f"s{i}" if i < len(kept) else "lost"
-        if count:
-            parts.append(Markup('<rect x="{:.2f}" y="0" width="{:.2f}" height="16" class="{}"/>').format(x, wide, kind))
+        wide, (y, kind) = 100 * count / whole, (0, f"s{i}") if i < len(kept) else (10, "lost")
+        shape = Markup('<rect x="{:.2f}" y="{}" width="{:.2f}" height="{}" class="{}"/>')
+        parts.append(shape.format(x, y, max(wide - 0.4, 0.2) if count else 0, 16 - y, kind))
         x += wide
-    return svg(16, label, parts)
+    return Markup("").join([*parts, Markup("</svg>")])
 
 
 def cut(words: str, most: int) -> str:

@@ -9,9 +9,9 @@ from zephyr.evals.table import interval
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
 OVERFIT = 0.95
-"""Training accuracy from which the pairs count as learned by heart."""
-_NEAR = 0.1
-"""Share of the training's last logged steps over which its accuracy is averaged."""
+"""Training accuracy from which it counts as near 100%."""
+_NEAR = 0.8
+"""Share of the training's steps after which its accuracy counts as its end."""
 
 Status = Literal["held", "contradicted", "open", "untested"]
 
@@ -34,21 +34,21 @@ def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[
     """All claims, in the paper's order. Intervals are 95%."""
     return [
         Claim(
-            "Preference optimization improves on distilled SFT: higher scores",
+            "Preference optimization (dDPO) improves on distilled SFT: higher scores",
             "MT-Bench 7.00 for dDPO + dSFT, 6.64 for dSFT-1 (section 5).",
             f"Held if the interval of the paired score difference, {ALIGNED} less {DSFT}, lies above 0; contradicted "
             "if it lies below 0; open if it holds 0.",
             *_difference(summary, ALIGNED, above=True),
         ),
         Claim(
-            "… and answers that the judge prefers to the dSFT model's",
+            "Its answers are preferred to the dSFT model's",
             "Not compared head to head in the paper.",
             f"Held if the interval of the win rate over {DSFT} lies above 50%; contradicted if it lies below; open if "
             "it holds 50.",
             *_win_rate(summary),
         ),
         Claim(
-            "… and wins more often against a common reference",
+            "It wins more often against a common reference than the dSFT model",
             "AlpacaEval 86.07% for dDPO + dSFT, 85.65% for dSFT-1 (section 5): within a standard error.",
             f"Held if the interval of {ALIGNED}'s win rate over the reference lies above {DSFT}'s; contradicted if it "
             "lies below; open if they overlap.",
@@ -76,9 +76,9 @@ def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[
             *_scores(summary, ALIGNED, DSFT2),
         ),
         Claim(
-            "DPO learns its training pairs by heart, and chat scores do not fall",
+            "DPO's training accuracy approaches 100%, and chat scores do not fall",
             "Training accuracy reaches 100% after one epoch; scores don't fall (section 5).",
-            f"Tested if the training accuracy, mean of the last tenth of the logged steps, reaches {OVERFIT:.0%}; then "
+            f"Tested if the training accuracy, mean over the last fifth of the steps, reaches {OVERFIT:.0%}; then "
             f"held if the interval of the paired score difference, {ALIGNED} less {DSFT}, does not reach below 0; "
             "contradicted if it lies below 0; open if it holds 0.",
             *_overfit(summary, histories),
@@ -171,16 +171,14 @@ def _scores(summary: Any, one: str, other: str) -> Found:
 
 
 def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found:
-    logged = [
-        row["rewards/accuracies"] for row in histories.get("dpo", {}).get(ALIGNED, ()) if "rewards/accuracies" in row
-    ]
-    if not logged:
+    rows = [row for row in histories.get("dpo", {}).get(ALIGNED, ()) if "rewards/accuracies" in row]
+    if not rows:
         return "untested", "The DPO training kept no history of its accuracy."
-    last = logged[-max(1, round(_NEAR * len(logged))) :]
+    last = [row["rewards/accuracies"] for row in rows if row["step"] > _NEAR * rows[-1]["step"]]
     accuracy = sum(last) / len(last)
     said = f"Training accuracy ended at {accuracy:.1%}."
     if accuracy < OVERFIT:
-        return "untested", f"{said} The pairs were not learned by heart."
+        return "untested", f"{said} It did not come near 100%."
     status, change = _difference(summary, ALIGNED, above=True)
     return status, f"{said} {change}"
 

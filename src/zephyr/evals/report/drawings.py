@@ -58,7 +58,7 @@ _CURVES = (
         "dpo",
         "DPO: accuracy",
         {"rewards/accuracies": ""},
-        "Share of pairs whose chosen answer has the higher reward; 50% is chance (dashed level).",
+        "Share of pairs whose chosen answer has the higher reward; a tie, as at the start, is none. 50% is chance.",
         bounds=(0, 1),
         percent=True,
         at=0.5,
@@ -68,14 +68,11 @@ _CURVES = (
 
 def curves(facts: Facts) -> list[Chart | Missing]:
     """The trainings, from first to last step; held-out figures as markers where they were measured."""
-    drawn: list[Chart | Missing] = []
+    drawn: list[Chart | Missing] = [Missing(f"{kind.upper()}: {gap.why}") for kind, gap in facts.no_history.items()]
     for curve in _CURVES:
-        missing = facts.no_history.get(curve.kind)
-        made = None if missing else _curve(curve, facts.histories[curve.kind])
-        if made:
-            drawn.append(made)
-        else:
-            drawn.append(Missing(f"{curve.title}: {missing.why if missing else 'its history holds no such figure'}"))
+        if curve.kind not in facts.no_history:
+            made = _curve(curve, facts.histories[curve.kind])
+            drawn.append(made or Missing(f"{curve.title}: the history holds no such figure"))
     return drawn
 
 
@@ -155,7 +152,7 @@ def win_rates(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     rows = []
     for win in sorted(summary["win_rates"], key=lambda w: (w["baseline"], names.index(w["model"])))[:ROWS]:
         style = names.index(win["model"])
-        title = f"{win['model']} against {win['baseline']}"
+        title = f"{win['model']} vs {win['baseline']}"
         if win["win_rate"] is not None:
             rows.append(charts.Whisker(title, win["win_rate"], win["low"], win["high"], style))
         lc, low, high = win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high")
@@ -185,15 +182,21 @@ def lengths(facts: Facts) -> list[Chart | Missing]:
         for (model, other), points in list(talks.preference_by_length(comparisons).items())[: charts.STYLES]
     }
     return [
-        _length_chart("Score against length", scored, "characters of the answer", "score", None)
+        _length_chart("Score against length", scored, "characters of the answer", "the score", None)
         or Missing("no two-turn questions were scored"),
-        _length_chart("Preference against length", preferred, "characters longer than the other answer", "%", 50)
+        _length_chart(
+            "Preference against length",
+            preferred,
+            "characters longer than the other answer",
+            "the preference in percent",
+            50,
+        )
         or Missing("no instructions were compared"),
     ]
 
 
 def _length_chart(
-    title: str, groups: Mapping[str, Sequence[charts.Point]], x_name: str, unit: str, at: float | None
+    title: str, groups: Mapping[str, Sequence[charts.Point]], x_name: str, what: str, at: float | None
 ) -> Chart | None:
     series, words, links = [], [], []
     for style, (name, points) in enumerate(groups.items()):
@@ -205,5 +208,7 @@ def _length_chart(
     if not series:
         return None
     bounds = (1.0, 10.0) if at is None else (0.0, 100.0)
-    caption = f"Means of up to six groups of equal size ({unit}). Rank correlation with length: {', '.join(links)}."
+    caption = (
+        f"Means of {what}, in groups of about equal size by length. Rank correlation with length: {', '.join(links)}."
+    )
     return Chart(title, charts.lines(series, x_name, f"{title}. {'; '.join(words)}", bounds, at=at), caption)

@@ -49,7 +49,11 @@ class Step:
     @property
     def says(self) -> str:
         """Its result or trouble in words."""
-        return str(self.event.get("reason") or self.event.get("message") or self.event.get("text") or "")
+        said = self.event.get("reason") or self.event.get("message") or self.event.get("text")
+        main = self.event.get("main", "")
+        if not said and main in self.figures:
+            said = f"{main.replace('eval_', 'held-out ')} {self.figures[main]:.4g}"
+        return str(said or "")
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def gather(run_id: str) -> Facts:
         run_id=run_id,
         recipe=_recipe(run_id),
         steps=steps,
-        verdict=_verdict(steps),
+        verdict=_verdict(run_id, steps),
         began=min(times, default=None),
         seconds=max(times) - min(times) if times else 0.0,
         summary=summary_of(events),
@@ -210,10 +214,13 @@ def _recipe(run_id: str) -> Mapping[str, Any] | Missing:
     return Missing("the recipe was not resolved")
 
 
-def _verdict(steps: Mapping[str, Step]) -> Verdict:
+def _verdict(run_id: str, steps: Mapping[str, Step]) -> Verdict:
     for step in steps.values():
         if step.state == "failed":
-            return Verdict("error", f"Failed in {step.name}", [step.says])
+            go_on = "Mend it and run the same command again: what is done is found by its key."
+            return Verdict(
+                "error", f"Failed in {step.name}", [step.says, f"zephyr logs {run_id} --step {step.name}", go_on]
+            )
     for step in steps.values():
         if step.state == "unfinished":
             reason = f"{step.name} began and has not ended: it is at work, or its process was killed."

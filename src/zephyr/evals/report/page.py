@@ -129,13 +129,15 @@ def _categories(summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["variant", "against", "win %", "length controlled %", "compared", "draws", "unreadable", "longer by"]]
+    rows = [["variant", "against", "win %", "length controlled %", "compared", "longer by"]]
     for win in summary["win_rates"][: drawings.ROWS]:
         controlled = interval(win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high"), 1) or "not measured"
         shown = interval(win["win_rate"], win["low"], win["high"], 1)
-        counts = [f"{win[name]:,}" for name in ("n", "draws", "unparsed")]
+        compared = f"{win['n']:,}, {win['draws']:,} draws" + (
+            f", {win['unparsed']:,} unreadable" * bool(win["unparsed"])
+        )
         gap = f"{win['length_gap']:+.0f}"
-        rows.append([win["model"], charts.cut(win["baseline"], 60), shown, controlled, *counts, gap])
+        rows.append([win["model"], charts.cut(win["baseline"], 60), shown, controlled, compared, gap])
     return rows
 
 
