@@ -67,6 +67,7 @@ def keep_history(trainer: Any, watch: Watch, out: Path) -> None:
         {name: value for name, value in entry.items() if isinstance(value, int | float) and not name.endswith(_SPEED)}
         for entry in logged
     ]
+    out.mkdir(parents=True, exist_ok=True)
     (out / HISTORY).write_text(json.dumps(rows, indent=0) + "\n")
 
 

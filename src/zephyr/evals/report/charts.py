@@ -30,7 +30,7 @@ class Series:
 
 def svg(height: float, label: str, parts: Sequence[Markup]) -> Markup:
     """The frame of a chart; `label` is what a screen reader says of it."""
-    head = Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(WIDTH, height, label)
+    head = Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(WIDTH, height, cut(label, 2000))
     return head + Markup("").join(parts) + Markup("</svg>")
 
 
@@ -76,19 +76,21 @@ def number(value: float) -> str:
 
 
 def legend(series: Sequence[Series], y: float) -> tuple[list[Markup], float]:
-    """Names with their signs, in as many rows as they need; and the height that took."""
+    """Names with their signs, in as many rows as they need; and the height that took. A name is listed once."""
     parts: list[Markup] = []
     x, top = 8.0, y
-    for one in series:
-        name = cut(one.name, 42)
-        wide = 34 + 7.0 * len(name)
+    for name in dict.fromkeys(one.name for one in series):
+        own = [one for one in series if one.name == name]
+        shown = cut(name, 42)
+        wide = 40 + 7.4 * len(shown)
         if x > 8 and x + wide > WIDTH:
-            x, top = 8.0, top + 16
-        if one.joined:
-            parts.append(_path([(x, top), (x + 20, top)], one.style))
-        if one.marked or not one.joined:
-            parts.append(marker(x + 10, top, one.style, hollow=not one.joined))
-        parts.append(text(x + 25, top + 4, name))
+            x, top = 8.0, top + 17
+        for one in own:
+            if one.joined:
+                parts.append(_path([(x, top), (x + 22, top)], one.style))
+            if one.marked or not one.joined:
+                parts.append(marker(x + 11, top, one.style, hollow=not one.joined))
+        parts.append(text(x + 28, top + 4, shown))
         x += wide
     return parts, top - y + 14
 
@@ -145,9 +147,11 @@ def _path(points: Sequence[Point], style: int) -> Markup:
     )
 
 
-def radar(axes: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]], top: float, label: str) -> Markup:
-    """One axis per category from 0 in the middle to `top`; a category without a value leaves a gap."""
-    parts, head = legend([Series(name, (), i, marked=True) for i, (name, _) in enumerate(series)], 10)
+def radar(
+    axes: Sequence[str], series: Sequence[tuple[str, int, Sequence[float | None]]], top: float, label: str
+) -> Markup:
+    """One axis per category from 0 in the middle to `top`; `series` are names, styles, values (None leaves a gap)."""
+    parts, head = legend([Series(name, (), style, marked=True) for name, style, _ in series], 10)
     radius, middle = 96.0, (WIDTH / 2, head + 134.0)
 
     def place(axis: int, value: float) -> Point:
@@ -163,11 +167,11 @@ def radar(axes: Sequence[str], series: Sequence[tuple[str, Sequence[float | None
         x, y = place(i, top * 1.1)
         side = "middle" if abs(x - middle[0]) < 8 else "start" if x > middle[0] else "end"
         parts.append(text(x, y + 4, cut(name, 14), side))
-    for i, (_, values) in enumerate(series):
+    for _, style, values in series:
         placed = [place(axis, value) for axis, value in enumerate(values) if value is not None]
         if len(placed) == len(axes):
-            parts.append(_path([*placed, placed[0]], i))
-        parts += [marker(x, y, i) for x, y in placed]
+            parts.append(_path([*placed, placed[0]], style))
+        parts += [marker(x, y, style) for x, y in placed]
     parts += [text(middle[0] + 4, place(0, share * top)[1] + 12, number(share * top)) for share in (0.5, 1.0)]
     return svg(head + 262, label, parts)
 

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from zephyr.evals.report import charts, talks
+from zephyr.evals.report.claims import DSFT
 from zephyr.evals.report.facts import Facts, Missing, Rows
 from zephyr.evals.table import interval
 
@@ -66,6 +67,11 @@ _CURVES = (
 )
 
 
+def style_of(variant: str) -> int:
+    """A variant looks the same in all charts of variants."""
+    return {"dSFT-1": 0, "dDPO+dSFT": 1, "dSFT-2": 2, "dDPO": 3}.get(variant, 4)
+
+
 def curves(facts: Facts) -> list[Chart | Missing]:
     """The trainings, from first to last step; held-out figures as markers where they were measured."""
     drawn: list[Chart | Missing] = [Missing(f"{kind.upper()}: {gap.why}") for kind, gap in facts.no_history.items()]
@@ -80,13 +86,14 @@ def _curve(curve: _Curve, histories: Mapping[str, Rows]) -> Chart | None:
     series: list[charts.Series] = []
     words = []
     lines = [(variant, figure) for variant in talks.ordered(list(histories)) for figure in curve.figures]
-    for style, (variant, figure) in enumerate(lines):
+    for line, (variant, figure) in enumerate(lines):
+        style = style_of(variant) if len(curve.figures) == 1 else line
         name = curve.figures[figure]
         said = " ".join(part for part in (variant if len(histories) > 1 or not name else "", name) if part)
         for prefix, joined, suffix in (("", True, "training"), ("eval_", False, "held out")):
             points = _points(histories[variant], prefix + figure)
             if points:
-                series.append(charts.Series(f"{said}, {suffix}", thinned(points), style, joined=joined))
+                series.append(charts.Series(said, thinned(points), style, joined=joined))
                 words.append(_course(f"{said}, {suffix}", points))
     if not series:
         return None
@@ -125,8 +132,8 @@ def radar(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     values = []
     for name in names:
         own = summary["models"][name]["categories"]
-        values.append((name, [own.get(axis, {}).get("mean") for axis in axes]))
-    words = "; ".join(f"{name}: {', '.join(map(_said, axes, own))}" for name, own in values)
+        values.append((name, style_of(name), [own.get(axis, {}).get("mean") for axis in axes]))
+    words = "; ".join(f"{name}: {', '.join(map(_said, axes, own))}" for name, _, own in values)
     more = len(categories(summary, None)) - len(axes)
     caption = "Mean of the judge's scores, 0 in the middle to 10."
     if more:
@@ -151,8 +158,8 @@ def win_rates(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     names = talks.ordered(list(summary["models"]))
     rows = []
     for win in sorted(summary["win_rates"], key=lambda w: (w["baseline"], names.index(w["model"])))[:ROWS]:
-        style = names.index(win["model"])
-        title = f"{win['model']} vs {win['baseline']}"
+        style = style_of(win["model"])
+        title = f"{win['model']} vs {charts.cut(win['baseline'], 60)}"
         if win["win_rate"] is not None:
             rows.append(charts.Whisker(title, win["win_rate"], win["low"], win["high"], style))
         lc, low, high = win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high")
@@ -177,18 +184,18 @@ def lengths(facts: Facts) -> list[Chart | Missing]:
     if isinstance(answers, Missing) or isinstance(scores, Missing) or isinstance(comparisons, Missing):
         return [next(part for part in (answers, scores, comparisons) if isinstance(part, Missing))]
     scored = talks.score_by_length(answers, scores)
-    preferred = {
-        f"{model} against {other}": points
-        for (model, other), points in list(talks.preference_by_length(comparisons).items())[: charts.STYLES]
-    }
+    compared = talks.preference_by_length(comparisons)
+    others = {other for _, other in compared}
+    against = DSFT if DSFT in others else min(others, default="")
+    preferred = {model: points for (model, other), points in compared.items() if other == against}
     return [
         _length_chart("Score against length", scored, "characters of the answer", "the score", None)
         or Missing("no two-turn questions were scored"),
         _length_chart(
-            "Preference against length",
+            f"Preference over {charts.cut(against, 30)} against length",
             preferred,
             "characters longer than the other answer",
-            "the preference in percent",
+            f"the preference over {charts.cut(against, 30)} in percent",
             50,
         )
         or Missing("no instructions were compared"),
@@ -199,9 +206,9 @@ def _length_chart(
     title: str, groups: Mapping[str, Sequence[charts.Point]], x_name: str, what: str, at: float | None
 ) -> Chart | None:
     series, words, links = [], [], []
-    for style, (name, points) in enumerate(groups.items()):
+    for name, points in list(groups.items())[: charts.STYLES]:
         binned = talks.bins(points)
-        series.append(charts.Series(name, [(b.length, b.value) for b in binned], style, marked=True))
+        series.append(charts.Series(name, [(b.length, b.value) for b in binned], style_of(name), marked=True))
         words.append(f"{name}: " + ", ".join(f"{b.value:.1f} at {b.length:.0f}" for b in binned))
         rank = talks.rank_correlation(points)
         links.append(f"{name} {rank:+.2f}" if rank is not None else f"{name} none")

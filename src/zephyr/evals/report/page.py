@@ -45,7 +45,7 @@ def render(facts: Facts) -> str:
         facts=facts,
         style=Markup((files(FOLDER) / "style.css").read_text()),
         version=__version__,
-        title=f"{recipe.get('name', 'recipe not resolved')}, run {facts.run_id}",
+        title=f"{charts.cut(str(recipe.get('name', 'recipe not resolved')), 80)}, run {facts.run_id}",
         recipe=recipe,
         sign=VERDICTS[facts.verdict.status],
         began=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts.began)) if facts.began else None,
