@@ -30,6 +30,9 @@ class Page:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
+    def close(self) -> None:
+        self._socket.close()
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
@@ -85,7 +88,11 @@ def chromium(profile: Path) -> Iterator[Page]:
         port = port_file.read_text().split()[0]
         with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             tab = next(tab for tab in json.load(answer) if tab["type"] == "page")
-        yield Page(tab["webSocketDebuggerUrl"])
+        page = Page(tab["webSocketDebuggerUrl"])
+        try:
+            yield page
+        finally:
+            page.close()
     finally:
         process.terminate()
         process.wait(timeout=20)
