@@ -96,11 +96,13 @@ class Stored:
         self.tell("report", "start")
 
 
-def evaluation(text: str, models: Sequence[str] = VARIANTS, categories: Sequence[str] = CATEGORIES) -> dict[str, Any]:
+def evaluation(
+    text: str, models: Sequence[str] = VARIANTS, categories: Sequence[str] = CATEGORIES, set_of: str = "both"
+) -> dict[str, Any]:
     """The files of evaluate: three two-turn questions per category, twelve instructions; later models are better."""
     answers, scores, comparisons = [], [], []
     for rank, model in enumerate(models):
-        for number in range(3 * len(categories)):
+        for number in range(3 * len(categories) if set_of != "instructions" else 0):
             question, category = str(number), categories[number % len(categories)]
             for turn in (1, 2):
                 said = f"{model} says {text} {'x' * number}"
@@ -116,7 +118,13 @@ def evaluation(text: str, models: Sequence[str] = VARIANTS, categories: Sequence
                         score=float(5 + rank + number % 3), correct=True, judgment=f"Good. {text}", error=None,
                     )
                 )  # fmt: skip
-        for number in range(12):
+        for number in range(12 if set_of != "questions" else 0):
+            answers.append(
+                Answer(
+                    set="instructions", question_id=str(number), category="", model=model, turn=1,
+                    prompt=f"Say {text}", answer=f"{model} says {text}", tokens=9, error=None,
+                )
+            )  # fmt: skip
             for other in ["ref" + text] + ([models[0]] if rank else []):
                 comparisons.append(
                     Comparison(

@@ -59,7 +59,7 @@ def test_a_whole_run_verdict_first() -> None:
     assert "62.5% " in page.text and "61.5 [55.0, 68.0]" in page.text
     assert "$1.25" in page.text and "390 calls made in this run" in page.text
     assert "a" * 64 in page.text and run.made["dpo"].digest in page.text
-    assert "No category" not in page.text and "is missing" not in page.text
+    assert "missing" not in [value for name, value in page.attributes if name == "class"]
     # Charts: 5 trainings, radar, win rates, 2 of length, 6 bars of the data's way.
     assert page.tags.count("svg") == 15
     roles = [value for name, value in page.attributes if name == "role"]
@@ -92,7 +92,7 @@ def test_a_failed_run() -> None:
     page = page_of(run)
     assert page.text.index("Failed in sft") < page.text.index("the disk is full") < page.text.index("In figures")
     assert "zephyr logs r1 --step sft" in page.text
-    assert "The evaluation is missing: the run ended in sft, before evaluate." in page.text
+    assert "No evaluation: the run ended in sft, before evaluate." in page.text
     assert "SFT: sft failed." in page.text and "DPO: the run ended in sft, before dpo." in page.text
     assert "No claim was tested in this run." in page.text and "script" not in page.tags
     assert page.ids == SECTIONS
@@ -104,7 +104,7 @@ def test_a_run_that_failed_before_its_recipe_was_known() -> None:
     run.tell("resolve", "start")
     run.tell("resolve", "failed", message="no such recipe", user=True)
     page = page_of(run)
-    assert "Failed in resolve" in page.text and "The recipe is missing: the recipe was not resolved." in page.text
+    assert "Failed in resolve" in page.text and "No recipe: the recipe was not resolved." in page.text
     (run.folder / "recipe.yaml").write_text("name: as given\nseed: 3\n")
     assert "recipe as given, seed 3" in page_of(run).text
 
@@ -135,8 +135,8 @@ def test_steps_that_had_nothing_to_do_say_why() -> None:
     run.step("evaluate", {}, reason="the recipe names no questions")
     page = page_of(run)
     assert "No counts: sample had nothing to do (the recipe names pairs)." in page.text
-    assert "The evaluation is missing: evaluate had nothing to do (the recipe names no questions)." in page.text
-    assert "The conversation is missing" in page.text
+    assert "No evaluation: evaluate had nothing to do (the recipe names no questions)." in page.text
+    assert "No conversations: evaluate" in page.text
 
 
 def test_artifacts_that_are_gone_are_named() -> None:
@@ -185,13 +185,27 @@ def test_conversations_are_drawn_by_seed_alone() -> None:
     def questions(seed: int) -> list[str]:
         found = talks.drawn(facts.answers, facts.scores, facts.comparisons, seed)
         assert not isinstance(found, Missing)
-        assert [len(talk.turns) for talk in found] == [2] * 4
-        assert len({talk.category for talk in found}) == 4  # one of each category
+        assert [len(talk.turns) for talk in found] == [2] * 6
+        assert len({talk.category for talk in found[:4]}) == 4  # one of each category, then two more
         assert all([said.variant for said in turn.said] == list(VARIANTS) for talk in found for turn in talk.turns)
         return [talk.question for talk in found]
 
     assert questions(7) == questions(7)
     assert len({tuple(questions(seed)) for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize("kind", ["questions", "instructions"])
+def test_an_evaluation_of_one_kind_only(kind: str) -> None:
+    run = Stored()
+    run.until_models()
+    files = evaluation("fine", set_of=kind)
+    run.step("evaluate", {}, ["sft", "dpo"], files)
+    page = page_of(run)
+    if kind == "questions":
+        assert "No win rates: no instructions were compared." in page.text and "10, right" in page.text
+    else:
+        assert "No scores: no two-turn questions were asked." in page.text
+        assert "preferred to dSFT-1" in page.text and page.tags.count("article") == talks.TALKS
 
 
 def test_length_against_the_judges_word() -> None:

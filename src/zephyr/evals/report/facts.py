@@ -62,6 +62,8 @@ class Verdict:
     """passed, failed, pending, none (no gate), error (a step failed), unfinished."""
     title: str
     reasons: Sequence[str]
+    log: str = ""
+    """The command that shows what a failed step printed."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,7 @@ def _recipe(run_id: str) -> Mapping[str, Any] | Missing:
 def _verdict(run_id: str, steps: Mapping[str, Step]) -> Verdict:
     for step in steps.values():
         if step.state == "failed":
-            go_on = "Mend it and run the same command again: what is done is found by its key."
-            return Verdict(
-                "error", f"Failed in {step.name}", [step.says, f"zephyr logs {run_id} --step {step.name}", go_on]
-            )
+            return Verdict("error", f"Failed in {step.name}", [step.says], f"zephyr logs {run_id} --step {step.name}")
     for step in steps.values():
         if step.state == "unfinished":
             reason = f"{step.name} began and has not ended: it is at work, or its process was killed."

@@ -47,14 +47,14 @@ def render(facts: Facts) -> str:
         version=__version__,
         title=f"{charts.cut(str(recipe.get('name', 'recipe not resolved')), 80)}, run {facts.run_id}",
         recipe=recipe,
-        sign=VERDICTS[facts.verdict.status],
+        sign=VERDICTS.get(facts.verdict.status, "–"),
         began=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts.began)) if facts.began else None,
         took=_seconds(facts.seconds),
         tiles=_tiles(facts),
         variants=facts.summary if isinstance(facts.summary, Missing) else table(_in_order(facts.summary)),
         curves=drawings.curves(facts),
         radar=drawings.radar(facts.summary),
-        categories=facts.summary if isinstance(facts.summary, Missing) else _categories(facts.summary),
+        categories=_categories(facts.summary),
         wins=drawings.win_rates(facts.summary),
         win_rows=() if isinstance(facts.summary, Missing) else _win_rows(facts.summary),
         lengths=drawings.lengths(facts),
@@ -112,8 +112,12 @@ def _range(values: Mapping[str, Any], name: str, digits: int) -> str:
     return f"{values[f'{name}_low']:.{digits}f} to {values[f'{name}_high']:.{digits}f}"
 
 
-def _categories(summary: Mapping[str, Any]) -> list[list[str]]:
+def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missing:
     """Header first: scores per variant, and the paired change of each against the baseline."""
+    if isinstance(summary, Missing):
+        return summary
+    if not drawings.categories(summary):
+        return Missing("no two-turn questions were asked")
     names = talks.ordered(list(summary["models"]))
     others = [name for name in names if name != summary["baseline"]]
     rows = [["category", *names, *(f"{name}: change" for name in others)]]

@@ -1,5 +1,6 @@
 """Answers to read and to measure: conversations drawn by seed, and how the judge's word goes with length."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -53,26 +54,31 @@ def ordered(names: Sequence[str]) -> list[str]:
 def drawn(
     answers: Rows | Missing, scores: Rows | Missing, comparisons: Rows | Missing, seed: int
 ) -> list[Talk] | Missing:
-    """A question from each of a few categories, drawn by seed; two-turn questions where there are any."""
+    """A few questions drawn by seed; two-turn ones where there are any."""
     if isinstance(answers, Missing) or isinstance(scores, Missing) or isinstance(comparisons, Missing):
         return next(part for part in (answers, scores, comparisons) if isinstance(part, Missing))
     kind = "questions" if any(row["set"] == "questions" for row in answers) else "instructions"
     rows = [row for row in answers if row["set"] == kind]
     if not rows:
         return Missing("no model answered anything")
-    categories: dict[str, list[str]] = {}
-    for row in rows:
-        known = categories.setdefault(row["category"], [])
-        if row["question_id"] not in known[-1:]:
-            known.append(row["question_id"])
-    rng = Random(f"{seed}:report")
-    names = rng.sample(sorted(categories), min(TALKS, len(categories)))
-    picked = {rng.choice(sorted(set(categories[name]))): name for name in names}
+    picked = _picked(sorted({(row["question_id"], row["category"]) for row in rows}), seed)
     if kind == "questions":
         judged = {(r["model"], r["question_id"], r["turn"]): _graded(r) for r in scores}
     else:
-        judged = {(r["model"], r["question_id"], 1): _compared(r) for r in comparisons}
-    return [_talk(question, name, rows, judged) for question, name in picked.items()]
+        told = sorted(comparisons, key=lambda r: r["baseline"] == _ORDER[0])  # that comparison rather than others
+        judged = {(r["model"], r["question_id"], 1): _compared(r) for r in told}
+    return [_talk(question, name, rows, judged) for question, name in picked]
+
+
+def _picked(questions: list[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
+    """In an order drawn by seed, the first of every category, then the second of every category, and so on."""
+    Random(f"{seed}:report").shuffle(questions)
+    seen: Counter[str] = Counter()
+    ranked = []
+    for place, (question, category) in enumerate(questions):
+        ranked.append((seen[category], place, question, category))
+        seen[category] += 1
+    return [(question, category) for _, _, question, category in sorted(ranked)[:TALKS]]
 
 
 def _talk(question: str, category: str, rows: Rows, judged: Mapping[tuple[str, str, int], tuple[str, str]]) -> Talk:
