@@ -51,7 +51,7 @@ _CURVES = (
         "dpo",
         "DPO: rewards",
         {"rewards/chosen": "chosen", "rewards/rejected": "rejected"},
-        "Beta times how much likelier an answer became than under the dSFT model. Both may fall: the gap counts.",
+        "Beta times the log of how much likelier an answer became since the start. Both may fall: the gap counts.",
         at=0,
     ),
     _Curve("dpo", "DPO: margin", {"rewards/margins": ""}, "Reward of the chosen less the rejected answer.", at=0),

@@ -120,6 +120,7 @@ def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missi
         return Missing("no two-turn questions were asked")
     names = talks.ordered(list(summary["models"]))
     others = [name for name in names if name != summary["baseline"]]
+    others = [ALIGNED] if len(others) > 1 and ALIGNED in others else others  # what the page can hold side by side
     rows = [["category", *names, *(f"{name}: change" for name in others)]]
     for category in drawings.categories(summary, 4 * drawings.ROWS):
         cells = [summary["models"][name]["categories"].get(category) for name in names]
