@@ -32,6 +32,10 @@ Found = tuple[Status, str]
 
 def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
     """All claims, in the paper's order. Intervals are 95%."""
+    return [*_of_preference(summary), *_of_ablation(summary), *_of_overfitting(summary, histories)]
+
+
+def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
     return [
         Claim(
             "Preference optimization (dDPO) improves on distilled SFT: higher scores",
@@ -54,6 +58,11 @@ def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[
             "lies below; open if they overlap.",
             *_reference(summary),
         ),
+    ]
+
+
+def _of_ablation(summary: Mapping[str, Any] | Missing) -> list[Claim]:
+    return [
         Claim(
             "dDPO without dSFT fails",
             "MT-Bench 4.76, AlpacaEval 30.76% for dDPO alone (section 5).",
@@ -75,6 +84,11 @@ def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[
             "they overlap.",
             *_scores(summary, ALIGNED, DSFT2),
         ),
+    ]
+
+
+def _of_overfitting(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
+    return [
         Claim(
             "DPO's training accuracy approaches 100%, and chat scores do not fall",
             "Training accuracy reaches 100% after one epoch; scores don't fall (section 5).",
