@@ -82,9 +82,11 @@ def over_seeds(rates: dict[str, list[float]]) -> list[str]:
 
 
 def variants(summary: dict[str, Any]) -> str:
-    from zephyr.evals.report import grid, table
+    from zephyr.evals.table import table
 
-    return grid(table(summary))
+    header, *rows = table(summary)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def page(rows: list[str], rates: dict[str, list[float]], ablation: str) -> str:

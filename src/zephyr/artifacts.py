@@ -7,6 +7,7 @@ manifest last (S3). Readers verify every file's SHA-256. A step that finds its k
 is caching and resuming alike.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -103,6 +104,23 @@ class Store:
             raise ArtifactError(f"{manifest.uri}: holds key {manifest.key}, expected {key}; delete it and run again")
         return manifest
 
+    def describe(self, uri: str) -> Manifest:
+        """The manifest at a URI, in whatever store it lies, without a look at the data."""
+        manifest = self._at(uri)._read(_split(uri)[2])
+        if manifest is None:
+            raise ArtifactError(f"{uri}: no artifact there; run the step that makes it again")
+        return manifest
+
+    def text(self, uri: str, name: str) -> str:
+        """One small file of an artifact, verified; the others, which may be large, are not touched."""
+        manifest = self.describe(uri)
+        text = self._at(uri)._backend.read(_split(uri)[2], name) if name in manifest.files else None
+        if text is None:
+            raise ArtifactError(f"{uri}: holds no {name}")
+        if hashlib.sha256(text.encode()).hexdigest() != manifest.files[name]["sha256"]:
+            raise ArtifactError(f"{uri}/{name}: corrupted; delete {uri} and run again")
+        return text
+
     def find(self, step: str, key: str) -> Artifact | None:
         """The artifact under a key, verified (on S3: presence and size now, content when fetched)."""
         manifest = self.manifest(step, key)
@@ -110,12 +128,7 @@ class Store:
 
     def load(self, uri: str) -> Artifact:
         """The artifact at a URI, in whatever store it lies; ArtifactError when there is none."""
-        location, _, place = _split(uri)
-        store = self if location == self.location else open_store(location, self._cache)
-        manifest = store._read(place)
-        if manifest is None:
-            raise ArtifactError(f"{uri}: no artifact there; run the step that makes it again")
-        return store._artifact(manifest)
+        return self._at(uri)._artifact(self.describe(uri))
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -182,6 +195,10 @@ class Store:
     def leftovers(self, seconds: float = 86400.0) -> int:
         """Delete what killed writers left behind at least so long ago; returns bytes freed."""
         return self._backend.leftovers(seconds)
+
+    def _at(self, uri: str) -> "Store":
+        location = _split(uri)[0]
+        return self if location == self.location else open_store(location, self._cache)
 
     def _read(self, place: str) -> Manifest | None:
         text = self._backend.read(place, MANIFEST)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from zephyr.data import template
+from zephyr.evals.table import interval
 from zephyr.manifest import Manifest
 from zephyr.recipe import Recipe, fill
 
@@ -96,19 +97,19 @@ def _scores(scores: Manifest, summary: Mapping[str, Any] | None, recipe: Recipe,
         return f"Nothing was evaluated: {scores.reason}."
     model = summary["models"][aligned]
     judge = recipe.endpoints[recipe.evaluate.judge].model
-    rows = [["score, 1 to 10", _interval(model["score"], model["score_low"], model["score_high"], 2)]]
+    rows = [["score, 1 to 10", interval(model["score"], model["score_low"], model["score_high"], 2)]]
     if model["correct"] is not None:
         low, high = 100 * model["correct_low"], 100 * model["correct_high"]
-        rows.append(["correct, %", _interval(100 * model["correct"], low, high, 1)])
+        rows.append(["correct, %", interval(100 * model["correct"], low, high, 1)])
     for win in summary["win_rates"]:
         if win["model"] == aligned:
-            shown = _interval(win["win_rate"], win["low"], win["high"], 1)
+            shown = interval(win["win_rate"], win["low"], win["high"], 1)
             rows.append([f"win rate against {win['baseline']}, %", shown])
             if win.get("lc_win_rate") is not None:
-                shown = _interval(win["lc_win_rate"], win["lc_low"], win["lc_high"], 1)
+                shown = interval(win["lc_win_rate"], win["lc_low"], win["lc_high"], 1)
                 rows.append(["the same, length-controlled, %", shown])
     for category, found in model["categories"].items():
-        rows.append([f"score in {category}", _interval(found["mean"], found["low"], found["high"], 2)])
+        rows.append([f"score in {category}", interval(found["mean"], found["low"], found["high"], 2)])
     return f"Graded by `{judge}`; 95% bootstrap intervals by question.\n\n" + _table(["figure", "value"], rows)
 
 
@@ -130,12 +131,6 @@ def _limits(recipe: Recipe, summary: Mapping[str, Any] | None, aligned: str) -> 
         if weak:
             items.append("Weakest in " + " and ".join(f"{category} ({mean:.1f})" for mean, category in weak) + ".")
     return "\n".join(f"- {item}" for item in items)
-
-
-def _interval(mean: float | None, low: float | None, high: float | None, digits: int) -> str:
-    if mean is None:
-        return "not measured"
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
     verb.add_argument("--step", help="only this step")
 
+    verb = _verb(actions, verbs.report, "report", "write the report of a run again, and say where it is")
+    verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
+
     verb = _verb(actions, verbs.step, "step", "run one step by hand on plain folders")
     verb.add_argument("name")
     verb.add_argument("--resolved", default="", help="folder that `zephyr step resolve` wrote")

@@ -49,18 +49,44 @@ def complete(
     Raises EndpointError when an endpoint can't serve any call, StoreError when the journal can't be written.
     """
     book = Journal(journal)
+    keys = [key_of(call, endpoints[call.endpoint]) for call in calls]
+    replies: dict[str, Reply] = {}
     try:
-        keys = [key_of(call, endpoints[call.endpoint]) for call in calls]
-        replies = book.find(keys)
+        replies |= book.find(keys)
         open_calls = {key: call for key, call in zip(keys, calls, strict=True) if key not in replies}
         if open_calls:
-            replies |= asyncio.run(_all(open_calls, endpoints, book, progress, unit, len(calls)))
+            asyncio.run(_all(open_calls, endpoints, book, progress, unit, len(calls), replies))
         found = [replies[key] for key in keys]
         if dollars := cost(calls, found, endpoints):
             progress.note(f"paid ${dollars:,.2f} for {sum(reply.paid for reply in found)} {unit}")
         return found
     finally:
         book.close()
+        bill = _bill(dict(zip(keys, calls, strict=True)), replies, endpoints)
+        progress.event("calls", unit=unit, endpoints=bill)  # also of a step that failed: it was paid for
+
+
+def _bill(
+    calls: Mapping[str, Call], replies: Mapping[str, Reply], endpoints: Mapping[str, Endpoint]
+) -> list[dict[str, Any]]:
+    """Per endpoint: replies by origin, tokens and US dollars of those that were paid for now."""
+    rows = []
+    for name in sorted({call.endpoint for call in calls.values()}):
+        asked = [call for key, call in calls.items() if call.endpoint == name and key in replies]
+        own = [replies[key] for key, call in calls.items() if call.endpoint == name and key in replies]
+        paid = [reply for reply in own if reply.paid]
+        rows.append(
+            {
+                "endpoint": name,
+                "paid": len(paid),
+                "failed": sum(reply.error is not None for reply in own),
+                "journal": sum(reply.error is None and not reply.paid for reply in own),
+                "tokens_in": sum(reply.tokens_in for reply in paid),
+                "tokens_out": sum(reply.tokens_out for reply in paid),
+                "dollars": cost(asked, own, endpoints),
+            }
+        )
+    return rows
 
 
 def cost(calls: Sequence[Call], replies: Sequence[Reply], endpoints: Mapping[str, Endpoint]) -> float:
@@ -119,13 +145,14 @@ async def _all(
     progress: Progress,
     unit: str,
     total: int,
-) -> dict[str, Reply]:
+    replies: dict[str, Reply],
+) -> None:
+    """Add the reply to each call to `replies`, as it comes."""
     names = {call.endpoint for call in calls.values()}
     clients = {name: _client(name, endpoints[name]) for name in names}
     waiting = {name: [item for item in calls.items() if item[1].endpoint == name] for name in names}
-    replies: dict[str, Reply] = {}
     pending: dict[str, tuple[str, Reply]] = {}
-    found = total - len(calls)
+    found = total - len(calls) - len(replies)  # the same call more than once, and what the journal held
 
     def flush() -> None:
         book.record(pending)
@@ -155,7 +182,6 @@ async def _all(
         flush()
         for client in clients.values():
             await client.close()
-    return replies
 
 
 async def _call(name: str, client: Any, endpoint: Endpoint, call: Call) -> Reply:

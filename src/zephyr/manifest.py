@@ -13,6 +13,8 @@ from zephyr.errors import ArtifactError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+HISTORY = "history.json"
+"""Of a training: how the weights came about. Averages of a resumed one begin anew, so it is no part of the digest."""
 
 
 class File(TypedDict):
@@ -54,8 +56,9 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Of the content alone: equal data have equal digests whenever and wherever they were made."""
-        return digest_of([{name: self.files[name]["sha256"] for name in sorted(self.files)}, self.reason])
+        """Of the content alone, without HISTORY: equal data have equal digests whenever and wherever they were made."""
+        content = {name: self.files[name]["sha256"] for name in sorted(self.files) if name != HISTORY}
+        return digest_of([content, self.reason])
 
     @property
     def recipe_digest(self) -> str:

@@ -1,17 +1,23 @@
 """The steps at both ends of a run, which always run and may run again: resolve, register, gate, deploy, report."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zephyr import card, lineage, workspace
 from zephyr.artifacts import Artifact, Store
+from zephyr.errors import disk
 from zephyr.manifest import Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
 from zephyr.steps import ALIGNED, BASELINE
+
+if TYPE_CHECKING:
+    from zephyr.evals.report.facts import Facts
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def _ancestors(model: Manifest, store: Store) -> list[Manifest]:
     def walk(manifest: Manifest) -> None:
         for uri in manifest.input_uris.values():
             if uri not in found:
-                walk(store.load(uri).manifest)
+                walk(store.describe(uri))
         found[manifest.uri] = manifest
 
     walk(model)
@@ -158,41 +164,23 @@ def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """report.md: what happened, also after a failure. Reads the run's folder and the store alone."""
-    from zephyr.evals.report import markdown
-
-    events = workspace.events(folder.name)
-    resolved_file = folder / "recipe.json"
-    resolved = json.loads(resolved_file.read_text()) if resolved_file.exists() else {}
-    done = [event for event in events if event["event"] == "done"]
-    failed = [event for event in events if event["event"] == "failed"]
-    page = markdown(
-        {
-            "run_id": folder.name,
-            "recipe": resolved.get("recipe", {}),
-            "events": events,
-            "done": done,
-            "failed": failed[0] if failed else None,
-            "summary": summary_of(done),
-            "folder": str(folder),
-        }
-    )
-    (folder / "report.md").write_text(page)
-    if resolved:
-        lineage.end_run(folder.name, failed=bool(failed), report=folder / "report.md")
-    return {"text": "report.md"}
+    """report.html: what happened, also after a failure; kept in the tracking server as well."""
+    facts = write_report(folder.name)
+    if (folder / "recipe.json").exists():  # else the run was never opened there
+        failed = facts.verdict.status in ("error", "unfinished")
+        lineage.end_run(folder.name, failed=failed, report=folder / REPORT)
+    return {"text": REPORT}
 
 
-def summary_of(done: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The evaluation's summary, from the store, when that step is among the finished ones."""
-    uris = [event["uri"] for event in done if event["step"] == "evaluate" and not event.get("reason")]
-    if not uris:
-        return None
-    from zephyr.artifacts import open_store
+def write_report(run_id: str) -> "Facts":
+    """Write a run's report.html from the run's folder and the store alone; returns what is in it."""
+    from zephyr.evals.report.facts import gather
+    from zephyr.evals.report.page import render
 
-    location = uris[0].rsplit("/", 2)[0]
-    summary: dict[str, Any] = open_store(location, workspace.home() / "cache").load(uris[0]).json("summary")
-    return summary
+    facts = gather(run_id)
+    with disk(workspace.run_folder(run_id)):
+        (workspace.run_folder(run_id) / REPORT).write_text(render(facts))
+    return facts
 
 
 STEPS: dict[str, Callable[[Job, Path | None, Path | None], dict[str, Any]]] = {

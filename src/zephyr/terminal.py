@@ -64,25 +64,25 @@ class Terminal:
         self.console.print(f"  [red]✗[/red] {event['step']}")
         log = "" if event["user"] else f" (log: {folder / 'logs' / (event['step'] + '.log')})"
         print(f"error: {event['message']}{log}", file=sys.stderr)
+        self._report(folder)
 
     def summary(self, run_id: str, folder: Path, events: Sequence[Mapping[str, Any]]) -> None:
         """The variants with their intervals, the time, and where outputs lie."""
-        from zephyr.release import summary_of
+        from zephyr.evals.report.facts import Missing, summary_of
+        from zephyr.evals.table import table
 
         self._clear()
         done = [event for event in events if event["event"] == "done"]
         total = sum(event["seconds"] for event in done)
         work = sum(event.get("work_seconds", 0.0) for event in done)
-        summary = summary_of(done)
-        if summary:
-            from zephyr.evals.report import table
-
+        summary = summary_of(events)
+        if not isinstance(summary, Missing):
             header, *rows = table(summary)
             self.console.print()
             self.table(header, rows)
         self.console.print()
         self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
-        self.console.print(f"report   {os.path.relpath(folder / 'report.md')}")
+        self._report(folder)
         self.console.print(f"logs     zephyr logs {run_id}")
         for event in done:
             if event.get("verdict"):
@@ -90,6 +90,12 @@ class Terminal:
             if event.get("version"):
                 name = f"{event['name']} version {event['version']}"
                 self.console.print(f"model    {name}  (zephyr lineage {event['name']}@candidate)")
+
+    def _report(self, folder: Path) -> None:
+        from zephyr.release import REPORT
+
+        if (folder / REPORT).is_file():
+            self.console.print(f"report   {os.path.relpath(folder / REPORT)}")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns as wide as they need to be: a URI that is cut off is of no use."""

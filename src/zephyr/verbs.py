@@ -63,6 +63,16 @@ def logs(options: argparse.Namespace) -> int:
     return 0
 
 
+def report(options: argparse.Namespace) -> int:
+    from zephyr import workspace
+    from zephyr.release import REPORT, write_report
+
+    run_id = workspace.find_run(options.run)
+    write_report(run_id)
+    print(workspace.run_folder(run_id) / REPORT)
+    return 0
+
+
 def step(options: argparse.Namespace) -> int:
     from pathlib import Path
     from types import SimpleNamespace

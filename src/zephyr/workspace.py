@@ -4,7 +4,7 @@ store/            artifacts, unless the recipe names another store
 work/STEP/KEY/    checkpoints of steps that are not done yet
 journal/          replies of endpoints that were paid for
 cache/            downloads
-runs/RUN/         recipe.json, progress.jsonl, logs/STEP.log, report.md, deployment files
+runs/RUN/         recipe.json, progress.jsonl, logs/STEP.log, report.html, deployment files
 mlflow.db         the tracking server's database, unless MLFLOW_TRACKING_URI names another
 """
 

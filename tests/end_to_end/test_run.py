@@ -118,8 +118,8 @@ def test_a_killed_run_goes_on_without_paying_twice(workspace: Workspace) -> None
     steps = [e["done"] for e in workspace.events() if e["step"] == "sft" and e["event"] == "progress"]
     assert steps[0] > 40
     assert done["gate"]["verdict"] == "passed"
-    page = next((workspace.home / "runs").glob("*/report.md"), None)
-    assert page is not None
+    pages = [path.read_text() for path in sorted((workspace.home / "runs").glob("*/report.html"))]
+    assert "Gate passed" in pages[-1] and "SFT: loss. dSFT-1, training:" in pages[-1]
 
 
 def test_a_second_run_finds_everything_by_key(workspace: Workspace) -> None:

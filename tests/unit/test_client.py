@@ -1,5 +1,6 @@
 """Endpoints through the real openai client, against real servers on loopback; the journal under them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,33 @@ def test_replies_keep_their_order_and_are_journalled(tmp_path: Path) -> None:
         # Another seed or another model is another call; another place of the same model is not.
         complete([call("t0", seed=1)], ends, tmp_path, Progress())
         assert len(server.calls) == 42
+
+
+def test_calls_are_told_with_their_cost_also_when_the_step_fails(tmp_path: Path) -> None:
+    events = tmp_path / "progress.jsonl"
+
+    def told() -> dict[str, Any]:
+        row: dict[str, Any] = [e for e in map(json.loads, events.read_text().splitlines()) if e["event"] == "calls"][-1]
+        assert len(row["endpoints"]) == 1
+        return dict(row["endpoints"][0])
+
+    def reply(body: dict[str, Any], before: int) -> Any:
+        return failure(400) if body["messages"][-1]["content"] == "bad" else "ok"
+
+    with serving(reply) as server:
+        ends = endpoint(server.url, price_in=100, price_out=1000)
+        progress = Progress("rate", events)
+        # The same call twice is one call; a refused one costs nothing.
+        complete([call("x"), call("x"), call("y"), call("bad")], ends, tmp_path, progress)
+        bill = told()
+        assert (bill["paid"], bill["journal"], bill["failed"]) == (2, 0, 1)
+        assert (bill["tokens_in"], bill["tokens_out"]) == (20, 10)  # 10 in and 5 out each
+        assert bill["dollars"] == pytest.approx(0.012)  # 2 * (10 * 100 + 5 * 1000) / 1e6
+        complete([call("x"), call("z")], ends, tmp_path, progress)
+        assert (told()["paid"], told()["journal"]) == (1, 1)
+    with serving(lambda body, before: failure(401)) as server, pytest.raises(EndpointError):
+        complete([call("x"), call("new")], endpoint(server.url), tmp_path, progress)
+    assert (told()["paid"], told()["journal"]) == (0, 1)
 
 
 def test_passing_troubles_are_retried(tmp_path: Path) -> None:

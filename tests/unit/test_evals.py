@@ -13,9 +13,9 @@ from zephyr.errors import DataError
 from zephyr.evals import judge
 from zephyr.evals.evaluate import evaluate
 from zephyr.evals.generate import Generator
-from zephyr.evals.report import markdown, table
 from zephyr.evals.stats import mean_interval, paired_differences
 from zephyr.evals.summary import summarise
+from zephyr.evals.table import table
 from zephyr.progress import Progress
 from zephyr.schema import Answer, Comparison, Message, Score
 from zephyr.sections import Endpoint, Evaluate
@@ -201,18 +201,3 @@ def test_questions_without_two_turns_are_refused(models: dict[str, Path], tmp_pa
     bad = [{"question_id": 1, "category": "math", "turns": ["only one"]}]
     with pytest.raises(DataError, match=r"evaluate\.questions, row 1"):
         evaluate(models, "base", Evaluate(), {}, 0, bad, [], tmp_path, Progress())
-
-
-def test_the_report_of_a_failed_run() -> None:
-    page = markdown(
-        {
-            "run_id": "r1",
-            "recipe": {"name": "tiny"},
-            "done": [{"event": "done", "step": "prepare", "seconds": 1.0, "figures": {"train": 7.0}, "uri": "/s/p"}],
-            "failed": {"step": "sft", "message": "the disk is full"},
-            "summary": None,
-            "folder": "/runs/r1",
-        }
-    )
-    assert "**Failed in sft**: the disk is full" in page
-    assert "| prepare | train | 7 |" in page and "`/s/p`" in page

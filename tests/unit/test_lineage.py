@@ -79,10 +79,10 @@ def test_a_run_and_its_steps(store: Store, recipe: Recipe, tmp_path: Path) -> No
     failed = mlflow.get_run(broken.id)
     assert failed.info.status == "FAILED" and failed.data.tags["zephyr.error"] == "ValueError: boom"
 
-    (tmp_path / "report.md").write_text("# report")
-    lineage.end_run("r1", failed=True, report=tmp_path / "report.md")
+    (tmp_path / "report.html").write_text("<p>report")
+    lineage.end_run("r1", failed=True, report=tmp_path / "report.html")
     assert mlflow.get_run(parent).info.status == "FAILED"
-    assert {file.path for file in mlflow.list_artifacts(parent)} == {"recipe.json", "report.md"}
+    assert {file.path for file in mlflow.list_artifacts(parent)} == {"recipe.json", "report.html"}
 
 
 def test_versions_and_the_champion(store: Store, recipe: Recipe) -> None:

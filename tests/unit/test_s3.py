@@ -139,3 +139,15 @@ def test_settings_that_make_no_client(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(name, value)
     with pytest.raises(StoreError, match=said):
         client()
+
+
+def test_one_file_is_read_without_the_others(bucket: str, requests: Any, tmp_path: Path) -> None:
+    store = open_store(f"s3://{bucket}/in/here", tmp_path)
+    uri = publish(store, "one").uri
+    client().delete_object(Bucket=bucket, Key=f"{PLACE}/z.txt")  # the weights, say
+    assert store.text(uri, "a.txt") == "one"
+    client().put_object(Bucket=bucket, Key=f"{PLACE}/a.txt", Body=b"two")
+    with pytest.raises(ArtifactError, match="corrupted"):
+        store.text(uri, "a.txt")
+    with pytest.raises(ArtifactError, match=r"holds no b\.txt"):
+        store.text(uri, "b.txt")

@@ -180,6 +180,14 @@ def test_a_training_asked_to_end_resumes_to_the_same_weights(base: Path, tmp_pat
     train("v", "resumed", progress)
     assert [at for values, at in seen if "loss" in values] == [4, 5, 6]
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+    # The history of both is whole: every step is logged here, so no average is cut by the interruption.
+    histories = [json.loads((tmp_path / out / "history.json").read_text()) for out in ("whole", "resumed")]
+    assert [[row["step"] for row in rows if "loss" in row] for rows in histories] == [[1, 2, 3, 4, 5, 6]] * 2
+    told = [[row["loss"] for row in rows if "loss" in row] for rows in histories]
+    assert told[0] == told[1]
+    figure = "rewards/accuracies" if stage == "dpo" else "grad_norm"
+    assert all(figure in row for row in histories[1] if "loss" in row)
+    assert not [name for rows in histories for row in rows for name in row if "runtime" in name]
 
 
 def test_dpo_with_adapters_starts_at_ln_2_and_merges(base: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from zephyr.manifest import HISTORY
 from zephyr.progress import Progress
 
 COMPLETE = "complete.json"
+_SPEED = ("runtime", "per_second", "flos")  # figures of the machine, not of the training
 
 
 class Watch(TrainerCallback):
@@ -49,6 +51,19 @@ def fit(trainer: Any, watch: Watch, work: Path) -> dict[str, float]:
     with ending(watch):
         result = trainer.train(resume_from_checkpoint=newest_checkpoint(work))
     return {"train_loss": float(result.training_loss), "steps": float(trainer.state.global_step)}
+
+
+def keep_history(trainer: Any, out: Path) -> None:
+    """Write history.json: a list of {step, figures}, from the first step on, in a resumed training as well.
+
+    The trainer's state keeps it in its checkpoints.
+    """
+    rows = [
+        {name: value for name, value in entry.items() if isinstance(value, int | float) and not name.endswith(_SPEED)}
+        for entry in trainer.state.log_history
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / HISTORY).write_text(json.dumps(rows, indent=0) + "\n")
 
 
 def newest_checkpoint(work: Path) -> str | None:

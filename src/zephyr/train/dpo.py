@@ -88,6 +88,7 @@ def train(
         figures |= {name: float(found[name]) for name in wanted}
         low, high = wilson(figures[ACCURACY], len(held_out))
         figures |= {"eval_pairs": float(len(held_out)), f"{ACCURACY}_low": low, f"{ACCURACY}_high": high}
+    callbacks.keep_history(trainer, out)
     models.save(trainer.model, tokenizer, out)
     return figures
 

@@ -61,6 +61,7 @@ def train(
         start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
         figures["eval_loss_before"] = float(start["eval_loss"])
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
+    callbacks.keep_history(trainer, out)
     models.save(trainer.model, tokenizer, out)
     return figures
 

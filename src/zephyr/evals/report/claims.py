@@ -1,0 +1,209 @@
+"""Which of the paper's claims held in this run: each is judged from the run's own figures by a rule that it states."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zephyr.evals.report.facts import Missing, Rows
+from zephyr.evals.table import interval
+
+DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
+OVERFIT = 0.95
+"""Training accuracy from which it counts as near 100%."""
+_NEAR = 0.8
+"""Share of the training's steps after which its accuracy counts as its end."""
+
+Status = Literal["held", "contradicted", "open", "untested"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    title: str
+    paper: str
+    """What the paper measured."""
+    rule: str
+    status: Status
+    measured: str
+    """This run's figures, or why there are none."""
+
+
+Found = tuple[Status, str]
+
+
+def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
+    """All claims, in the paper's order. Intervals are 95%."""
+    return [*_of_preference(summary), *_of_ablation(summary), *_of_overfitting(summary, histories)]
+
+
+def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
+    return [
+        Claim(
+            "Preference optimization (dDPO) improves on distilled SFT: higher scores",
+            "MT-Bench 7.00 for dDPO + dSFT, 6.64 for dSFT-1 (section 5).",
+            f"Held if the interval of the paired score difference, {ALIGNED} less {DSFT}, lies above 0; contradicted "
+            "if it lies below 0; open if it holds 0.",
+            *_difference(summary, ALIGNED, above=True),
+        ),
+        Claim(
+            "Its answers are preferred to the dSFT model's",
+            "Not compared head to head in the paper.",
+            f"Held if the interval of the win rate over {DSFT} lies above 50%; contradicted if it lies below; open if "
+            "it holds 50.",
+            *_win_rate(summary),
+        ),
+        Claim(
+            "It wins more often against a common reference than the dSFT model",
+            "AlpacaEval 86.07% for dDPO + dSFT, 85.65% for dSFT-1 (section 5): within a standard error.",
+            f"Held if the interval of {ALIGNED}'s win rate over the reference lies above {DSFT}'s; contradicted if it "
+            "lies below; open if they overlap.",
+            *_reference(summary),
+        ),
+    ]
+
+
+def _of_ablation(summary: Mapping[str, Any] | Missing) -> list[Claim]:
+    return [
+        Claim(
+            "dDPO without dSFT fails",
+            "MT-Bench 4.76, AlpacaEval 30.76% for dDPO alone (section 5).",
+            f"Held if the interval of the paired score difference, {ALONE} less {DSFT}, lies below 0; contradicted if "
+            "it lies above 0; open if it holds 0.",
+            *_difference(summary, ALONE, above=False),
+        ),
+        Claim(
+            "More SFT, on the preferred answers, does not help (dSFT-2)",
+            "MT-Bench 6.19 for dSFT-2, 6.64 for dSFT-1 (section 5).",
+            f"Held if the interval of the paired score difference, {DSFT2} less {DSFT}, lies below 0; contradicted if "
+            "it lies above 0; open if it holds 0.",
+            *_difference(summary, DSFT2, above=False),
+        ),
+        Claim(
+            "On the same pairs, preference optimization beats more SFT",
+            "MT-Bench 7.00 for dDPO + dSFT, 6.19 for dSFT-2 (section 5).",
+            f"Held if the interval of {ALIGNED}'s score lies above {DSFT2}'s; contradicted if it lies below; open if "
+            "they overlap.",
+            *_scores(summary, ALIGNED, DSFT2),
+        ),
+    ]
+
+
+def _of_overfitting(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
+    return [
+        Claim(
+            "DPO's training accuracy approaches 100%, and chat scores do not fall",
+            "Training accuracy reaches 100% after one epoch; scores don't fall (section 5).",
+            f"Tested if the training accuracy, mean over the last fifth of the steps, reaches {OVERFIT:.0%}; then "
+            f"held if the interval of the paired score difference, {ALIGNED} less {DSFT}, does not reach below 0; "
+            "contradicted if it lies below 0; open if it holds 0.",
+            *_overfit(summary, histories),
+        ),
+        Claim(
+            "After more than one epoch of SFT, longer DPO makes the model worse",
+            "One SFT epoch and three DPO epochs were best (section 5).",
+            "Would need several runs with other sft.epochs and dpo.epochs.",
+            "untested",
+            "One run has one number of epochs.",
+        ),
+        Claim(
+            "A 7B model reaches the chat scores of 70B models trained with human feedback",
+            "MT-Bench 7.34 for Zephyr-7B-beta, 6.86 for Llama2-Chat-70B (section 5).",
+            "Would need MT-Bench itself, its judge, and those models.",
+            "untested",
+            "This run's questions and judge are the recipe's own.",
+        ),
+    ]
+
+
+def _side(low: float, high: float, level: float, above: bool) -> Status:
+    if low > level:
+        return "held" if above else "contradicted"
+    if high < level:
+        return "contradicted" if above else "held"
+    return "open"
+
+
+def _models(summary: Mapping[str, Any] | Missing, *names: str) -> Found | None:
+    """Why a comparison of these models can't be made, or None."""
+    if isinstance(summary, Missing):
+        return "untested", f"Nothing was evaluated: {summary.why}."
+    absent = [name for name in names if name not in summary["models"]]
+    return ("untested", f"This run has no {' and no '.join(absent)}.") if absent else None
+
+
+def _difference(summary: Any, name: str, above: bool) -> Found:
+    absent = _models(summary, name, DSFT)
+    if absent:
+        return absent
+    change = summary["models"][name]["differences"].get("") if summary["baseline"] == DSFT else None
+    if not change or change["low"] is None:
+        return "untested", "No two-turn questions were scored."
+    shown = interval(change["mean"], change["low"], change["high"], 2, "+")
+    return _side(change["low"], change["high"], 0, above), f"Difference {shown} over {change['n']} answers."
+
+
+def _win_rate(summary: Any) -> Found:
+    absent = _models(summary, ALIGNED, DSFT)
+    if absent:
+        return absent
+    win = _win(summary, ALIGNED, DSFT)
+    if win is None:
+        return "untested", "No instructions were compared."
+    said = f"{interval(win['win_rate'], win['low'], win['high'], 1)}% over {win['n']} instructions"
+    if win.get("lc_win_rate") is not None:
+        said += f"; with length controlled {interval(win['lc_win_rate'], win.get('lc_low'), win.get('lc_high'), 1)}%"
+    return _side(win["low"], win["high"], 50, above=True), said + "."
+
+
+def _reference(summary: Any) -> Found:
+    absent = _models(summary, ALIGNED, DSFT)
+    if absent:
+        return absent
+    others = dict.fromkeys(win["baseline"] for win in summary["win_rates"] if win["baseline"] != DSFT)
+    for other in others:
+        own, base = _win(summary, ALIGNED, other), _win(summary, DSFT, other)
+        if own and base:
+            said = (
+                f"Against {other}: {ALIGNED} {interval(own['win_rate'], own['low'], own['high'], 1)}%, "
+                f"{DSFT} {interval(base['win_rate'], base['low'], base['high'], 1)}%."
+            )
+            return _apart(own["low"], own["high"], base["low"], base["high"]), said
+    return "untested", "The instructions hold no outputs of a reference."
+
+
+def _scores(summary: Any, one: str, other: str) -> Found:
+    absent = _models(summary, one, other)
+    if absent:
+        return absent
+    a, b = summary["models"][one], summary["models"][other]
+    if a["score_low"] is None or b["score_low"] is None:
+        return "untested", "No two-turn questions were scored."
+    said = (
+        f"{one} {interval(a['score'], a['score_low'], a['score_high'], 2)}, "
+        f"{other} {interval(b['score'], b['score_low'], b['score_high'], 2)}."
+    )
+    return _apart(a["score_low"], a["score_high"], b["score_low"], b["score_high"]), said
+
+
+def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found:
+    rows = [row for row in histories.get("dpo", {}).get(ALIGNED, ()) if "rewards/accuracies" in row]
+    if not rows:
+        return "untested", "The DPO training kept no history of its accuracy."
+    last = [row["rewards/accuracies"] for row in rows if row["step"] > _NEAR * rows[-1]["step"]]
+    accuracy = sum(last) / len(last)
+    said = f"Training accuracy ended at {accuracy:.1%}."
+    if accuracy < OVERFIT:
+        return "untested", f"{said} It did not come near 100%."
+    status, change = _difference(summary, ALIGNED, above=True)
+    return status, f"{said} {change}"
+
+
+def _apart(low: float, high: float, other_low: float, other_high: float) -> Status:
+    return "held" if low > other_high else "contradicted" if high < other_low else "open"
+
+
+def _win(summary: Mapping[str, Any], model: str, baseline: str) -> Mapping[str, Any] | None:
+    for win in summary["win_rates"]:
+        if (win["model"], win["baseline"]) == (model, baseline) and win["low"] is not None:
+            found: Mapping[str, Any] = win
+            return found
+    return None

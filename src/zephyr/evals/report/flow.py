@@ -1,0 +1,117 @@
+"""The way of the data with counts: what came into each step, what was kept, what was lost and for which reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zephyr.evals.report.facts import Step, why
+
+
+@dataclass(frozen=True)
+class Share:
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    step: str
+    total: Share
+    kept: tuple[Share, ...]
+    lost: tuple[Share, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    step: str
+    why: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a step's figures are read."""
+
+    total: tuple[str, str]
+    kept: Mapping[str, str]
+    lost: Mapping[str, str]
+    notes: Mapping[str, str]
+
+
+_PLANS = {
+    "prepare": _Plan(
+        ("read", "dialogues read"),
+        {"train": "to train on", "test": "held out"},
+        {
+            "bad": "unreadable rows",
+            "disclaimers": "the assistant claims to lack feelings, opinions or experiences (paper, section 4)",
+            "duplicates": "the prompt was there already",
+        },
+        {"truecased": "dialogues got capitals at the start of sentences"},
+    ),
+    "sample": _Plan(
+        ("completions", "completions asked for"),
+        {"": "received"},
+        {"failed": "the call failed"},
+        {"prompts": "prompts"},
+    ),
+    "rate": _Plan(
+        ("ratings", "ratings asked for (completions by aspects)"),
+        {"": "received"},
+        {"failed": "the call failed, or the reply could not be read"},
+        {"mean_rating": "is the mean rating (1 to 5)"},
+    ),
+    "pair": _Plan(
+        ("prompts", "prompts"),
+        {"train": "pairs to train on", "test": "pairs held out"},
+        {
+            "too_few_rated": "fewer than two completions were rated",
+            "ties": "no completion was rated lower than the best",
+            "identical_texts": "chosen and rejected were the same text",
+        },
+        {
+            "failed_completions": "completions had failed",
+            "empty_completions": "completions were empty",
+            "failed_ratings": "completions were left out for a failed rating",
+        },
+    ),
+}
+_FIT = (
+    ("sft", "prepare", "dialogues", "nothing to train was left within sft.max_length"),
+    ("dpo", "pair", "pairs", "prompt or completion did not fit into dpo.max_length"),
+)
+
+
+def stages(steps: Mapping[str, Step]) -> list[Stage | Skipped]:
+    """prepare, sample, rate, pair, and how much of it the trainings took."""
+    found: list[Stage | Skipped] = []
+    for name, plan in _PLANS.items():
+        step = steps.get(name)
+        if step is None or plan.total[0] not in step.figures:
+            found.append(Skipped(name, why(steps, name)))
+        else:
+            found.append(_read(name, step.figures, plan))
+    for name, source, unit, reason in _FIT:
+        step, before = steps.get(name), steps.get(source)
+        if step is not None and before is not None and "dropped" in step.figures and "train" in before.figures:
+            came, dropped = round(before.figures["train"]), round(step.figures["dropped"])
+            cut = step.figures.get("cut")
+            notes = (f"{cut:,.0f} cut to {name}.max_length",) if cut else ()
+            kept = (Share("trained on", came - dropped),)
+            found.append(Stage(name, Share(unit, came), kept, (Share(reason, dropped),), notes))
+    return found
+
+
+def _read(name: str, figures: Mapping[str, float], plan: _Plan) -> Stage:
+    def count(figure: str) -> int:
+        return round(figures.get(figure, 0))
+
+    lost = [Share(words, count(figure)) for figure, words in plan.lost.items()]
+    rest = count(plan.total[0]) - sum(share.count for share in lost)
+    kept = [Share(words, count(figure) if figure else rest) for figure, words in plan.kept.items()]
+    unexplained = rest - sum(share.count for share in kept)
+    if unexplained > 0:
+        lost.append(Share("reason not known", unexplained))
+    known = {plan.total[0], *plan.kept, *plan.lost, *plan.notes}
+    notes = [f"{figures[figure]:,.4g} {words}" for figure, words in plan.notes.items() if figures.get(figure)]
+    notes += [f"{value:,.4g} {figure.replace('_', ' ')}" for figure, value in figures.items() if figure not in known]
+    return Stage(name, Share(plan.total[1], count(plan.total[0])), tuple(kept), tuple(lost), tuple(notes))

@@ -1,0 +1,198 @@
+"""From facts to the page."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from zephyr import __version__, workspace
+from zephyr.evals.report import charts, claims, drawings, flow, paper, talks
+from zephyr.evals.report.claims import ALIGNED, DSFT
+from zephyr.evals.report.facts import Facts, Missing
+from zephyr.evals.table import interval, table
+
+FOLDER = "zephyr.evals.report"
+SIGNS = {"held": "✓", "contradicted": "✗", "open": "?", "untested": "–"}
+VERDICTS = {"passed": "✓", "failed": "✗", "pending": "…", "none": "–", "error": "✗", "unfinished": "…"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    label: str
+    value: str
+    note: str
+
+
+def render(facts: Facts) -> str:
+    """The whole page, complete in itself. Whatever a model or a file said is text in it, never markup."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("zephyr.evals", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = charts.cut
+    environment.tests["missing"] = lambda value: isinstance(value, Missing | flow.Skipped)
+    recipe = {} if isinstance(facts.recipe, Missing) else facts.recipe
+    page = environment.get_template("template.html").render(
+        facts=facts,
+        style=Markup((files(FOLDER) / "style.css").read_text()),
+        version=__version__,
+        title=f"{charts.cut(str(recipe.get('name', 'recipe not resolved')), 80)}, run {facts.run_id}",
+        recipe=recipe,
+        sign=VERDICTS.get(facts.verdict.status, "–"),
+        began=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts.began)) if facts.began else None,
+        took=_seconds(facts.seconds),
+        tiles=_tiles(facts),
+        variants=facts.summary if isinstance(facts.summary, Missing) else table(_in_order(facts.summary)),
+        curves=drawings.curves(facts),
+        radar=drawings.radar(facts.summary),
+        categories=_categories(facts.summary),
+        wins=drawings.win_rates(facts.summary),
+        win_rows=() if isinstance(facts.summary, Missing) else _win_rows(facts.summary),
+        lengths=drawings.lengths(facts),
+        stages=flow.stages(facts.steps),
+        shares=_shares,
+        talks=talks.drawn(facts.answers, facts.scores, facts.comparisons, recipe.get("seed", 0)),
+        settings=facts.recipe if isinstance(facts.recipe, Missing) else _settings(facts.recipe),
+        total=facts.bills if isinstance(facts.bills, Missing) else sum(bill.dollars for bill in facts.bills),
+        claims=claims.judge(facts.summary, facts.histories),
+        signs=SIGNS,
+        ablation=_ablation(facts.summary),
+        released=_released(facts),
+        models=paper.MODELS,
+        seconds=_seconds,
+        size=_size,
+    )
+    return workspace.shown(page)
+
+
+def _in_order(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    models = {name: summary["models"][name] for name in talks.ordered(list(summary["models"]))}
+    return {**summary, "models": models, "win_rates": summary["win_rates"][: drawings.ROWS]}
+
+
+def _tiles(facts: Facts) -> list[Tile]:
+    """The figures that a person asks for first; what was not measured has none."""
+    tiles = []
+    summary = facts.summary
+    if not isinstance(summary, Missing) and ALIGNED in summary["models"]:
+        own, base = summary["models"][ALIGNED], summary["models"].get(DSFT, {})
+        if own["score"] is not None:
+            before = f", {DSFT} {base['score']:.2f}" if base.get("score") is not None else ""
+            tiles.append(Tile("Score of 10", f"{own['score']:.2f}", f"{_range(own, 'score', 2)}{before}"))
+        for win in summary["win_rates"]:
+            if (win["model"], win["baseline"]) == (ALIGNED, DSFT) and win["win_rate"] is not None:
+                note = f"{win['low']:.1f} to {win['high']:.1f}; 50 is no difference"
+                tiles.append(Tile(f"Win rate over {DSFT}", f"{win['win_rate']:.1f}%", note))
+        if own["correct"] is not None:
+            before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""
+            tiles.append(Tile("Right answers", f"{own['correct']:.1%}", before))
+    dpo = facts.steps["dpo"].figures if "dpo" in facts.steps else {}
+    if "eval_rewards/accuracies" in dpo:
+        tiles.append(Tile("DPO accuracy", f"{dpo['eval_rewards/accuracies']:.1%}", "on held-out pairs; 50% is chance"))
+    pair = facts.steps["pair"].figures if "pair" in facts.steps else {}
+    if "train" in pair:
+        tiles.append(Tile("Pairs to train on", f"{pair['train']:,.0f}", f"of {pair.get('prompts', 0):,.0f} prompts"))
+    tiles.append(Tile("Time", _seconds(facts.seconds), f"{len(facts.steps)} steps"))
+    if not isinstance(facts.bills, Missing):
+        paid, money = sum(bill.paid for bill in facts.bills), sum(bill.dollars for bill in facts.bills)
+        tiles.append(Tile("Paid for calls", f"${money:,.2f}", f"{paid:,} calls made in this run"))
+    return tiles
+
+
+def _range(values: Mapping[str, Any], name: str, digits: int) -> str:
+    return f"{values[f'{name}_low']:.{digits}f} to {values[f'{name}_high']:.{digits}f}"
+
+
+def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missing:
+    """Header first: scores per variant, and the paired change of each against the baseline."""
+    if isinstance(summary, Missing):
+        return summary
+    if not drawings.categories(summary):
+        return Missing("no two-turn questions were asked")
+    names = talks.ordered(list(summary["models"]))
+    others = [name for name in names if name != summary["baseline"]]
+    others = [ALIGNED] if len(others) > 1 and ALIGNED in others else others  # what the page can hold side by side
+    rows = [["category", *names, *(f"{name}: change" for name in others)]]
+    for category in drawings.categories(summary, 4 * drawings.ROWS):
+        cells = [summary["models"][name]["categories"].get(category) for name in names]
+        cells += [summary["models"][name]["differences"].get(category) for name in others]
+        signs = [""] * len(names) + ["+"] * len(others)
+        shown = [
+            interval(c["mean"], c["low"], c["high"], 2, sign) if c else "" for c, sign in zip(cells, signs, strict=True)
+        ]
+        rows.append([charts.cut(category, 60), *shown])
+    return rows
+
+
+def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["variant", "against", "win %", "length controlled %", "compared", "longer by"]]
+    for win in summary["win_rates"][: drawings.ROWS]:
+        controlled = interval(win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high"), 1) or "not measured"
+        shown = interval(win["win_rate"], win["low"], win["high"], 1)
+        compared = f"{win['n']:,}, {win['draws']:,} draws" + (
+            f", {win['unparsed']:,} unreadable" * bool(win["unparsed"])
+        )
+        gap = f"{win['length_gap']:+.0f}"
+        rows.append([win["model"], charts.cut(win["baseline"], 60), shown, controlled, compared, gap])
+    return rows
+
+
+def _shares(stage: flow.Stage) -> Markup:
+    words = ", ".join(f"{share.count:,} {share.name}" for share in stage.kept)
+    lost = ", ".join(f"{share.count:,} lost: {share.name}" for share in stage.lost if share.count)
+    label = f"{stage.step}: of {stage.total.count:,} {stage.total.name}, {words}" + (f"; {lost}" if lost else "")
+    return charts.shares([share.count for share in stage.kept], [share.count for share in stage.lost], label)
+
+
+def _settings(recipe: Mapping[str, Any]) -> str:
+    return charts.cut(yaml.safe_dump(dict(recipe), sort_keys=False, width=100, allow_unicode=True), 100_000)
+
+
+def _ablation(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
+    """The paper's variants beside this run's, header first."""
+    models = {} if isinstance(summary, Missing) else summary["models"]
+    wins = [] if isinstance(summary, Missing) else summary["win_rates"]
+    other = next((win["baseline"] for win in wins if win["baseline"] != DSFT), None)
+    head = f"this run: win % over {charts.cut(other, 30)}" if other else "this run: win %"
+    rows = [["variant", "paper: MT-Bench", "paper: AlpacaEval % (SE)", "this run: score", head]]
+    for row in paper.ABLATION:
+        own = models.get(row.variant)
+        score = interval(own["score"], own["score_low"], own["score_high"], 2) if own else ""
+        win = next((w for w in wins if other and (w["model"], w["baseline"]) == (row.variant, other)), None)
+        rate = interval(win["win_rate"], win["low"], win["high"], 1) if win else ""
+        ours = [score or "not measured", rate or "not measured"]
+        rows.append([row.variant, f"{row.mt_bench:.2f}", f"{row.alpaca_eval:.2f} ({row.error:.2f})", *ours])
+    return rows
+
+
+def _released(facts: Facts) -> list[Sequence[str]]:
+    figures = facts.steps["dpo"].figures if "dpo" in facts.steps else {}
+    rows: list[Sequence[str]] = [("DPO", "paper, released model", "this run")]
+    for name, words, value in paper.RELEASED:
+        rows.append((words, f"{value:g}", f"{figures[name]:.4g}" if name in figures else "not measured"))
+    return rows
+
+
+def _seconds(count: float) -> str:
+    minutes, seconds = divmod(round(count), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{count:.1f} s" if count < 10 else f"{seconds} s"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

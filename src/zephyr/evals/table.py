@@ -1,0 +1,39 @@
+"""The variants side by side: what the terminal shows at the end, and the report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The variants with their 95% intervals, header first."""
+    baseline = summary["baseline"]
+    against = list(dict.fromkeys(win["baseline"] for win in summary["win_rates"]))
+    columns = [name for other in against for name in (f"win % vs {other}", "at equal length")]
+    rows = [["variant", "score", "correct %", *columns, "length"]]
+    for name, model in summary["models"].items():
+        wins = {win["baseline"]: win for win in summary["win_rates"] if win["model"] == name}
+        cells = [name, interval(model["score"], model["score_low"], model["score_high"], 2)]
+        low, high = _percent(model["correct_low"]), _percent(model["correct_high"])
+        cells.append(interval(_percent(model["correct"]), low, high, 1))
+        for other in against:
+            win = wins.get(other)
+            if win:
+                cells.append(interval(win["win_rate"], win["low"], win["high"], 1))
+                cells.append(interval(win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high"), 1))
+            else:
+                cells += ["–" if name == baseline else ""] * 2
+        cells.append(f"{model['length']:.0f}" if model["length"] is not None else "")
+        rows.append(cells)
+    return rows
+
+
+def interval(mean: float | None, low: float | None, high: float | None, digits: int, sign: str = "") -> str:
+    """A figure with its 95% interval; nothing where it was not measured."""
+    if mean is None:
+        return ""
+    shown = f"{mean:{sign}.{digits}f}"
+    return shown if low is None or high is None else f"{shown} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value

@@ -1,0 +1,86 @@
+"""The report in a real browser: nothing loads or complains, nothing overflows, all text can be read by everybody."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import Page, binary, chromium
+from tests.reported import Stored
+from zephyr.evals.report.facts import gather
+from zephyr.evals.report.page import render
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(binary() is None, reason="no chromium on PATH; install the package chromium"),
+]
+
+WIDTHS = (1280, 390)
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
+NAMELESS = """[...document.querySelectorAll('svg, img, [role=img], [role=region]')]
+  .filter(e => !(e.getAttribute('aria-label') || e.getAttribute('alt') || e.querySelector(':scope > title')))
+  .map(e => e.outerHTML.slice(0, 80))"""
+OPEN = "document.querySelectorAll('details').forEach(d => d.open = true)"
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with chromium(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Reports of whole runs with every verdict, of one that failed in training, and of one killed at once."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("passed", "failed", "pending", "broken", "nothing"):
+            folder = tmp_path_factory.mktemp(name)
+            patch.setenv("ZEPHYR_HOME", str(folder))
+            run = Stored()
+            if name == "broken":
+                run.until_pairs()
+                run.tell("sft", "start")
+                run.tell("sft", "failed", message="no space left on /a/" + "long" * 60, user=True)
+            elif name == "nothing":
+                (run.folder / "recipe.json").unlink()
+                run.tell("resolve", "start")
+            else:
+                run.whole(name, models=("dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT") if name == "passed" else ("dSFT-1",))
+            found[name] = folder / "report.html"
+            found[name].write_text(render(gather("r1")))
+    return found
+
+
+@pytest.mark.parametrize("name", ["passed", "failed", "pending", "broken", "nothing"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_report_in_a_browser(tab: Page, pages: dict[str, Path], name: str, width: int, dark: bool) -> None:
+    tab.show(pages[name], width, 900, dark)
+    tab.run(OPEN)
+    assert tab.run("matchMedia('(prefers-color-scheme: dark)').matches") is dark
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.run(NAMELESS) == []
+    found = tab.run(CONTRAST)
+    assert found["texts"] > (20 if name == "nothing" else 100)
+    assert found["poor"] == []  # below 4.5 to 1, WCAG AA
+    asked = [e["params"]["request"]["url"] for e in tab.events if e["method"] == "Network.requestWillBeSent"]
+    assert asked == [pages[name].as_uri()]
+    assert [e for e in tab.events if e["method"] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown")] == []
+    assert [e for e in tab.events if e["method"] == "Log.entryAdded"] == []
+
+
+def test_a_mistake_would_be_seen(tab: Page, tmp_path: Path) -> None:
+    """The checks above do find what they look for."""
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<body style='background:#fff'><svg></svg><p style='color:#999;width:2000px'>grey</p>"
+        "<img src='missing.png' alt='x'><script>console.error('no')</script></body>"
+    )
+    tab.show(page, 390, 900, dark=False)
+    assert tab.run("document.documentElement.scrollWidth") > 390
+    assert len(tab.run(NAMELESS)) == 1
+    assert [entry["text"] for entry in tab.run(CONTRAST)["poor"]] == ["grey"]
+    methods = {event["method"] for event in tab.events}
+    assert {"Runtime.consoleAPICalled", "Log.entryAdded"} <= methods
+    assert sum(event["method"] == "Network.requestWillBeSent" for event in tab.events) == 2
