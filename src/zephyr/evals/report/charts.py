@@ -166,7 +166,7 @@ def radar(
         parts.append(segment(*middle, x, y, "grid"))
         x, y = place(i, top * 1.1)
         side = "middle" if abs(x - middle[0]) < 8 else "start" if x > middle[0] else "end"
-        parts.append(text(x, y + 4, cut(name, 14), side))
+        parts.append(text(x, y + 4, cut(name, 11), side))
     for _, style, values in series:
         placed = [place(axis, value) for axis, value in enumerate(values) if value is not None]
         if len(placed) == len(axes):
