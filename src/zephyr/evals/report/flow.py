@@ -46,7 +46,10 @@ _PLANS = {
             "disclaimers": "the assistant claims to lack feelings, opinions or experiences (paper, section 4)",
             "duplicates": "the prompt was there already",
         },
-        {"truecased": "dialogues got capitals at the start of sentences"},
+        {
+            "truecased": "dialogues got capitals at the start of sentences",
+            "trimmed": "dialogues lost an answer at their start or a question at their end",
+        },
     ),
     "sample": _Plan(
         ("completions", "completions asked for"),
@@ -75,6 +78,19 @@ _PLANS = {
         },
     ),
 }
+_GIVEN_PAIRS = _Plan(
+    ("read", "given pairs read"),
+    {"train": "pairs to train on", "test": "pairs held out"},
+    {
+        "bad": "unreadable rows",
+        "empty": "a side had no text",
+        "ties": "both sides had the same score",
+        "identical_texts": "chosen and rejected were the same text",
+        "reversed": "the chosen side had the lower score",
+        "duplicates": "the same pair was there already",
+    },
+    {},
+)
 _FIT = (
     ("sft", "prepare", "dialogues", "nothing to train was left within sft.max_length"),
     ("dpo", "pair", "pairs", "prompt or completion did not fit into dpo.max_length"),
@@ -86,6 +102,8 @@ def stages(steps: Mapping[str, Step]) -> list[Stage | Skipped]:
     found: list[Stage | Skipped] = []
     for name, plan in _PLANS.items():
         step = steps.get(name)
+        if name == "pair" and step is not None and "read" in step.figures:
+            plan = _GIVEN_PAIRS
         if step is None or plan.total[0] not in step.figures:
             found.append(Skipped(name, why(steps, name)))
         else:

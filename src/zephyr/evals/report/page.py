@@ -12,7 +12,7 @@ from markupsafe import Markup
 from zephyr import __version__, workspace
 from zephyr.evals.report import charts, claims, drawings, flow, paper, talks
 from zephyr.evals.report.claims import ALIGNED, DSFT
-from zephyr.evals.report.facts import Facts, Missing
+from zephyr.evals.report.facts import Facts, Missing, Step
 from zephyr.evals.table import interval, table
 
 FOLDER = "zephyr.evals.report"
@@ -95,16 +95,30 @@ def _tiles(facts: Facts) -> list[Tile]:
         if own["correct"] is not None:
             before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""
             tiles.append(Tile("Right answers", f"{own['correct']:.1%}", before))
-    dpo = facts.steps["dpo"].figures if "dpo" in facts.steps else {}
-    if "eval_rewards/accuracies" in dpo:
-        tiles.append(Tile("DPO accuracy", f"{dpo['eval_rewards/accuracies']:.1%}", "on held-out pairs; 50% is chance"))
-    pair = facts.steps["pair"].figures if "pair" in facts.steps else {}
-    if "train" in pair:
-        tiles.append(Tile("Pairs to train on", f"{pair['train']:,.0f}", f"of {pair.get('prompts', 0):,.0f} prompts"))
+    tiles += _trained(facts.steps)
     tiles.append(Tile("Time", _seconds(facts.seconds), f"{len(facts.steps)} steps"))
     if not isinstance(facts.bills, Missing):
         paid, money = sum(bill.paid for bill in facts.bills), sum(bill.dollars for bill in facts.bills)
         tiles.append(Tile("Paid for calls", f"${money:,.2f}", f"{paid:,} calls made in this run"))
+    return tiles
+
+
+def _trained(steps: Mapping[str, Step]) -> list[Tile]:
+    """What the trainings took and reached on held-out rows."""
+    tiles = []
+    sft, dpo, pair = (steps[name].figures if name in steps else {} for name in ("sft", "dpo", "pair"))
+    if "eval_loss" in sft:
+        before = f"{sft['eval_loss_before']:.2f} before training" if "eval_loss_before" in sft else ""
+        tiles.append(Tile("Held-out loss of dSFT", f"{sft['eval_loss']:.2f}", before))
+    if "eval_rewards/accuracies" in dpo:
+        note = "of held-out pairs; 50% is chance"
+        if "eval_pairs" in dpo:
+            low, high = dpo["eval_rewards/accuracies_low"], dpo["eval_rewards/accuracies_high"]
+            note = f"{low:.1%} to {high:.1%} of {dpo['eval_pairs']:.0f} held-out pairs; 50% is chance"
+        tiles.append(Tile("DPO accuracy", f"{dpo['eval_rewards/accuracies']:.1%}", note))
+    if "train" in pair:
+        source = f"of {pair['read']:,.0f} given" if "read" in pair else f"of {pair.get('prompts', 0):,.0f} prompts"
+        tiles.append(Tile("Pairs to train on", f"{pair['train']:,.0f}", source))
     return tiles
 
 
