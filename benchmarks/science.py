@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from zephyr import workspace
-from zephyr.release import summary_of
+from zephyr.evals.report.facts import Missing, summary_of
 from zephyr.steps import ALIGNED, BASELINE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,9 +41,8 @@ def main() -> None:
         started = time.monotonic()
         print(f"== {name}", flush=True)
         code = subprocess.run([str(Path(sys.executable).parent / "zephyr"), "run", *options], cwd=ROOT).returncode
-        done = [event for event in workspace.events(workspace.runs()[-1]) if event["event"] == "done"]
-        summary = summary_of(done)
-        if code not in (0, 1) or summary is None:  # 1: the gate said no, which is a result
+        summary = summary_of(workspace.events(workspace.runs()[-1]))
+        if code not in (0, 1) or isinstance(summary, Missing):  # 1: the gate said no, which is a result
             sys.exit(f"{name}: the run ended with code {code}")
         rows.append(row(name, summary, time.monotonic() - started))
         if name == "ablation":
@@ -55,7 +55,7 @@ def main() -> None:
         (ROOT / "benchmarks" / "results" / "science.md").write_text(page(rows, rates, ablation))
 
 
-def row(name: str, summary: dict[str, Any], seconds: float) -> str:
+def row(name: str, summary: Mapping[str, Any], seconds: float) -> str:
     """One line of the table: win rate, score and correctness of dDPO+dSFT against dSFT-1."""
     win = win_of(summary)
     new, old = summary["models"][ALIGNED], summary["models"][BASELINE]
@@ -68,7 +68,7 @@ def row(name: str, summary: dict[str, Any], seconds: float) -> str:
     )
 
 
-def win_of(summary: dict[str, Any]) -> dict[str, Any]:
+def win_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     return next(w for w in summary["win_rates"] if (w["model"], w["baseline"]) == (ALIGNED, BASELINE))
 
 
@@ -81,7 +81,7 @@ def over_seeds(rates: dict[str, list[float]]) -> list[str]:
     return lines
 
 
-def variants(summary: dict[str, Any]) -> str:
+def variants(summary: Mapping[str, Any]) -> str:
     from zephyr.evals.table import table
 
     header, *rows = table(summary)

@@ -89,7 +89,10 @@ def _sources(ancestors: Iterable[Manifest], recipe: Recipe) -> list[list[str]]:
 
 
 def _figures(manifest: Manifest) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in manifest.figures.items())
+    def shown(value: float) -> str:
+        return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+
+    return ", ".join(f"{name} {shown(value)}" for name, value in manifest.figures.items())
 
 
 def _scores(scores: Manifest, summary: Mapping[str, Any] | None, recipe: Recipe, aligned: str) -> str:

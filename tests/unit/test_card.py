@@ -31,7 +31,7 @@ evaluate: {instructions: prompts.jsonl}
 def written(summary: dict[str, object] | None) -> str:
     rows = [Source(path="rows/0.jsonl", sha256="a" * 64), Source(path="other.jsonl", sha256="b" * 64)]
     model = manifest("dpo", figures={"train_loss": 0.51234})
-    ancestors = [manifest("prepare", sources=rows, figures={"train": 90.0, "bad": 2.0}), model]
+    ancestors = [manifest("prepare", sources=rows, figures={"train": 19200.0, "bad": 2.0}), model]
     scores = manifest("evaluate", reason=None if summary else "the recipe names no questions or instructions")
     return card.write("mine", "3", model, ancestors, recipe(), scores, summary, "dDPO+dSFT")
 
@@ -55,7 +55,7 @@ def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
         "| base model | `hf://org/base@1234` (licence: apache-2.0) |",
         f"| prepare | `rows/0.jsonl` | `{'a' * 16}` | mit |",  # the licence of {seed} holds for seed 0
         f"| prepare | `other.jsonl` | `{'b' * 16}` | not stated |",
-        "| prepare | train 90, bad 2 |",
+        "| prepare | train 19,200, bad 2 |",
         "Graded by `judge-model`; 95% bootstrap intervals by question.",
         "| score, 1 to 10 | 8.00 [7.50, 8.50] |",
         "| correct, % | 50.0 [25.0, 75.0] |",
