@@ -69,7 +69,7 @@ class Terminal:
     def summary(self, run_id: str, folder: Path, events: Sequence[Mapping[str, Any]]) -> None:
         """The variants with their intervals, the time, and where outputs lie."""
         from zephyr.evals.report.facts import Missing, summary_of
-        from zephyr.evals.table import table
+        from zephyr.evals.table import at_equal_length, table
 
         self._clear()
         done = [event for event in events if event["event"] == "done"]
@@ -80,6 +80,8 @@ class Terminal:
             header, *rows = table(summary)
             self.console.print()
             self.table(header, rows)
+            if lines := at_equal_length(summary):
+                self.console.print(f"win % at equal length  {'; '.join(lines)}")
         self.console.print()
         self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
         self._report(folder)

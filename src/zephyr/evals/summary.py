@@ -63,6 +63,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, float]:
     for win in summary["win_rates"]:
         if win["win_rate"] is not None:
             figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])
+            figures[f"{win['model']}/lc_win_rate_vs_{win['baseline']}"] = float(win["lc_win_rate"])
     return figures
 
 

@@ -8,8 +8,7 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
     """The variants with their 95% intervals, header first."""
     baseline = summary["baseline"]
     against = list(dict.fromkeys(win["baseline"] for win in summary["win_rates"]))
-    columns = [name for other in against for name in (f"win % vs {other}", "at equal length")]
-    rows = [["variant", "score", "correct %", *columns, "length"]]
+    rows = [["variant", "score", "correct %", *(f"win % vs {other}" for other in against), "length"]]
     for name, model in summary["models"].items():
         wins = {win["baseline"]: win for win in summary["win_rates"] if win["model"] == name}
         cells = [name, interval(model["score"], model["score_low"], model["score_high"], 2)]
@@ -17,14 +16,21 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
         cells.append(interval(_percent(model["correct"]), low, high, 1))
         for other in against:
             win = wins.get(other)
-            if win:
-                cells.append(interval(win["win_rate"], win["low"], win["high"], 1))
-                cells.append(interval(win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high"), 1))
-            else:
-                cells += ["–" if name == baseline else ""] * 2
+            cells.append(
+                interval(win["win_rate"], win["low"], win["high"], 1) if win else ("–" if name == baseline else "")
+            )
         cells.append(f"{model['length']:.0f}" if model["length"] is not None else "")
         rows.append(cells)
     return rows
+
+
+def at_equal_length(summary: Mapping[str, Any]) -> list[str]:
+    """The win rates against the baseline if the answers were of one length, as a line each."""
+    return [
+        f"{win['model']} vs {win['baseline']} {interval(win['lc_win_rate'], win['lc_low'], win['lc_high'], 1)}"
+        for win in summary["win_rates"]
+        if win["baseline"] == summary["baseline"] and win.get("lc_win_rate") is not None
+    ]
 
 
 def interval(mean: float | None, low: float | None, high: float | None, digits: int, sign: str = "") -> str:
