@@ -170,7 +170,7 @@ def win_rates(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
         return Missing("no instructions were compared")
     controlled = any(row.hollow for row in rows)
     caption = "Percent of answers that the judge preferred, a draw counted half, with 95% intervals; dashed at 50. " + (
-        "Hollow: at equal length; near 50 where flaws are extra words, as answers of one length are then often the same."
+        "Hollow: at equal length; near 50 where flaws are extra words: answers of one length are then often the same."
         if controlled
         else "A length-controlled win rate was not measured."
     )
