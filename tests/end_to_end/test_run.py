@@ -105,12 +105,14 @@ def test_a_killed_run_goes_on_without_paying_twice(workspace: Workspace) -> None
     process.kill()
     process.communicate(timeout=10)
     assert workspace.processes() != []
+    made = {event["step"] for event in workspace.events() if event["event"] == "done" and event.get("uri")}
+    assert "prepare" in made  # the runner's order of sft and of sample, rate, pair differs from run to run
 
     # The next run ends them, finds what was done by key, and completes.
     code, out = workspace.run()
     assert code == 0, out
     done = {event["step"]: event for event in workspace.events() if event["event"] == "done"}
-    assert [step for step, event in done.items() if event.get("found")] == ["prepare", "sample", "rate", "pair"]
+    assert {step for step, event in done.items() if event.get("found")} == made
     assert workspace.processes() == []
     evaluated = workspace.journalled() - CALLS
     assert 0 < evaluated <= 16 * 2 + 24 * 3  # grades of two models' turns; comparisons, fewer where answers agree
