@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from zephyr import workspace
 from zephyr.data import template
 from zephyr.evals.table import interval
 from zephyr.manifest import Manifest
@@ -51,15 +54,16 @@ def write(
         "## Recipe",
         f"```yaml\n{recipe.to_yaml()}```",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return workspace.shown("\n\n".join(part for part in parts if part) + "\n")
 
 
 def _front_matter(recipe: Recipe) -> str:
-    licence = recipe.licenses.get(recipe.model.base)
-    lines = ["---", *([f"license: {licence}"] if licence else []), "library_name: transformers"]
+    facts: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if licence := recipe.licenses.get(recipe.model.base):
+        facts["license"] = licence
     if recipe.model.base.startswith("hf://"):
-        lines.append(f"base_model: {recipe.model.base.removeprefix('hf://').split('@')[0]}")
-    return "\n".join([*lines, "pipeline_tag: text-generation", "tags: [zephyr, dpo, chat]", "---"])
+        facts["base_model"] = recipe.model.base.removeprefix("hf://").split("@")[0]
+    return f"---\n{yaml.safe_dump(facts | {'tags': ['zephyr', 'dpo', 'chat']})}---"
 
 
 def _identity(model: Manifest, recipe: Recipe) -> list[list[str]]:
@@ -139,5 +143,9 @@ def _limits(recipe: Recipe, summary: Mapping[str, Any] | None, aligned: str) -> 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return (
-        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) if rows else ""
+        "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
+        )
+        if rows
+        else ""
     )

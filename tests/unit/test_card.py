@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import yaml
+
 from zephyr import card
 from zephyr.manifest import Manifest, Source
 from zephyr.recipe import Recipe, load
@@ -22,7 +24,7 @@ description: A recipe of mine.
 model: {base: hf://org/base@1234}
 prepare: {dialogues: ["rows/{seed}.jsonl", other.jsonl]}
 licenses: {"hf://org/base@1234": apache-2.0, "rows/{seed}.jsonl": mit, judge-model: proprietary}
-endpoints: {teacher: {base_url: "http://x/v1", model: judge-model}}
+endpoints: {teacher: {base_url: "http://me:secret@x/v1", model: judge-model}}
 evaluate: {instructions: prompts.jsonl}
 """
     )
@@ -49,7 +51,8 @@ def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
     win = {"model": "dDPO+dSFT", "baseline": "dSFT-1", "win_rate": 69.7, "low": 67.9, "high": 71.5}
     lc = {"lc_win_rate": 60.0, "lc_low": 55.0, "lc_high": 65.0}
     text = written({"models": {"dDPO+dSFT": model}, "win_rates": [win | lc]})
-    assert text.startswith("---\nlicense: apache-2.0\nlibrary_name: transformers\nbase_model: org/base\n")
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert (front["license"], front["base_model"], front["library_name"]) == ("apache-2.0", "org/base", "transformers")
     for line in (
         "# mine, version 3",
         "| base model | `hf://org/base@1234` (licence: apache-2.0) |",
@@ -65,7 +68,7 @@ def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
         "zephyr serve mine@3",
     ):
         assert line in text.splitlines(), line
-    assert recipe().to_yaml() in text
+    assert "beta: 0.1" in text and "secret" not in text and "http://***@x/v1" in text
 
 
 def test_a_card_says_that_nothing_was_evaluated() -> None:

@@ -126,6 +126,7 @@ def test_every_row_is_kept_or_counted(tmp_path: Path) -> None:
         ({"chosen": TALK, "rejected": [{"role": "user"}]}, "message 1 of `rejected` has no text `content`"),
         ({"chosen": TALK, "rejected": [{"role": "user", "content": "Ho"}, TALK[1]]}, "answer different prompts"),
         (answers(score_chosen="9"), "`score_chosen` is not a number: '9'"),
+        (answers(score_rejected=float("nan")), "`score_rejected` is not a number: nan"),
     ],
 )
 def test_a_malformed_pair_is_named_with_its_line(tmp_path: Path, row: Any, problem: str) -> None:

@@ -6,6 +6,7 @@ messages, scores beside them), TRL's copies of it (without `prompt`), and flat o
 texts, scores beside them or under `metadata`).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,6 +104,6 @@ def _score(row: Mapping[str, Any], name: str) -> float | None:
     value = row.get(name, metadata.get(name) if isinstance(metadata, dict) else None)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise Malformed(f"`{name}` is not a number: {value!r}")
     return float(value)

@@ -73,11 +73,10 @@ class Service:
         try:
             asked = ChatRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise Refusal(
-                400, f"{where}: {first['msg']}" if where else first["msg"], "invalid_request", where
-            ) from None
+            problem = max(error.errors(), key=lambda found: len(found["loc"]))  # of a union, the part that nearly fits
+            where = ".".join(str(part) for part in problem["loc"] if part not in ("str", "list[Part]"))
+            message = f"{where}: {problem['msg']}" if where else problem["msg"]
+            raise Refusal(400, message, "invalid_request", where or None) from None
         self._check_name(asked.model)
         asked.check()
         talk = self._begin(asked)
