@@ -120,16 +120,15 @@ def test_credentials_in_an_address_are_not_shown() -> None:
     assert workspace.shown("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
 
 
-def test_the_registry_gives_a_folder_that_loads(store: Store, recipe: Recipe, tmp_path: Path) -> None:
+def test_the_registry_gives_a_folder_that_loads(
+    store: Store, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
     from transformers import AutoModelForCausalLM
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(lineage.tracking_uri())
-    try:
-        folder = mlflow.artifacts.download_artifacts("models:/zephyr@champion", dst_path=str(tmp_path))
-    finally:
-        mlflow.set_tracking_uri(before)
+    # Not mlflow.set_tracking_uri: it stays in the environment, and the runs of later tests would go there.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", lineage.tracking_uri())
+    folder = mlflow.artifacts.download_artifacts("models:/zephyr@champion", dst_path=str(tmp_path))
     assert AutoModelForCausalLM.from_pretrained(folder).config.hidden_size == 16
 
 
