@@ -13,7 +13,7 @@ from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zephyr.cache import Slots
+from zephyr.cache import Slots, View
 from zephyr.data import template
 from zephyr.errors import ModelError
 
@@ -146,34 +146,33 @@ class Engine:
         ends = torch.tensor([n - 1 for n in lengths], device=self._device)
         wanted, place = ends.unique(return_inverse=True)  # logits of these positions alone are computed
         with self._slots.joining(lengths) as cache:
-            out = self.model(
-                input_ids=ids,
-                attention_mask=cache.mask,
-                position_ids=cache.positions,
-                past_key_values=cache.layers,
-                use_cache=True,
-                logits_to_keep=wanted,
-            )
+            logits = self._forward(ids, cache, logits_to_keep=wanted)
         now = perf_counter()
         for sequence in newcomers:
             sequence.first_token = now
         self._rows += newcomers
         self._last += [0] * len(newcomers)
-        return self._say(newcomers, out.logits[torch.arange(len(newcomers), device=self._device), place])
+        return self._say(newcomers, logits[torch.arange(len(newcomers), device=self._device), place])
 
     def _decode(self) -> list[Sequence]:
         import torch
 
         ids = torch.tensor(self._last, device=self._device)[:, None]
         with self._slots.going_on() as cache:
-            out = self.model(
-                input_ids=ids,
-                attention_mask=cache.mask,
-                position_ids=cache.positions,
-                past_key_values=cache.layers,
-                use_cache=True,
-            )
-        return self._say(self._rows, out.logits[:, -1])
+            logits = self._forward(ids, cache)
+        return self._say(self._rows, logits[:, -1])
+
+    def _forward(self, ids: "Tensor", cache: View, **options: Any) -> "Tensor":
+        """Logits [rows, queries, vocabulary] of token ids [rows, queries]."""
+        logits: Tensor = self.model(
+            input_ids=ids,
+            attention_mask=cache.mask,
+            position_ids=cache.positions,
+            past_key_values=cache.layers,
+            use_cache=True,
+            **options,
+        ).logits
+        return logits
 
     def _say(self, rows: list[Sequence], logits: "Tensor") -> list[Sequence]:
         """Choose the next token of each of the last rows from logits [rows, vocabulary]."""
