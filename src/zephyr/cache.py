@@ -71,7 +71,7 @@ class Slots:
                 tensor[row, :, :length] = tensor[last, :, :length]
             self._lengths[row] = self._lengths[last]
         self._lengths.pop()
-        if not self._lengths:  # one long conversation doesn't hold its memory for ever
+        if not self._lengths:  # what a long conversation took is given back when nobody speaks
             self._keys, self._values = [], []
 
     def update(self, layer: int, keys: "Tensor", values: "Tensor") -> tuple["Tensor", "Tensor"]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREFILL_TOKENS = 8192
-"""Prompt tokens of one forward, padding included: bounds its memory."""
+"""Prompt tokens of one forward over several prompts, padding included."""
 
 
 class Logprob(NamedTuple):
@@ -41,7 +41,7 @@ class Sequence:
     temperature: float = 0.0
     """0 is greedy."""
     top_p: float = 1.0
-    seed: int = 0
+    seed: int | str = 0
     top_logprobs: int | None = None
     """None: no logprobs; else so many of the likeliest tokens beside each chosen one."""
     tokens: list[int] = field(default_factory=list)
@@ -72,13 +72,19 @@ class Engine:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        logging.set_verbosity_error()  # what its report would say of missing weights, the error below says
         self.tokenizer = template.tokenizer_of(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: not a model that can be loaded ({str(error).splitlines()[0]})") from None
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
+            )
+        except Exception as error:  # noqa: BLE001  (safetensors, tokenizers and transformers each raise their own)
+            raise ModelError(f"{folder}: not a model that can be loaded ({_first_line(error)})") from None
+        if found["missing_keys"]:
+            names = ", ".join(sorted(found["missing_keys"])[:3])
+            raise ModelError(f"{folder}: weights lack {names}, which would be random; fetch or save the model anew")
         self.model: Any = model.to(device).eval()
         config = self.model.config
         if len(set(getattr(config, "layer_types", None) or ["full_attention"])) > 1:
@@ -86,7 +92,8 @@ class Engine:
         self.context = int(getattr(config, "max_position_embeddings", 1 << 30))
         """Tokens of a prompt and its answer together."""
         self._device = device
-        self._stops = {self.tokenizer.eos_token_id}
+        ends = self.model.generation_config.eos_token_id
+        self._stops = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self._max_rows = max_rows
         self._slots = Slots(getattr(config, "sliding_window", None), device)
         self._waiting: deque[Sequence] = deque()
@@ -147,9 +154,6 @@ class Engine:
         wanted, place = ends.unique(return_inverse=True)  # logits of these positions alone are computed
         with self._slots.joining(lengths) as cache:
             logits = self._forward(ids, cache, logits_to_keep=wanted)
-        now = perf_counter()
-        for sequence in newcomers:
-            sequence.first_token = now
         self._rows += newcomers
         self._last += [0] * len(newcomers)
         return self._say(newcomers, logits[torch.arange(len(newcomers), device=self._device), place])
@@ -181,6 +185,7 @@ class Engine:
         logits = logits.float()
         for number, (sequence, token) in enumerate(zip(rows, choose(logits, rows), strict=True)):
             self._last[first + number] = token
+            sequence.first_token = sequence.first_token or perf_counter()
             if sequence.top_logprobs is not None and token not in self._stops:
                 sequence.logprobs.append(_logprob(logits[number], token, sequence.top_logprobs))
             if token in self._stops:
@@ -202,6 +207,10 @@ class Engine:
                 self._last.pop()
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def choose(logits: "Tensor", rows: Items[Sequence]) -> list[int]:
     """Next token of each row of logits [rows, vocabulary]: greedy at temperature 0, else drawn.
 
@@ -214,12 +223,14 @@ def choose(logits: "Tensor", rows: Items[Sequence]) -> list[int]:
     drawn = [number for number, sequence in enumerate(rows) if sequence.temperature > 0]
     if not drawn:
         return greedy
-    heat = torch.tensor([rows[i].temperature for i in drawn], device=logits.device)
+    # At less than this, float32 can't hold what comes out.
+    heat = torch.tensor([max(rows[i].temperature, 1e-5) for i in drawn], device=logits.device)
     chances = (logits[drawn] / heat[:, None]).softmax(-1)
     if any(rows[i].top_p < 1 for i in drawn):
         chances = _nucleus(chances, torch.tensor([rows[i].top_p for i in drawn], device=logits.device))
-    sums = chances.cumsum(-1)
-    points = torch.tensor([rows[i].random.random() for i in drawn], device=logits.device)[:, None] * sums[:, -1:]
+    sums = chances.double().cumsum(-1)  # float32 would round a number just below 1 up to it
+    drawn_at = torch.tensor([rows[i].random.random() for i in drawn], dtype=sums.dtype, device=logits.device)
+    points = drawn_at[:, None] * sums[:, -1:]
     picked = torch.searchsorted(sums, points, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1).tolist()
     for i, token in zip(drawn, picked, strict=True):
         greedy[i] = token
@@ -229,7 +240,9 @@ def choose(logits: "Tensor", rows: Items[Sequence]) -> list[int]:
 def _nucleus(chances: "Tensor", top_p: "Tensor") -> "Tensor":
     """Chances [rows, vocabulary] with 0 for all but the likeliest tokens that together reach top_p [rows]."""
     ordered, place = chances.sort(dim=-1, descending=True)
-    ordered[ordered.cumsum(-1) - ordered >= top_p[:, None]] = 0.0
+    beyond = ordered.cumsum(-1) - ordered >= top_p[:, None]
+    beyond[:, 0] = False  # a top_p that rounds to 0 keeps the likeliest
+    ordered[beyond] = 0.0
     return chances.scatter(-1, place, ordered)
 
 

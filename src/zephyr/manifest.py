@@ -13,6 +13,8 @@ from zephyr.errors import ArtifactError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+CARD = "README.md"
+"""Beside a model's data, no part of it."""
 HISTORY = "history.json"
 """Of a training: how the weights came about. Averages of a resumed one begin anew, so it is no part of the digest."""
 

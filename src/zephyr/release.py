@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zephyr import card, lineage, workspace
 from zephyr.artifacts import Artifact, Store
 from zephyr.errors import disk
-from zephyr.manifest import Manifest
+from zephyr.manifest import CARD, Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
 from zephyr.steps import ALIGNED, BASELINE
@@ -75,7 +75,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         summary,
         ALIGNED,
     )
-    job.store.attach(model.manifest, "README.md", text)
+    job.store.attach(model.manifest, CARD, text)
     info = {"name": name, "version": number, "digest": model.digest, "uri": model.uri}
     assert out is not None
     out.mkdir(parents=True, exist_ok=True)

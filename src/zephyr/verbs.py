@@ -99,9 +99,12 @@ def step(options: argparse.Namespace) -> int:
 def serve(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from zephyr.errors import RunError
     from zephyr.serve.server import serve
     from zephyr.serve.target import find
 
+    if options.max_batch < 1:
+        raise RunError(f"--max-batch {options.max_batch}: must be 1 or more")
     key = _key(options.key_env)
     target = find(options.target)
     target = replace(target, name=options.name or target.name)
@@ -127,9 +130,12 @@ def _key(variable: str | None) -> str | None:
 
     if variable is None:
         return None
-    if not os.environ.get(variable):
+    key = os.environ.get(variable)
+    if not key:
         raise RunError(f"--key-env {variable}: this environment variable is not set; export it first")
-    return os.environ[variable]
+    if not (key.isascii() and key.isprintable()):  # a header couldn't carry it
+        raise RunError(f"--key-env {variable}: a key is made of ASCII characters without control ones")
+    return key
 
 
 def recipe_ls(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -126,6 +127,23 @@ def test_stop(client: openai.OpenAI, generate: Callable[..., str], stream: bool)
     assert (text, reason) == (whole[: whole.index(stop)], "stop")
 
 
+def test_usage_ends_where_the_stop_text_does(client: openai.OpenAI) -> None:
+    """However far the engine was ahead: the tokens whose text holds the stop, and no other."""
+    entries = ask(client, logprobs=True).choices[0].logprobs.content
+    stop = next(entry.token for entry in entries[2:] if "\ufffd" not in entry.token)
+    wanted = next(n for n in range(1, 25) if stop in "".join(entry.token for entry in entries[:n]))
+    for stream in (False, True):
+        options = {"stop": stop, "logprobs": True, "stream": stream}
+        if stream:
+            chunks = list(ask(client, stream_options={"include_usage": True}, **options))
+            usage, found = chunks[-1].usage, [c.choices[0].logprobs for c in chunks[:-1] if c.choices[0].logprobs]
+        else:
+            reply = ask(client, **options)
+            usage, found = reply.usage, [reply.choices[0].logprobs]
+        assert usage.completion_tokens == wanted < 24
+        assert [entry.token for logprobs in found for entry in logprobs.content] == [e.token for e in entries[:wanted]]
+
+
 def test_sampling_repeats_with_its_seed(client: openai.OpenAI) -> None:
     def texts(**options: Any) -> list[str]:
         return [choice.message.content for choice in ask(client, temperature=1, n=4, **options).choices]
@@ -134,6 +152,7 @@ def test_sampling_repeats_with_its_seed(client: openai.OpenAI) -> None:
     assert len(set(texts(seed=7))) == 4
     assert texts(seed=7) != texts(seed=8)
     assert texts() != texts()
+    assert not set(texts(seed=7)) & set(texts(seed=8))  # the choices of neighbouring seeds are other ones
     assert texts(top_p=1e-6) == [ask(client).choices[0].message.content] * 4  # a nucleus of one token is greedy
 
 
@@ -165,6 +184,7 @@ def test_models(client: openai.OpenAI, server: str) -> None:
         ({"max_tokens": 0}, "invalid_request", "max_tokens: Input should be greater"),
         ({"n": 17}, "invalid_request", "n: Input should be less than or equal to 16"),
         ({"stop": ["a", ""]}, "invalid_request", "stop: Value error, up to 4 texts"),
+        ({"extra_body": {"min_p": 0.1}}, "unsupported_parameter", "`min_p` is not supported"),
         ({"presence_penalty": 1}, "unsupported_parameter", "`presence_penalty` is not supported"),
         ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "`response_format`"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_parameter", "`tools`"),
@@ -185,18 +205,27 @@ def test_a_body_that_is_not_json(server: str) -> None:
     assert "Invalid JSON" in json.load(caught.value)["error"]["message"]
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_generation_stops_when_the_client_hangs_up(server: str, stream: bool) -> None:
+SETTINGS = {"max_tokens": 380, "temperature": 2}
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello there"}], "n": 16, **SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("openai/v1/chat/completions", CHAT),
+        ("openai/v1/chat/completions", CHAT | {"stream": True}),
+        ("v1/models/tiny:predict", {"instances": ["hello there"] * 16, "parameters": SETTINGS}),
+    ],
+)
+def test_generation_stops_when_the_client_hangs_up(server: str, route: str, body: dict[str, Any]) -> None:
     """Sixteen answers of up to 380 tokens, nearly all of which would still be going on."""
-    said = [{"role": "user", "content": "hello there"}]
-    body = {"model": "tiny", "messages": said, "max_tokens": 380, "n": 16, "temperature": 2, "stream": stream}
     payload = json.dumps(body).encode()
     before = figures(server)
     host, port = server.removeprefix("http://").split("/")[0].split(":")
     with socket.create_connection((host, int(port))) as line:
-        line.sendall(b"POST /openai/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        line.sendall(b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % route.encode())
         line.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(payload), payload))
-        if stream:
+        if body.get("stream"):
             line.recv(100)
     deadline = time.monotonic() + 10
     hung_up = 'zephyr_requests_total{outcome="hung_up"}'
@@ -220,9 +249,30 @@ def test_kserve_routes(server: str, generate: Callable[..., str]) -> None:
     for headers in ({}, {"Content-Type": "application/json"}):
         status, text = fetch(root + "/v1/models/tiny:predict", body, **headers)
         assert (status, json.loads(text)) == (200, {"predictions": [generate("hello there"), generate("the cat")]})
-    status, text = fetch(root + "/v1/models/tiny:predict", {"instances": ["a", 5]})
-    assert (status, json.loads(text)["error"]["message"]) == (400, "instances[1]: not a prompt or {messages}")
     assert fetch(root + "/v1/models/other:predict", body)[0] == 404
+    assert fetch(root + "/v2/repository/models/tiny/unload", {})[0] == 404  # a client can't take it away
+    assert json.loads(fetch(root + "/v2/health/ready")[1]) == {"ready": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"instances": ["a", 5]}, 400, "instances.1: Input should be a valid"),
+        ({"instances": ["a", {"messages": []}]}, 400, "instances[1].messages: List should have at least 1 item"),
+        ({"instances": "a"}, 400, "instances: Input should be a valid array"),
+        ({"instances": ["a"], "parameters": 5}, 400, "parameters: Input should be an object"),
+        ({"instances": ["a"], "parameters": {"stream": True}}, 400, "predict gives one text for each instance"),
+        ({"instances": ["a"], "parameters": {"beams": 4}}, 400, "`beams` is not supported"),
+        ({"instances": ["a"] * 1025}, 400, "instances: 1025 of them, 1024 at most"),
+        ({"instances": ["a" * (1 << 22)]}, 413, "the body has more than 4194304 bytes"),
+    ],
+)
+def test_a_bad_predict_is_refused(server: str, body: Any, status: int, said: str) -> None:
+    before = figures(server)
+    found, text = fetch(server.removesuffix("/openai/v1") + "/v1/models/tiny:predict", body)
+    assert (found, json.loads(text)["error"]["message"][: len(said)]) == (status, said)
+    for name in ("zephyr_prompt_tokens_total", "zephyr_running_sequences"):  # nothing was generated for a part of it
+        assert figures(server).get(name, 0) == before.get(name, 0)
 
 
 def test_metrics_count(client: openai.OpenAI, server: str) -> None:
@@ -239,13 +289,14 @@ def test_metrics_count(client: openai.OpenAI, server: str) -> None:
 
 
 def test_the_key(model: Path, tmp_path: Path) -> None:
-    with serving(str(model), "--name", "tiny", "--key-env", "SERVE_KEY", SERVE_KEY="s3cret") as url:
+    with serving(str(model), "--name", "tiny", "--key-env", "SERVE_KEY", end=signal.SIGINT, SERVE_KEY="s3cret") as url:
         assert ask(openai.OpenAI(base_url=url, api_key="s3cret")).choices[0].message.content
         with pytest.raises(openai.AuthenticationError, match="the API key is missing or wrong"):
             ask(openai.OpenAI(base_url=url, api_key="other"))
         root = url.removesuffix("/openai/v1")
         assert fetch(root + "/v2/health/ready")[0] == 200
         assert fetch(root + "/v1/models/tiny:predict", {"instances": ["a"]})[0] == 401
+        assert figures(url)['zephyr_requests_total{outcome="refused_401"}'] == 2
         options = {"input": "hello there\n/new\nthe cat\n", "text": True, "capture_output": True}
         chat = subprocess.run(command("chat", url, "--temperature", "0", "--max-tokens", "24"), **options)
         assert chat.returncode == 2

@@ -35,6 +35,28 @@ def test_damaged_weights_are_refused(model: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_file_beside_the_verified_ones_is_refused(model: Path, tmp_path: Path) -> None:
+    """Transformers would load an adapter's weights on top of the verified ones."""
+    more = shutil.copytree(model, tmp_path / "more")
+    (more / "adapter_config.json").write_text("{}")
+    assert "more: adapter_config.json is not in its manifest, so it can't be verified" in refused(str(more))
+
+
+def test_weights_that_are_cut_off_or_lack_some_are_refused(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    cut = shutil.copytree(model, tmp_path / "cut", ignore=shutil.ignore_patterns("manifest.json"))
+    weights = cut / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "cut: not a model that can be loaded (" in refused(str(cut), "--port", "0")
+    weights.write_bytes(whole)
+    tensors = load_file(weights)
+    del tensors["model.norm.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+    assert "cut: weights lack model.norm.weight, which would be random" in refused(str(cut), "--port", "0")
+
+
 def test_a_folder_without_tokenizer_is_refused(model: Path, tmp_path: Path) -> None:
     bare = shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("token*", "manifest.json"))
     assert "bare: lacks tokenizer_config.json (there:" in refused(str(bare), "--port", "0")
@@ -47,6 +69,7 @@ def test_a_model_of_another_template_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_refused(model: Path, tmp_path: Path) -> None:
     assert "nowhere: no such folder; name a model folder, or a registered model" in refused(str(tmp_path / "nowhere"))
+    assert "--max-batch 0: must be 1 or more" in refused(str(model), "--max-batch", "0")
     assert "NO_SUCH_KEY: this environment variable is not set" in refused(str(model), "--key-env", "NO_SUCH_KEY")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -53,8 +53,9 @@ def tokenizer_of(folder: Path) -> Any:
         raise ModelError(f"{folder}: lacks {', '.join(missing)} (there: {there}); name a folder with a whole model")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]}); save it anew there") from None
+    except Exception as error:  # noqa: BLE001  (tokenizers raises plain Exceptions)
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder}: no usable tokenizer ({said}); save it anew there") from None
     return install(tokenizer)
 
 

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from zephyr.errors import EndpointError
 
@@ -33,7 +34,7 @@ def chat(
     if interactive:
         import readline  # noqa: F401  (line editing and history for input())
 
-        console.print(f"[bold]{model}[/bold] [dim]at {url}; {HELP}[/dim]")
+        console.print(f"[bold]{escape(model)}[/bold] [dim]at {escape(url)}; {HELP}[/dim]")
     head: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     talk = list(head)
     while True:
@@ -59,7 +60,7 @@ def chat(
                 talk.pop()
                 if not interactive:
                     raise EndpointError(f"{url}: {_said(error)}") from None
-                console.print(f"[red]{_said(error)}[/red]", markup=True)
+                console.print(f"[red]{escape(_said(error))}[/red]")
     return 0
 
 
@@ -71,7 +72,10 @@ def _first_model(client: Any, url: str) -> str:
     said = False
     while True:
         try:
-            return str(client.models.list().data[0].id)
+            models = client.models.list().data
+            if not models:  # None where the answer isn't OpenAI's
+                raise EndpointError(f"{url}: names no model; is this the base URL of an OpenAI API (…/v1)?")
+            return str(models[0].id)
         except APIConnectionError:
             if time.monotonic() > deadline:
                 raise
@@ -88,21 +92,24 @@ def _answer(
     interactive = sys.stdin.isatty()
     options = {"max_tokens": max_tokens} if max_tokens else {}
     text = ""
-    with client.chat.completions.create(
-        model=model, messages=talk, temperature=temperature, stream=True, **options
-    ) as stream:
-        try:
+    try:
+        with client.chat.completions.create(
+            model=model, messages=talk, temperature=temperature, stream=True, **options
+        ) as stream:
             for chunk in stream:
                 piece = chunk.choices[0].delta.content or "" if chunk.choices else ""
                 text += piece
-                if interactive:  # rich leaves out control characters, which could do things to a terminal
-                    console.print(piece, end="", markup=False, soft_wrap=True)
-                else:
-                    sys.stdout.write(piece)
-        except KeyboardInterrupt:
-            console.print("[dim] (stopped)[/dim]", end="")
+                sys.stdout.write(_harmless(piece) if interactive else piece)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        console.print("[dim] (stopped)[/dim]", end="")
     print(flush=True)
     return text
+
+
+def _harmless(piece: str) -> str:
+    """Without control characters, which could do things to a terminal."""
+    return "".join(sign for sign in piece if sign.isprintable() or sign in "\n\t")
 
 
 def _said(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """What Prometheus finds at /metrics, beside KServe's own figures."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence as Items
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -22,11 +21,11 @@ def watch(engine: Engine) -> None:
     _waiting.set_function(lambda: engine.waiting)
 
 
-def finished(sequences: Items[Sequence], usage: Mapping[str, int], outcome: str) -> None:
+def finished(sequences: Items[Sequence], outcome: str) -> None:
     """Count a request that was generated for, whole or in part."""
     _requests.labels(outcome).inc()
-    _asked.inc(usage["prompt_tokens"])
-    _said.inc(usage["completion_tokens"])
+    _asked.inc(len(sequences[0].prompt))
+    _said.inc(sum(len(s.tokens) + (s.finish_reason == "stop") for s in sequences))
     firsts = [s.first_token - s.began for s in sequences if s.first_token is not None]
     if firsts:
         _first.observe(min(firsts))

@@ -46,6 +46,26 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+_HARMLESS = (
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "parallel_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+)
+_NEUTRAL = {
+    "response_format": {"type": "text"},
+    "modalities": ["text"],
+    "tool_choice": "none",
+    "function_call": "none",
+    "repetition_penalty": 1,
+    "top_k": -1,
+}
+"""Values with which a setting that isn't supported changes nothing; so does every false one."""
+
+
 class ChatRequest(BaseModel):
     """The body of /chat/completions; fields that change what is said and aren't known here are refused."""
 
@@ -53,7 +73,7 @@ class ChatRequest(BaseModel):
 
     model: str
     messages: list[Said] = Field(min_length=1)
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -79,15 +99,22 @@ class ChatRequest(BaseModel):
 
     def check(self) -> None:
         """Refuse what would be ignored although it changes the answer."""
-        neutral: dict[str, Any] = {"response_format": {"type": "text"}, "presence_penalty": 0, "frequency_penalty": 0}
-        for name in ("tools", "functions", "logit_bias", "audio", "response_format", *list(neutral)[1:]):
-            value = (self.model_extra or {}).get(name)
-            if value and value != neutral.get(name):
+        for name, value in (self.model_extra or {}).items():
+            if name not in _HARMLESS and value and value != _NEUTRAL.get(name):
                 raise Refusal(400, f"`{name}` is not supported by this server", "unsupported_parameter", name)
+        if self.top_logprobs is not None and not self.logprobs:
+            raise Refusal(400, "top_logprobs: needs `logprobs: true`", "invalid_request", "top_logprobs")
 
     @property
     def limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+
+class PredictRequest(BaseModel):
+    """The body of KServe's v1 predict: prompts or {"messages": […]}, and settings of the chat protocol for all."""
+
+    instances: list[str | dict[str, Any]]
+    parameters: dict[str, Any] = {}
 
 
 def envelope(kind: Literal["chat.completion", "chat.completion.chunk"], name: str, model: str) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """The server: KServe's own, with the OpenAI chat routes beside its v1 and v2 protocols.
 
-KServe gives /v1/models/NAME:predict, /v2/health/{live,ready} and /metrics; its OpenAI classes need vLLM, so the
-routes under /openai/v1 are ours.
+KServe gives /v1/models, /v2/health/{live,ready} and /metrics. Its OpenAI classes need vLLM and its predict can't tell
+that the client hung up, so the routes that generate are ours.
 """
 
 import hmac
-import json
 import logging
 import os
 import signal
@@ -31,14 +30,15 @@ OPEN = ("/", "/metrics", "/v2/health/live", "/v2/health/ready")
 
 
 def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, ready: Callable[[str], None]) -> bool:
-    """Serve until SIGINT or SIGTERM. `ready` gets the base URL of the OpenAI routes once the model is loaded.
+    """Serve until SIGINT or SIGTERM, generating `max_rows` answers together at most.
 
+    `ready` gets the base URL of the OpenAI routes once the model is loaded.
     Returns False when the engine failed, which ends the server too, so that whoever watches it starts it anew.
 
     Raises RunError when the port is in use, ModelError for a folder that holds no usable model.
     """
+    import uvicorn
     from kserve.errors import InvalidInput, ModelNotFound
-    from kserve.model_repository import ModelRepository
     from kserve.model_server import app
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -49,23 +49,28 @@ def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, 
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
     )
     with _listen(host, port) as listener:
-        worker = Worker(Engine(target.path, max_rows), failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        worker = Worker(Engine(target.path, max_rows), failed=lambda: leave())
         metrics.watch(worker.engine)
         service = Service(target.name, worker)
-        repository = ModelRepository()
-        repository.update(_kserve_model(service))
         app.include_router(service.router())
         app.add_exception_handler(Refusal, _refused)
         if key is not None:
             app.add_middleware(Guard, key=key)
         address, number = listener.getsockname()[:2]
-        rest = RESTServer(
-            "kserve.model_server:app", DataPlane(repository), ModelRepositoryExtension(repository), number, None
-        )
+        models = _repository(service)
+        rest = RESTServer("kserve.model_server:app", DataPlane(models), ModelRepositoryExtension(models), number)
+        rest.create_application()
+        server = uvicorn.Server(rest.config)
+
+        def leave(*_: Any) -> None:
+            server.should_exit = True
+
+        for caught in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises what it caught once more when it is done
+            signal.signal(caught, leave)
         listener.listen(1024)
         ready(f"http://{f'[{address}]' if ':' in address else address}:{number}/openai/v1")
         try:
-            rest.run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             worker.stop()
         return not worker.broken
@@ -88,13 +93,14 @@ class Guard:
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
-        self._wanted = f"Bearer {key}".encode()
+        self._wanted = b"Bearer " + os.fsencode(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._wanted):
                 refusal = Refusal(401, "the API key is missing or wrong", "invalid_api_key")
+                metrics.refused(refusal.status)
                 await JSONResponse(refusal.body, 401)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -106,13 +112,12 @@ async def _refused(_: Request, refusal: Exception) -> JSONResponse:
     return JSONResponse(refusal.body, refusal.status)
 
 
-def _kserve_model(service: Service) -> Any:
-    """The model as KServe knows it: /v1/models/NAME:predict."""
+def _repository(service: Service) -> Any:
+    """The model as KServe's health and metadata routes see it."""
     import kserve
+    from kserve.model_repository import ModelRepository
 
-    class Predictor(kserve.Model):  # type: ignore[misc]
-        """Instances are prompts or {"messages": […]}, predictions are texts; `parameters` as in the chat protocol."""
-
+    class Served(kserve.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(service.name)
             self.ready = True
@@ -120,12 +125,11 @@ def _kserve_model(service: Service) -> Any:
         async def healthy(self) -> bool:
             return not service.worker.broken
 
-        async def predict(self, payload: Any, headers: Any = None) -> Any:
-            if isinstance(payload, bytes):  # sent without `content-type: application/json`, as curl does
-                try:
-                    payload = json.loads(payload)
-                except ValueError as error:
-                    raise Refusal(400, f"the body is not JSON: {error}", "invalid_request") from None
-            return {"predictions": await service.predictions(payload)}
+    class Fixed(ModelRepository):  # type: ignore[misc]
+        def unload(self, name: str) -> None:
+            """Refused, as any client could otherwise take the model away from all."""
+            raise KeyError(f"{name} stays as long as this server runs")
 
-    return Predictor()
+    repository = Fixed()
+    repository.update(Served())
+    return repository

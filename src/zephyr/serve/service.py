@@ -5,25 +5,26 @@ import json
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from collections.abc import Sequence as Items
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from zephyr.data import template
-from zephyr.engine import Sequence
-from zephyr.schema import Message
+from zephyr.engine import Logprob, Sequence
 from zephyr.serve import metrics, protocol
-from zephyr.serve.protocol import ChatRequest, Refusal
+from zephyr.serve.protocol import ChatRequest, PredictRequest, Refusal
 from zephyr.serve.text import Writer
 from zephyr.serve.worker import Broken, Worker
 
 MAX_WAITING = 1024
 """Sequences that may wait for a place in the batch; more are refused with 429."""
+MAX_BODY = 1 << 22
+"""Bytes of a request."""
 
 
 @dataclass
@@ -37,12 +38,20 @@ class Talk:
 
     @property
     def usage(self) -> dict[str, int]:
-        said = sum(len(s.tokens) + (s.finish_reason == "stop") for s in self.sequences)
+        """What the answers hold: tokens that the engine was ahead of a stop text don't count."""
+        said = sum(
+            writer.seen + (sequence.finish_reason == "stop" and not writer.stopped)
+            for sequence, writer in zip(self.sequences, self.writers, strict=True)
+        )
         return protocol.usage(len(self.sequences[0].prompt), said)
 
     def reason(self, choice: int) -> str | None:
         """Why a choice is over, None while it isn't."""
         return "stop" if self.writers[choice].stopped else self.sequences[choice].finish_reason
+
+    def logprobs(self, choice: int, start: int = 0) -> list[Logprob]:
+        """Of the tokens that were read, from `start` on."""
+        return self.sequences[choice].logprobs[start : self.writers[choice].seen]
 
 
 class Service:
@@ -52,13 +61,15 @@ class Service:
         self.name = name
         self.worker = worker
         self._tokenizer = worker.engine.tokenizer
+        self._encoding = asyncio.Lock()  # a tokenizer encodes one text at a time
         self._entry = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "zephyr"}
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/openai/v1")
-        router.add_api_route("/models", self.models, methods=["GET"])
-        router.add_api_route("/models/{name:path}", self.one_model, methods=["GET"])
-        router.add_api_route("/chat/completions", self.chat, methods=["POST"], response_model=None)
+        router = APIRouter()
+        router.add_api_route("/openai/v1/models", self.models, methods=["GET"])
+        router.add_api_route("/openai/v1/models/{name:path}", self.one_model, methods=["GET"])
+        router.add_api_route("/openai/v1/chat/completions", self.chat, methods=["POST"], response_model=None)
+        router.add_api_route("/v1/models/{name}:predict", self.predict, methods=["POST"], response_model=None)
         return router
 
     async def models(self) -> dict[str, Any]:
@@ -71,78 +82,76 @@ class Service:
     async def chat(self, request: Request) -> Response:
         """POST /chat/completions, whole or streamed."""
         try:
-            asked = ChatRequest.model_validate_json(await request.body())
+            asked = ChatRequest.model_validate_json(await _body(request))
         except ValidationError as error:
-            problem = max(error.errors(), key=lambda found: len(found["loc"]))  # of a union, the part that nearly fits
-            where = ".".join(str(part) for part in problem["loc"] if part not in ("str", "list[Part]"))
-            message = f"{where}: {problem['msg']}" if where else problem["msg"]
-            raise Refusal(400, message, "invalid_request", where or None) from None
+            raise _invalid(error) from None
         self._check_name(asked.model)
         asked.check()
-        talk = self._begin(asked)
+        talk = await self._begin(asked)
         if asked.stream:
             return StreamingResponse(self._stream(talk, asked), media_type="text/event-stream")
-        whole = asyncio.ensure_future(self._whole(talk, asked))
-        gone = asyncio.ensure_future(_hang_up(request))
-        try:
-            await asyncio.wait((whole, gone), return_when=asyncio.FIRST_COMPLETED)
-            return JSONResponse(whole.result()) if whole.done() else Response(status_code=499)  # nobody reads that
-        finally:
-            gone.cancel()
-            whole.cancel()
+        return await _unless_gone(request, self._whole(talk, asked))
 
-    async def predictions(self, payload: Any) -> list[str]:
+    async def predict(self, name: str, request: Request) -> Response:
         """KServe's v1 predict: the answers to all instances, generated together; greedy unless asked otherwise."""
-        if not isinstance(payload, dict) or not isinstance(payload.get("instances"), list):
-            raise Refusal(400, "the body needs `instances`, a list of prompts or of {messages}", "invalid_request")
+        self._check_name(name)
+        try:
+            body = PredictRequest.model_validate_json(await _body(request))
+        except ValidationError as error:
+            raise _invalid(error) from None
+        if len(body.instances) > MAX_WAITING:
+            raise Refusal(400, f"instances: {len(body.instances)} of them, {MAX_WAITING} at most", "invalid_request")
+        settings = {"temperature": 0.0} | body.parameters
+        asked = [self._instance(number, instance, settings) for number, instance in enumerate(body.instances)]
+        talks = [await self._begin(one) for one in asked]
 
-        async def answer(number: int, instance: Any) -> str:
-            body = {"messages": [{"role": "user", "content": instance}]} if isinstance(instance, str) else instance
-            settings = {"model": self.name, "temperature": 0.0} | (payload.get("parameters") or {})
-            try:
-                asked = ChatRequest.model_validate(settings | body)
-            except (ValidationError, TypeError) as error:
-                said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a prompt or {messages}"
-                raise Refusal(400, f"instances[{number}]: {said}", "invalid_request", "instances") from None
-            asked.check()
-            reply = await self._whole(self._begin(asked), asked)
-            return str(reply["choices"][0]["message"]["content"])
+        async def answers() -> dict[str, list[str]]:
+            replies = await asyncio.gather(*map(self._whole, talks, asked))
+            return {"predictions": [reply["choices"][0]["message"]["content"] for reply in replies]}
 
-        return list(await asyncio.gather(*(answer(n, instance) for n, instance in enumerate(payload["instances"]))))
+        return await _unless_gone(request, answers())
+
+    def _instance(self, number: int, instance: str | dict[str, Any], settings: dict[str, Any]) -> ChatRequest:
+        said = {"messages": [{"role": "user", "content": instance}]} if isinstance(instance, str) else instance
+        try:
+            asked = ChatRequest.model_validate(settings | said | {"model": self.name})
+        except ValidationError as error:
+            raise _invalid(error, f"instances[{number}]") from None
+        asked.check()
+        if asked.stream or (asked.n or 1) > 1 or asked.logprobs:
+            raise Refusal(400, "predict gives one text for each instance: no stream, n, logprobs", "invalid_request")
+        return asked
 
     def _check_name(self, name: str) -> None:
         if name != self.name:
             message = f"the model `{name}` does not exist; this server has `{self.name}`"
             raise Refusal(404, message, "model_not_found", "model")
 
-    def _begin(self, asked: ChatRequest) -> Talk:
-        """Sequences for a request; Refusal when they can't be served."""
-        number = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(8))
-        heat = 1.0 if asked.temperature is None else asked.temperature
+    async def _begin(self, asked: ChatRequest) -> Talk:
+        """Sequences for a request; Refusal when it leaves no room in the context or too many wait."""
+        engine = self.worker.engine
+        if engine.waiting >= MAX_WAITING:
+            raise Refusal(429, f"{engine.waiting} requests wait already; try again later", "overloaded")
+        messages = [message.plain() for message in asked.messages]
+        async with self._encoding:  # in a thread, since a long text would hold up everybody's streams
+            prompt = await asyncio.to_thread(template.encode_prompt, self._tokenizer, messages)
+        if len(prompt) >= engine.context:
+            message = f"the messages are {len(prompt)} tokens long, this model's context holds {engine.context}"
+            raise Refusal(400, message, "context_length_exceeded", "messages")
+        seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(8))
         sequences = [
-            self._sequence(
-                [message.plain() for message in asked.messages],
-                asked.limit,
-                heat,
+            Sequence(
+                prompt,
+                asked.limit or engine.context,
+                1.0 if asked.temperature is None else asked.temperature,
                 top_p=1.0 if asked.top_p is None else asked.top_p,
-                seed=number + choice,
+                seed=f"{seed}/{choice}",
                 top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
             )
             for choice in range(asked.n or 1)
         ]
         writers = [Writer(self._tokenizer, asked.stop) for _ in sequences]
         return Talk(f"chatcmpl-{uuid.uuid4().hex}", asked.model, sequences, writers)
-
-    def _sequence(self, messages: Items[Message], limit: int | None, heat: float, **options: Any) -> Sequence:
-        """A conversation as a sequence; Refusal when it leaves no room in the context or too many wait."""
-        engine = self.worker.engine
-        prompt = template.encode_prompt(self._tokenizer, messages)
-        if len(prompt) >= engine.context:
-            message = f"the messages are {len(prompt)} tokens long, this model's context holds {engine.context}"
-            raise Refusal(400, message, "context_length_exceeded", "messages")
-        if engine.waiting >= MAX_WAITING:
-            raise Refusal(429, f"{engine.waiting} requests wait already; try again later", "overloaded")
-        return Sequence(prompt, limit or engine.context, heat, **options)
 
     async def _whole(self, talk: Talk, asked: ChatRequest) -> dict[str, Any]:
         pieces: list[list[str]] = [[] for _ in talk.sequences]
@@ -152,10 +161,10 @@ class Service:
             {
                 "index": choice,
                 "message": {"role": "assistant", "content": "".join(pieces[choice])},
-                "logprobs": protocol.logprobs(self._tokenizer, sequence.logprobs) if asked.logprobs else None,
+                "logprobs": protocol.logprobs(self._tokenizer, talk.logprobs(choice)) if asked.logprobs else None,
                 "finish_reason": talk.reason(choice),
             }
-            for choice, sequence in enumerate(talk.sequences)
+            for choice in range(len(talk.sequences))
         ]
         reply = protocol.envelope("chat.completion", talk.name, talk.model)
         return reply | {"choices": choices, "usage": talk.usage}
@@ -174,7 +183,7 @@ class Service:
             async for choice, piece, over in self._pieces(talk, True):
                 found = None
                 if asked.logprobs:
-                    new = talk.sequences[choice].logprobs[told[choice] :]
+                    new = talk.logprobs(choice, told[choice])
                     told[choice] += len(new)
                     found = protocol.logprobs(self._tokenizer, new)
                 if piece or (found and found["content"]):
@@ -211,7 +220,39 @@ class Service:
             outcome = "failed"
             raise Refusal(500, "the model failed; the server's log says why", "engine_failed") from None
         finally:
-            metrics.finished(talk.sequences, talk.usage, outcome)
+            metrics.finished(talk.sequences, outcome)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY:
+                raise Refusal(413, f"the body has more than {MAX_BODY} bytes", "invalid_request")
+    except ClientDisconnect:
+        raise Refusal(400, "the body broke off", "invalid_request") from None
+    return bytes(body)
+
+
+def _invalid(error: ValidationError, where: str = "") -> Refusal:
+    problem = max(error.errors(), key=lambda found: len(found["loc"]))  # of a union, the part that nearly fits
+    kinds = ("str", "list[Part]", "dict[str,any]")
+    where = ".".join([*[where] * bool(where), *(str(part) for part in problem["loc"] if part not in kinds)])
+    message = f"{where}: {problem['msg']}" if where else problem["msg"]
+    return Refusal(400, message, "invalid_request", where or None)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
+    """The reply with what `work` comes to, which ends when the client hangs up."""
+    whole = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hang_up(request))
+    try:
+        await asyncio.wait((whole, gone), return_when=asyncio.FIRST_COMPLETED)
+        return JSONResponse(whole.result()) if whole.done() else Response(status_code=499)  # nobody reads that
+    finally:
+        gone.cancel()
+        whole.cancel()
 
 
 async def _hang_up(request: Request) -> None:

@@ -7,7 +7,7 @@ from zephyr import folder, lineage, workspace
 from zephyr.artifacts import open_store
 from zephyr.data import template
 from zephyr.errors import ModelError
-from zephyr.manifest import MANIFEST, Manifest
+from zephyr.manifest import CARD, MANIFEST, Manifest
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def find(model: str) -> Target:
     artifact = open_store(uri.rsplit("/", 2)[0], workspace.home() / "cache").load(uri)
     if artifact.digest != digest:
         raise ModelError(f"{model}: {uri} was made again with another result since it was registered; run again")
+    _check_listed(artifact.path, artifact.manifest)
     _check_template(artifact.manifest, model)
     return Target(name, artifact.path, f"version {version.version}, digest {digest[:16]} verified")
 
@@ -46,10 +47,19 @@ def _folder(path: Path) -> Target:
     name = path.resolve().name
     if not (path / MANIFEST).is_file():
         return Target(name, path, "no manifest beside the weights: nothing to verify them with")
-    manifest = Manifest.from_json((path / MANIFEST).read_text(), str(path / MANIFEST))
+    manifest = Manifest.from_json((path / MANIFEST).read_text(errors="replace"), str(path / MANIFEST))
     folder.verify(path, manifest.files)
+    _check_listed(path, manifest)
     _check_template(manifest, str(path))
     return Target(manifest.step, path, f"digest {manifest.digest[:16]} verified")
+
+
+def _check_listed(path: Path, manifest: Manifest) -> None:
+    """A file that the manifest doesn't list, such as an adapter's, would change what is loaded; the card doesn't."""
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    more = sorted(found - {*manifest.files, MANIFEST, CARD})
+    if more:
+        raise ModelError(f"{path}: {', '.join(more)} is not in its manifest, so it can't be verified; take it away")
 
 
 def _check_template(manifest: Manifest, where: str) -> None:

@@ -16,12 +16,27 @@ class Writer:
         self._read = 0
         self._held = ""
         self.stopped = False
-        """A stop text came; it and what follows are not given out."""
+        """Whether a stop text came; it is not given out, nor is what follows."""
+        self.seen = 0
+        """Tokens read, up to the one that completed a stop text."""
 
     def write(self, tokens: Sequence[int], last: bool) -> str:
-        """The next piece, given all tokens so far; `last` gives out what was held back."""
-        if self.stopped:
-            return ""
+        """The next piece, given all tokens so far; `last` gives out what was held back.
+
+        Tokens that came together are looked at one by one, so that where it stops doesn't depend on that.
+        """
+        if not self._stops:
+            self.seen = len(tokens)
+            return self._write(tokens, last)
+        pieces = []
+        while self.seen < len(tokens) and not self.stopped:
+            self.seen += 1
+            pieces.append(self._write(tokens[: self.seen], False))
+        if last and not self.stopped:
+            pieces.append(self._write(tokens, True))
+        return "".join(pieces)
+
+    def _write(self, tokens: Sequence[int], last: bool) -> str:
         known = self._decode(tokens[self._context : self._read])
         text = self._decode(tokens[self._context :])
         if len(text) > len(known) and (last or not text.endswith(UNFINISHED)):
@@ -34,10 +49,10 @@ class Writer:
         return text
 
     def _release(self, last: bool) -> str:
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
+        ends = [(place + len(stop), place) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if ends:  # the stop that is complete first
             self.stopped = True
-            return self._held[: min(places)]
+            return self._held[: min(ends)[1]]
         keep = 0 if last else max((_overlap(self._held, stop) for stop in self._stops), default=0)
         out, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return out

@@ -86,7 +86,7 @@ class Worker:
             loop.call_soon_threadsafe(_set, events)
 
     def stop(self) -> None:
-        """End the thread once nothing is left to say."""
+        """End the thread; what is still being said is given up."""
         self._new.put(None)
         self._thread.join(5)
 
