@@ -1,5 +1,6 @@
 """`zephyr serve` as a user starts it: a process of its own on a free port."""
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,3 +65,18 @@ def _url(process: subprocess.Popen[bytes], log: Path) -> str:
         assert process.poll() is None, log.read_text()
         time.sleep(0.05)
     raise TimeoutError(log.read_text())
+
+
+def figures(server: str) -> dict[str, float]:
+    """Zephyr's own figures at /metrics."""
+    text = fetch(server.removesuffix("/openai/v1") + "/metrics")[1]
+    return {name: float(value) for name, value in re.findall(r"^(zephyr_\S+) (\S+)$", text, re.MULTILINE)}
+
+
+def fetch(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

@@ -16,7 +16,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.served import command, published, serving
+from tests.served import command, fetch, figures, published, serving
 from zephyr.data import template
 
 WORDS = ["hello", "there", "the", "cat", "sat", "on", "the", "mat", "one", "two", "three", "four", "five"]
@@ -60,21 +60,6 @@ def generate(model: Path) -> Callable[..., str]:
 def ask(client: openai.OpenAI, prompt: str = "hello there", **options: Any) -> Any:
     settings = {"max_tokens": 24, "temperature": 0, "model": "tiny"} | options
     return client.chat.completions.create(messages=[{"role": "user", "content": prompt}], **settings)
-
-
-def figures(server: str) -> dict[str, float]:
-    """Zephyr's own figures at /metrics."""
-    text = fetch(server.removesuffix("/openai/v1") + "/metrics")[1]
-    return {name: float(value) for name, value in re.findall(r"^(zephyr_\S+) (\S+)$", text, re.MULTILINE)}
-
-
-def fetch(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def test_answers_are_those_of_generate(client: openai.OpenAI, generate: Callable[..., str]) -> None:
