@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zephyr.cache import Slots, View
 from zephyr.data import template
-from zephyr.errors import ModelError
+from zephyr.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +81,7 @@ class Engine:
                 folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
             )
         except Exception as error:  # noqa: BLE001  (safetensors, tokenizers and transformers each raise their own)
-            raise ModelError(f"{folder}: not a model that can be loaded ({_first_line(error)})") from None
+            raise ModelError(f"{folder}: not a model that can be loaded ({first_line(error)})") from None
         if found["missing_keys"]:
             names = ", ".join(sorted(found["missing_keys"])[:3])
             raise ModelError(f"{folder}: weights lack {names}, which would be random; fetch or save the model anew")
@@ -205,10 +205,6 @@ class Engine:
                 self._rows[row], self._last[row] = self._rows[-1], self._last[-1]
                 self._rows.pop()
                 self._last.pop()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def choose(logits: "Tensor", rows: Items[Sequence]) -> list[int]:

@@ -53,6 +53,11 @@ class RunError(ZephyrError):
     pass
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, for a message of one line; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 @contextmanager
 def disk(where: object) -> Iterator[None]:
     """Turn a full or unwritable disk into a StoreError that names the place."""

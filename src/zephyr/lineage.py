@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from zephyr import workspace
 from zephyr.artifacts import Artifact
-from zephyr.errors import TrackingError
+from zephyr.errors import TrackingError, first_line
 from zephyr.manifest import Manifest
 from zephyr.recipe import Recipe
 
@@ -51,7 +51,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
-        said = workspace.shown(f"{tracking_uri()}: {str(error).splitlines()[0]}")
+        said = workspace.shown(f"{tracking_uri()}: {first_line(error)}")
         raise TrackingError(f"{said}; check MLFLOW_TRACKING_URI and its credentials") from error
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from zephyr import schema
 from zephyr.artifacts import Artifact, write_table
@@ -17,6 +17,9 @@ from zephyr.data import rules
 from zephyr.errors import DataError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
+
+if TYPE_CHECKING:
+    from zephyr.feedback.pair import Paired
 
 Figures = dict[str, float]
 GIVEN = "pairs are given: pair.pairs"
@@ -125,35 +128,32 @@ def pair(ctx: Context) -> Figures:
     """Chosen and rejected completions, every lost prompt or given row counted."""
     from zephyr.feedback.pair import pair as run
 
-    if ctx.recipe.pair.pairs:
-        return _given(ctx)
     ratings = ctx.inputs["ratings"]
-    if ratings.manifest.reason:
+    if ctx.recipe.pair.pairs:
+        paired = _given(ctx)
+    elif ratings.manifest.reason:
         raise Skip(f"no ratings: {ratings.manifest.reason}")
-    paired = run(
-        cast(Any, ctx.inputs["completions"].table("completions")),
-        cast(Any, ratings.table("ratings")),
-        ctx.recipe.pair,
-        ctx.recipe.seed,
-    )
+    else:
+        paired = run(
+            cast(Any, ctx.inputs["completions"].table("completions")),
+            cast(Any, ratings.table("ratings")),
+            ctx.recipe.pair,
+            ctx.recipe.seed,
+        )
     ctx.put("train", paired.train, schema.PAIR)
     ctx.put("test", paired.test, schema.PAIR)
     ctx.put_json("counts", paired.counts)
     return {name: float(count) for name, count in paired.counts.items()}
 
 
-def _given(ctx: Context) -> Figures:
+def _given(ctx: Context) -> "Paired":
     from zephyr.data import given
-    from zephyr.feedback.pair import split
+    from zephyr.feedback.pair import Paired, split
 
     section = ctx.recipe.pair
     pairs, counts = given.pairs(section, [ctx.sources[location] for location in section.pairs], ctx.progress)
     train, test = split(pairs, section, ctx.recipe.seed)
-    ctx.put("train", train, schema.PAIR)
-    ctx.put("test", test, schema.PAIR)
-    counts |= {"train": len(train), "test": len(test)}
-    ctx.put_json("counts", counts)
-    return {name: float(count) for name, count in counts.items()}
+    return Paired(train, test, counts | {"train": len(train), "test": len(test)})
 
 
 def sft(ctx: Context) -> Figures:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from zephyr.data import schemas
-from zephyr.data.locations import checked_rows, read_rows
+from zephyr.data import reading, schemas
+from zephyr.data.locations import checked_rows
 from zephyr.errors import DataError
 from zephyr.progress import Progress
 from zephyr.schema import Pair
@@ -22,21 +22,7 @@ def pairs(section: Pairing, paths: Sequence[Path], progress: Progress) -> tuple[
     """
     counts: Counter[str] = Counter(read=0, **dict.fromkeys(LOSSES, 0))
     kept: dict[str, Pair] = {}
-    for where, row in (item for path in paths for item in read_rows(path)):
-        if section.limit is not None and counts["read"] >= section.limit:
-            break
-        counts["read"] += 1
-        progress.advance(counts["read"], section.limit or counts["read"] + 1, "pairs")
-        try:
-            if row is None:
-                raise schemas.Malformed("not a JSON object")
-            made = schemas.pair(row)
-        except schemas.Malformed as problem:
-            counts["bad"] += 1
-            if counts["bad"] > section.max_bad_rows:
-                remedy = f"mend or delete the row, or raise pair.max_bad_rows ({section.max_bad_rows})"
-                raise DataError(f"{where}: {problem}; {remedy}") from None
-            continue
+    for made in reading.made(section, paths, schemas.pair, counts, "pairs", progress):
         lost = _loss(made, section)
         key = repr((made["chosen"], made["rejected"]))
         if lost is None and key in kept:
@@ -46,8 +32,7 @@ def pairs(section: Pairing, paths: Sequence[Path], progress: Progress) -> tuple[
         else:
             counts[lost] += 1
     if not kept:
-        said = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DataError(f"pair.pairs: no pair is left ({said}); mend the data")
+        raise DataError(f"pair.pairs: no pair is left ({reading.said(counts)}); mend the data")
     return list(kept.values()), dict(counts)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zephyr.errors import DataError, disk
+from zephyr.errors import DataError, disk, first_line
 
 ROWS = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -124,7 +124,7 @@ def _parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     number += 1
                     yield f"{file}:{number}", row
     except (pa.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0]
+        said = first_line(error)
         raise DataError(f"{file}:{number + 1}: not readable as Parquet ({said}); fetch or write it anew") from None
 
 
@@ -168,7 +168,7 @@ def _hub(name: str) -> Path:
     try:
         folder = snapshot_download(found[2], revision=found[3], repo_type=kind, allow_patterns=found[4])
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise DataError(f"hf://{name}: {str(error).splitlines()[0]}; check name, revision, HF_TOKEN, network") from None
+        raise DataError(f"hf://{name}: {first_line(error)}; check name, revision, HF_TOKEN, network") from None
     return Path(folder)
 
 

@@ -1,12 +1,12 @@
 """Dialogues: read, checked, cleaned, split. Every row that is read is in a split or counted under its loss."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.data import rules, schemas, template
-from zephyr.data.locations import read_rows
+from zephyr.data import reading, rules, schemas, template
 from zephyr.errors import DataError
 from zephyr.progress import Progress
 from zephyr.schema import Dialogue, Message, prompt_id
@@ -29,21 +29,7 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
     """
     counts: Counter[str] = Counter(read=0, bad=0, disclaimers=0, duplicates=0, truecased=0, trimmed=0)
     kept: dict[str, Dialogue] = {}
-    for where, row in (item for path in paths for item in read_rows(path)):
-        if section.limit is not None and counts["read"] >= section.limit:
-            break
-        counts["read"] += 1
-        progress.advance(counts["read"], section.limit or counts["read"] + 1, "dialogues")
-        messages, trimmed = (None, False) if row is None else schemas.dialogue(row)
-        problem = "not a JSON object" if row is None else check(messages)
-        if messages is None or problem is not None:
-            counts["bad"] += 1
-            if counts["bad"] > section.max_bad_rows:
-                raise DataError(
-                    f"{where}: {problem}; mend or delete the row, or raise "
-                    f"prepare.max_bad_rows ({section.max_bad_rows})"
-                )
-            continue
+    for messages, trimmed in reading.made(section, paths, _checked, counts, "dialogues", progress):
         counts["trimmed"] += trimmed
         dialogue = _clean(messages, section, counts)
         if dialogue is None:
@@ -54,11 +40,19 @@ def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared
         else:
             kept[key] = dialogue
     if not kept:
-        raise DataError(f"prepare.dialogues: no dialogue is left ({_said(counts)}); mend the data or the rules")
+        raise DataError(f"prepare.dialogues: no dialogue is left ({reading.said(counts)}); mend the data or the rules")
     if section.test_size > len(kept) // 5:
         progress.note(f"prepare.test_size {section.test_size}: a fifth of {len(kept)} dialogues is held out instead")
     train, test = _split(kept, section.test_size)
     return Prepared(train, test, dict(counts) | {"train": len(train), "test": len(test)})
+
+
+def _checked(row: Mapping[str, Any]) -> tuple[list[dict[str, str]], bool]:
+    messages, trimmed = schemas.dialogue(row)
+    problem = check(messages)
+    if messages is None or problem is not None:
+        raise schemas.Malformed(problem)
+    return messages, trimmed
 
 
 def check(messages: Any) -> str | None:
@@ -73,9 +67,7 @@ def check(messages: Any) -> str | None:
         if not _is_unicode(message["content"]):
             return f"message {number} holds half a surrogate pair, which no UTF-8 file can"
     roles = [message.get("role") for message in messages]
-    turns = roles[1:] if roles[0] == "system" else roles
-    wanted = ["user", "assistant"] * (len(turns) // 2)
-    if not turns or turns != wanted:
+    if not schemas.alternate(roles):
         return f"the roles {', '.join(map(str, roles))} don't alternate from user to assistant"
     return None
 
@@ -86,10 +78,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _clean(messages: list[dict[str, str]], section: Prepare, counts: Counter[str]) -> Dialogue | None:

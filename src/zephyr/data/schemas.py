@@ -7,7 +7,7 @@ texts, scores beside them or under `metadata`).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zephyr.schema import Message, Pair, prompt_id
@@ -59,6 +59,12 @@ def _trimmed(messages: list[Any]) -> tuple[list[Any], bool]:
     return kept, len(kept) < len(messages)
 
 
+def alternate(roles: Sequence[Any]) -> bool:
+    """Whether, behind a system message if there is one, user and assistant speak in turn and the assistant last."""
+    turns = list(roles[1:] if roles[0] == "system" else roles)
+    return bool(turns) and turns == ["user", "assistant"] * (len(turns) // 2)
+
+
 class Malformed(ValueError):
     """A row that is in none of the known forms; the message says what is wrong with it."""
 
@@ -93,8 +99,7 @@ def _side(row: Mapping[str, Any], name: str) -> list[Message]:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise Malformed(f"message {number} of `{name}` has no text `content`")
     roles = [message.get("role") for message in value]
-    turns = roles[1:] if roles[0] == "system" else roles
-    if not turns or turns != ["user", "assistant"] * (len(turns) // 2):
+    if not alternate(roles):
         raise Malformed(f"the roles of `{name}` ({', '.join(map(str, roles))}) don't alternate from user to assistant")
     return [{"role": message["role"], "content": message["content"]} for message in value]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zephyr.errors import ModelError
+from zephyr.errors import ModelError, first_line
 from zephyr.schema import Message
 
 CHAT_TEMPLATE = (
@@ -54,8 +54,7 @@ def tokenizer_of(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # noqa: BLE001  (tokenizers raises plain Exceptions)
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder}: no usable tokenizer ({said}); save it anew there") from None
+        raise ModelError(f"{folder}: no usable tokenizer ({first_line(error)}); save it anew there") from None
     return install(tokenizer)
 
 
