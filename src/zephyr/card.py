@@ -7,7 +7,7 @@ import yaml
 
 from zephyr import workspace
 from zephyr.data import template
-from zephyr.evals.table import interval
+from zephyr.evals.table import interval, score, won, won_at_equal_length
 from zephyr.manifest import Manifest
 from zephyr.recipe import Recipe, fill
 
@@ -104,17 +104,15 @@ def _scores(scores: Manifest, summary: Mapping[str, Any] | None, recipe: Recipe,
         return f"Nothing was evaluated: {scores.reason}."
     model = summary["models"][aligned]
     judge = recipe.endpoints[recipe.evaluate.judge].model
-    rows = [["score, 1 to 10", interval(model["score"], model["score_low"], model["score_high"], 2)]]
+    rows = [["score, 1 to 10", score(model)]]
     if model["correct"] is not None:
         low, high = 100 * model["correct_low"], 100 * model["correct_high"]
         rows.append(["correct, %", interval(100 * model["correct"], low, high, 1)])
     for win in summary["win_rates"]:
         if win["model"] == aligned:
-            shown = interval(win["win_rate"], win["low"], win["high"], 1)
-            rows.append([f"win rate against {win['baseline']}, %", shown])
+            rows.append([f"win rate against {win['baseline']}, %", won(win)])
             if win.get("lc_win_rate") is not None:
-                shown = interval(win["lc_win_rate"], win["lc_low"], win["lc_high"], 1)
-                rows.append(["the same, length-controlled, %", shown])
+                rows.append(["the same, length-controlled, %", won_at_equal_length(win)])
     for category, found in model["categories"].items():
         rows.append([f"score in {category}", interval(found["mean"], found["low"], found["high"], 2)])
     return f"Graded by `{judge}`; 95% bootstrap intervals by question.\n\n" + _table(["figure", "value"], rows)

@@ -27,7 +27,7 @@ def listing(recipe: str, overrides: Sequence[str]) -> list[list[str]]:
     """Rows of `zephyr artifacts ls`: step, key, size, created, runs, uri."""
     users = uses()
     return [
-        [m.step, m.key[:16], size(m.bytes), m.created[:16], str(len(users.get(m.uri, []))), m.uri]
+        [m.step, m.key[:16], workspace.size(m.bytes), m.created[:16], str(len(users.get(m.uri, []))), m.uri]
         for m in store_of(recipe, overrides).list()
     ]
 
@@ -53,12 +53,12 @@ def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -
     newest = set(workspace.runs()[-keep_runs:] if keep_runs else [])
     keep = {uri for uri, runs in uses().items() if newest & set(runs)} | lineage.registered_uris()
     gone = unneeded(store, keep)
-    rows = [f"{m.step:<14} {m.key[:16]}  {size(m.bytes)}" for m in gone]
+    rows = [f"{m.step:<14} {m.key[:16]}  {workspace.size(m.bytes)}" for m in gone]
     if delete:
         for manifest in gone:
             store.remove(manifest)
         store.leftovers()
-    return rows, f"{len(gone)} artifacts, {size(sum(m.bytes for m in gone))}"
+    return rows, f"{len(gone)} artifacts, {workspace.size(sum(m.bytes for m in gone))}"
 
 
 def lineage(model: str) -> tuple[list[list[str]], bool]:
@@ -119,13 +119,3 @@ def _source(location: str, expected: str) -> tuple[str, bool]:
         gone = not location.startswith(("http", "$", "hf:", "s3:"))
         return (str(error) if gone else f"not reachable now ({error})"), not gone
     return ("ok", True) if found == expected else (f"changed: now {found[:16]}", False)
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

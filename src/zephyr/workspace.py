@@ -63,3 +63,13 @@ def parse(lines: list[str]) -> Iterator[dict[str, Any]]:
 def shown(text: str) -> str:
     """A text without the user and password that an address in it may hold."""
     return re.sub(r"//[^\s/]*@", "//***@", text)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

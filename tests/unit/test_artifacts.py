@@ -1,6 +1,5 @@
 """Artifacts appear whole or not at all, are found by key, and are verified; in a folder and in a bucket alike."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,28 +15,8 @@ from zephyr.s3 import client, download
 ROWS = [{"prompt": "p", "prompt_id": "1", "messages": [{"role": "user", "content": "p"}]}]
 
 
-@pytest.fixture(scope="session")
-def s3_url() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    settings = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": s3_url,
-        "ZEPHYR_S3_PATH_STYLE": "1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+def bucket(s3: str, tmp_path: Path) -> str:
     name = f"b{abs(hash(str(tmp_path)))}"
     client().create_bucket(Bucket=name)
     return f"s3://{name}/some/prefix"

@@ -16,28 +16,9 @@ KEY = step_key("prepare", 1, {"seed": 0}, {})
 PLACE = f"in/here/prepare/{KEY[:16]}"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
 @pytest.fixture
-def requests(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], list[Callable[[str], None]]]]:
+def requests(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], list[Callable[[str], None]]]]:
     """The object keys and addresses of uploads in order, and what shall be called before each."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": server,
-        "ZEPHYR_S3_PATH_STYLE": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
     seen: list[str] = []
     before: list[Callable[[str], None]] = []
     session = boto3.Session()
@@ -46,7 +27,7 @@ def requests(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[lis
     def note(params: dict[str, Any], **_: Any) -> None:
         for act in before:
             act(params["url"])
-        seen.append(params["url"].removeprefix(f"{server}/"))
+        seen.append(params["url"].removeprefix(f"{s3}/"))
 
     session.events.register("before-call.s3.PutObject", note)
     yield seen, before

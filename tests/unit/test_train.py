@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,21 +139,28 @@ def test_dpo_starts_at_ln_2_and_learns(base: Path, tmp_path: Path) -> None:
     assert {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"} <= names
 
 
-def test_adapters_are_merged_into_the_weights(base: Path, tmp_path: Path) -> None:
+def merging(base: Path, out: Path, messages: Any) -> tuple[Any, Any, Any]:
+    """Logits of a dialogue by the merged weights in `out`, by the base with the adapter on top, and by the base."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out / "adapter")
+    shutil.rmtree(out / "adapter")  # from_pretrained would load it on top of the merged weights
+    merged, untrained = (AutoModelForCausalLM.from_pretrained(folder) for folder in (out, base))
+    ids = torch.tensor([template.encode(template.install(tokenizer()), messages)[0]])
+    with torch.inference_mode():
+        return merged.eval()(ids).logits, adapted.eval()(ids).logits, untrained.eval()(ids).logits
+
+
+def test_adapters_are_merged_into_the_weights(base: Path, tmp_path: Path) -> None:
+    import torch
+
     out = tmp_path / "out"
     sft.train(base, DIALOGUES, [], recipe(sft={"lora": {"r": 4, "alpha": 8}}), tmp_path / "work", out, Progress())
-    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out / "adapter").eval()
-    shutil.rmtree(out / "adapter")  # from_pretrained would load it on top of the merged weights
-    merged = AutoModelForCausalLM.from_pretrained(out).eval()
-    ids = torch.tensor([template.encode(template.install(tokenizer()), DIALOGUES[0]["messages"])[0]])
-    with torch.inference_mode():
-        assert torch.allclose(merged(ids).logits, adapter(ids).logits, atol=1e-4)
-        untrained = AutoModelForCausalLM.from_pretrained(base).eval()(ids).logits
-        assert not torch.allclose(merged(ids).logits, untrained, atol=1e-2)
+    merged, adapted, untrained = merging(base, out, DIALOGUES[0]["messages"])
+    assert torch.allclose(merged, adapted, atol=1e-4)
+    assert not torch.allclose(merged, untrained, atol=1e-2)
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
@@ -192,8 +200,6 @@ def test_a_training_asked_to_end_resumes_to_the_same_weights(base: Path, tmp_pat
 
 def test_dpo_with_adapters_starts_at_ln_2_and_merges(base: Path, tmp_path: Path) -> None:
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     progress, seen = watch()
     out = tmp_path / "out"
@@ -202,12 +208,8 @@ def test_dpo_with_adapters_starts_at_ln_2_and_merges(base: Path, tmp_path: Path)
     # The adapter begins as zero, and the reference is the model without it: -log sigmoid(0) = ln 2.
     assert losses(seen)[0] == pytest.approx(math.log(2), abs=1e-4)
     assert losses(seen)[-1] < losses(seen)[0]
-    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out / "adapter").eval()
-    shutil.rmtree(out / "adapter")  # from_pretrained would load it on top of the merged weights
-    merged = AutoModelForCausalLM.from_pretrained(out).eval()
-    ids = torch.tensor([template.encode(template.install(tokenizer()), PAIRS[0]["chosen"])[0]])
-    with torch.inference_mode():
-        assert torch.allclose(merged(ids).logits, adapter(ids).logits, atol=1e-4)
+    merged, adapted, _ = merging(base, out, PAIRS[0]["chosen"])
+    assert torch.allclose(merged, adapted, atol=1e-4)
 
 
 def test_another_seed_gives_other_weights(base: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zephyr.evals.report.facts import Missing, Rows
-from zephyr.evals.table import interval
+from zephyr.evals.table import interval, score, won, won_at_equal_length
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
 OVERFIT = 0.95
@@ -148,9 +148,9 @@ def _win_rate(summary: Any) -> Found:
     win = _win(summary, ALIGNED, DSFT)
     if win is None:
         return "untested", "No instructions were compared."
-    said = f"{interval(win['win_rate'], win['low'], win['high'], 1)}% over {win['n']} instructions"
+    said = f"{won(win)}% over {win['n']} instructions"
     if win.get("lc_win_rate") is not None:
-        said += f"; with length controlled {interval(win['lc_win_rate'], win.get('lc_low'), win.get('lc_high'), 1)}%"
+        said += f"; with length controlled {won_at_equal_length(win)}%"
     return _side(win["low"], win["high"], 50, above=True), said + "."
 
 
@@ -162,10 +162,7 @@ def _reference(summary: Any) -> Found:
     for other in others:
         own, base = _win(summary, ALIGNED, other), _win(summary, DSFT, other)
         if own and base:
-            said = (
-                f"Against {other}: {ALIGNED} {interval(own['win_rate'], own['low'], own['high'], 1)}%, "
-                f"{DSFT} {interval(base['win_rate'], base['low'], base['high'], 1)}%."
-            )
+            said = f"Against {other}: {ALIGNED} {won(own)}%, {DSFT} {won(base)}%."
             return _apart(own["low"], own["high"], base["low"], base["high"]), said
     return "untested", "The instructions hold no outputs of a reference."
 
@@ -177,10 +174,7 @@ def _scores(summary: Any, one: str, other: str) -> Found:
     a, b = summary["models"][one], summary["models"][other]
     if a["score_low"] is None or b["score_low"] is None:
         return "untested", "No two-turn questions were scored."
-    said = (
-        f"{one} {interval(a['score'], a['score_low'], a['score_high'], 2)}, "
-        f"{other} {interval(b['score'], b['score_low'], b['score_high'], 2)}."
-    )
+    said = f"{one} {score(a)}, {other} {score(b)}."
     return _apart(a["score_low"], a["score_high"], b["score_low"], b["score_high"]), said
 
 

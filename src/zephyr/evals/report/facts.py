@@ -119,7 +119,7 @@ def gather(run_id: str) -> Facts:
     events = workspace.events(run_id)
     steps = steps_of(events)
     times = [event["time"] for event in events if event["step"] != "report"]
-    store = open_store(str(workspace.home() / "store"), workspace.home() / "cache")  # URIs may lead to other stores
+    store = _store()
     histories, no_history = _histories(steps, store)
     tables = _tables(steps, store)
     return Facts(
@@ -129,7 +129,7 @@ def gather(run_id: str) -> Facts:
         verdict=_verdict(run_id, steps),
         began=min(times, default=None),
         seconds=max(times) - min(times) if times else 0.0,
-        summary=summary_of(events),
+        summary=_summary(steps, store),
         answers=tables["answers"],
         scores=tables["scores"],
         comparisons=tables["comparisons"],
@@ -174,8 +174,14 @@ def why(steps: Mapping[str, Step], name: str) -> str:
 
 def summary_of(events: Rows) -> Mapping[str, Any] | Missing:
     """The evaluation's summary, from the store."""
-    steps = steps_of(events)
-    store = open_store(str(workspace.home() / "store"), workspace.home() / "cache")
+    return _summary(steps_of(events), _store())
+
+
+def _store() -> Store:
+    return open_store(str(workspace.home() / "store"), workspace.home() / "cache")  # URIs may lead to other stores
+
+
+def _summary(steps: Mapping[str, Step], store: Store) -> Mapping[str, Any] | Missing:
     found: Mapping[str, Any] | Missing = _made(
         steps, "evaluate", lambda uri: json.loads(store.text(uri, "summary.json"))
     )

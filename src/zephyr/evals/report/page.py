@@ -13,7 +13,7 @@ from zephyr import __version__, workspace
 from zephyr.evals.report import charts, claims, drawings, flow, paper, talks
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts, Missing, Step
-from zephyr.evals.table import interval, table
+from zephyr.evals.table import interval, score, table, won, won_at_equal_length
 
 FOLDER = "zephyr.evals.report"
 SIGNS = {"held": "✓", "contradicted": "✗", "open": "?", "untested": "–"}
@@ -69,7 +69,7 @@ def render(facts: Facts) -> str:
         released=_released(facts),
         models=paper.MODELS,
         seconds=_seconds,
-        size=_size,
+        size=workspace.size,
     )
     return workspace.shown(page)
 
@@ -150,13 +150,12 @@ def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missi
 def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     rows = [["variant", "against", "win %", "length controlled %", "compared", "longer by"]]
     for win in summary["win_rates"][: drawings.ROWS]:
-        controlled = interval(win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high"), 1) or "not measured"
-        shown = interval(win["win_rate"], win["low"], win["high"], 1)
+        controlled = won_at_equal_length(win) or "not measured"
         compared = f"{win['n']:,}, {win['draws']:,} draws" + (
             f", {win['unparsed']:,} unreadable" * bool(win["unparsed"])
         )
         gap = f"{win['length_gap']:+.0f}"
-        rows.append([win["model"], charts.cut(win["baseline"], 60), shown, controlled, compared, gap])
+        rows.append([win["model"], charts.cut(win["baseline"], 60), won(win), controlled, compared, gap])
     return rows
 
 
@@ -180,10 +179,8 @@ def _ablation(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
     rows = [["variant", "paper: MT-Bench", "paper: AlpacaEval % (SE)", "this run: score", head]]
     for row in paper.ABLATION:
         own = models.get(row.variant)
-        score = interval(own["score"], own["score_low"], own["score_high"], 2) if own else ""
         win = next((w for w in wins if other and (w["model"], w["baseline"]) == (row.variant, other)), None)
-        rate = interval(win["win_rate"], win["low"], win["high"], 1) if win else ""
-        ours = [score or "not measured", rate or "not measured"]
+        ours = [(score(own) if own else "") or "not measured", (won(win) if win else "") or "not measured"]
         rows.append([row.variant, f"{row.mt_bench:.2f}", f"{row.alpaca_eval:.2f} ({row.error:.2f})", *ours])
     return rows
 
@@ -202,11 +199,3 @@ def _seconds(count: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{count:.1f} s" if count < 10 else f"{seconds} s"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
