@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "zephyr"
 # From the ground up; a module may import from its own layer's folder and from lower layers.
 LAYERS = (
-    ("errors",),
+    ("errors", "images"),
     ("sections", "schema", "manifest"),
     ("recipe",),
     ("progress", "folder", "workspace", "journal"),
