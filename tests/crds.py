@@ -1,10 +1,10 @@
 """Custom resources against the published CRDs, offline: what an API server's structural schema would refuse.
 
-The CRDs lie in `../shared/schemas` beside the project; tests that need them carry `needs_crds`. Rules written in CEL and
-webhooks are not checked.
+The CRDs lie in `../shared/schemas` beside the project; tests that need them carry `needs_crds`. Rules written in CEL
+and webhooks are not checked.
 
-The InferenceService CRD marks `canary[].predictor.model.name` as required, unlike in the stable predictor. It looks like
-a slip, but a server with this CRD enforces it: a canary's model needs a name (KServe's own is `kserve-container`).
+The InferenceService CRD marks `canary[].predictor.model.name` as required, unlike in the stable predictor. It looks
+like a slip, but a server with this CRD enforces it: a canary's model needs a name (KServe's own: `kserve-container`).
 """
 
 from functools import cache
