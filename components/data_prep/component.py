@@ -7,18 +7,23 @@ from pipelines.placement import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def resolve(recipe: str, overrides: str, run_id: str, resolved: Output[Artifact]):  # type: ignore[no-untyped-def]
+def resolve(  # type: ignore[no-untyped-def]
+    recipe: str, overrides: str, run_id: str, gpus: str, gpu_type: str, resolved: Output[Artifact]
+):
     """Spell out every default of the recipe and pin what may change during the run.
 
     Args:
         recipe: A shipped recipe's name, or a recipe's YAML text.
         overrides: Settings as `section.setting=value`, one a line.
         run_id: The run's name in the tracking server and the store.
+        gpus: GPUs that the pipeline gives a training step; the recipe's cluster.gpus must say the same.
+        gpu_type: Their name among a node's resources.
         resolved: recipe.json.
     """
     from zephyr.execute import execute
 
-    execute("resolve", "", {}, resolved, recipe=recipe, overrides=overrides, run_id=run_id)
+    settings = {"recipe": recipe, "overrides": overrides, "run_id": run_id, "gpus": gpus, "gpu_type": gpu_type}
+    execute("resolve", "", {}, resolved, **settings)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from zephyr.errors import RecipeError
 from zephyr.sections import (
+    Cluster,
     Deploy,
     Dpo,
     Endpoint,
@@ -59,6 +60,7 @@ class Recipe(Section):
     register_as: Register = Field(default=Register(), alias="register")
     gate: Gate = Gate()
     deploy: Deploy = Deploy()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _endpoints_exist(self) -> "Recipe":

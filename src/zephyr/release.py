@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr import card, lineage, workspace
 from zephyr.artifacts import Artifact, Store
+from zephyr.cluster import check_placed
 from zephyr.errors import disk
 from zephyr.manifest import CARD, Manifest
 from zephyr.progress import Progress
@@ -38,6 +39,8 @@ def resolve(parameters: Mapping[str, str], folder: Path, out: Path) -> dict[str,
     """Spell out the recipe, pin the incumbent champion, open the run in the tracking server."""
     overrides = [line for line in parameters["overrides"].splitlines() if line.strip()]
     recipe = load(parameters["recipe"], overrides)
+    if "gpus" in parameters:
+        check_placed(recipe, parameters["gpus"], parameters["gpu_type"])
     run_id = folder.name
     lineage.start_run(run_id, recipe)
     resolved = {

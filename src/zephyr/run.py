@@ -7,6 +7,7 @@ SIGTERM end the group; a group left behind by a killed run is ended before the n
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from types import FrameType
 from typing import Any
 
 from zephyr import workspace
+from zephyr.cluster import arguments
 from zephyr.errors import RunError, disk
 from zephyr.execute import ORDER
-from zephyr.recipe import Recipe
+from zephyr.recipe import Recipe, load
 from zephyr.terminal import Terminal
 
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL: what a step has to write its checkpoint
@@ -284,8 +286,17 @@ def _pipeline(folder: Path, name: str) -> None:
     from kfp import components, local
 
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
-    pipeline = components.load_component_from_text((files("zephyr.pipelines") / f"{name}.yaml").read_text())
-    pipeline(recipe=(folder / "recipe.yaml").read_text(), overrides="")
+    pipeline = components.load_component_from_text(_without_retries(_shipped(name)))
+    pipeline(**arguments(load(str(folder / "recipe.yaml"))))
+
+
+def _shipped(name: str) -> str:
+    return (files("zephyr.pipelines") / f"{name}.yaml").read_text()
+
+
+def _without_retries(text: str) -> str:
+    """A person is at hand here: what fails is said at once, and the same command goes on from there."""
+    return re.sub(r"^ +retryPolicy:\n(?: +(?:backoff|max)\w+: .*\n)+", "", text, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -203,3 +203,19 @@ class Deploy(Section):
     namespace: Text = "default"
     runtime: Literal["zephyr", "huggingface", "vllm"] = "zephyr"
     service_account: Text = "zephyr-serving"
+
+
+class Cluster(Section):
+    """Where the steps that train or generate run on a cluster: the pool of GPUs. `zephyr run` reads nothing of it."""
+
+    gpus: int = Field(0, ge=0)
+    """GPUs of a training step; evaluate takes one. 0 runs both on a CPU."""
+    gpu_type: Text = "nvidia.com/gpu"
+    """The GPUs' name among a node's resources."""
+    node_selector: Mapping[str, str] = {}
+    """Labels of the pool's nodes."""
+    tolerations: tuple[Mapping[str, str], ...] = ({"key": "nvidia.com/gpu", "operator": "Exists"},)
+    """The pool's taints, which keep other pods away."""
+    cpu: Text = "1"
+    memory: Text = "4Gi"
+    """Of a training step, requested and at most (memory)."""

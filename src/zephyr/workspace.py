@@ -24,7 +24,9 @@ def home() -> Path:
 
 
 def store_location(recipe: Recipe) -> str:
-    return os.path.expandvars(recipe.store) if recipe.store else str(home() / "store")
+    """The recipe's own, else the platform's (ZEPHYR_STORE), else a folder of the workspace."""
+    location = recipe.store or os.environ.get("ZEPHYR_STORE")
+    return os.path.expandvars(location) if location else str(home() / "store")
 
 
 def run_folder(run_id: str) -> Path:

@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "images"),
     ("sections", "schema", "manifest"),
     ("recipe",),
-    ("progress", "folder", "workspace", "journal"),
+    ("progress", "folder", "workspace", "journal", "cluster"),
     ("s3",),
     ("artifacts", "client", "cache"),
     ("lineage", "engine"),

@@ -1,0 +1,126 @@
+"""What the parts of a cluster agree on: the names of its objects, and the pipeline's arguments for a recipe.
+
+The chart makes the objects (helm/zephyr), pipelines/placement.py gives them to every step.
+"""
+
+import os
+import re
+from typing import Any
+
+from zephyr.errors import RecipeError
+from zephyr.images import IMAGE, TRAIN_IMAGE
+from zephyr.recipe import Recipe, load
+
+PLATFORM = "zephyr-platform"
+"""The ConfigMap with the platform's addresses."""
+ADDRESSES = (
+    "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+    "ZEPHYR_S3_PATH_STYLE",
+    "ZEPHYR_STORE",
+    "ZEPHYR_TINY_URL",
+    "ZEPHYR_KFP_ENDPOINT",
+    "ZEPHYR_DEPLOYMENT_MODE",
+)
+"""Its keys, each an environment variable of every step."""
+S3_SECRET = "zephyr-s3"
+ENDPOINTS_SECRET = "zephyr-endpoints"
+MLFLOW_SECRET = "zephyr-mlflow"
+HF_SECRET = "hf-token"
+KEYS = {
+    S3_SECRET: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ENDPOINTS_SECRET: ("OPENAI_API_KEY", "TEACHER_KEY", "JUDGE_KEY", "ENSEMBLE_KEY"),
+    MLFLOW_SECRET: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    HF_SECRET: ("HF_TOKEN",),
+}
+"""The Secrets' entries that reach the steps, each under its own name; a cluster may lack any."""
+RUNNER = "zephyr-runner"
+"""The ServiceAccount of the steps."""
+STEP_LABEL = "zephyr/step"
+"""The label of a step's pod."""
+
+
+def arguments(recipe: Recipe, image: str | None = None, train_image: str | None = None) -> dict[str, Any]:
+    """The compiled pipeline's arguments for a recipe: its text, and where its steps run.
+
+    Without a GPU the training steps run in the image without CUDA, and keep away from the GPUs' nodes like all others.
+    """
+    pool = recipe.cluster
+    image = image or os.environ.get("ZEPHYR_IMAGE") or IMAGE
+    train_image = train_image or os.environ.get("ZEPHYR_TRAIN_IMAGE") or TRAIN_IMAGE
+    return {
+        "recipe": recipe.to_yaml(),
+        "overrides": "",
+        "image": image,
+        "train_image": train_image if pool.gpus else image,
+        "gpus": str(pool.gpus),
+        "eval_gpus": str(min(pool.gpus, 1)),
+        "gpu_type": pool.gpu_type,
+        "gpu_node_selector": dict(pool.node_selector),
+        "gpu_tolerations": [dict(toleration) for toleration in pool.tolerations] if pool.gpus else [],
+        "train_cpu": pool.cpu,
+        "train_memory": pool.memory,
+    }
+
+
+def check_placed(recipe: Recipe, gpus: str, gpu_type: str) -> None:
+    """Raise RecipeError when the pipeline's placement isn't the recipe's: a step would wait for, or waste, its GPUs."""
+    pool = recipe.cluster
+    if gpus != str(pool.gpus) or (pool.gpus and gpu_type != pool.gpu_type):
+        raise RecipeError(
+            f"cluster.gpus: the recipe asks for {pool.gpus} of {pool.gpu_type}, the pipeline's parameters gpus and "
+            f"gpu_type give {gpus} of {gpu_type}; use `zephyr submit`, or pass the recipe's own values"
+        )
+
+
+def portable(recipe: Recipe) -> Recipe:
+    """The recipe as pods can run it: addresses filled in from this machine's environment, nothing read from its disk.
+
+    Raises RecipeError with every setting that only this machine could follow.
+    """
+    text = recipe.to_yaml()
+    problems = [*_local_paths(recipe), *_keys(recipe)]
+    for name in sorted(set(re.findall(r"\$\{(\w+)\}", text)) - set(ADDRESSES)):
+        value = os.environ.get(name)
+        if value is None:
+            problems.append(f"${{{name}}}: not set here, and a pod doesn't know it either; export it")
+        elif re.search(r"//[^\s/]*@", value):
+            problems.append(
+                f"${{{name}}}: holds a password, which the pipeline's parameters would show; use api_key_env"
+            )
+        else:
+            text = text.replace(f"${{{name}}}", value)
+    if problems:
+        raise RecipeError(f"{recipe.name}: " + "; ".join(problems))
+    return load(text)
+
+
+def _local_paths(recipe: Recipe) -> list[str]:
+    """Settings that name a place on this machine's disk."""
+    places = {
+        "model.base": (recipe.model.base,),
+        "prepare.dialogues": recipe.prepare.dialogues,
+        "sample.prompts": recipe.sample.prompts,
+        "pair.pairs": recipe.pair.pairs,
+        "evaluate.questions": (recipe.evaluate.questions,),
+        "evaluate.instructions": (recipe.evaluate.instructions,),
+        "store": (recipe.store,),
+    }
+    return [
+        f"{setting}: {place} lies on this machine; put it at s3://… or hf://…"
+        for setting, found in places.items()
+        for place in found
+        if place and not re.match(r"\$\{|\w+://|pkg:", place)
+    ]
+
+
+def _keys(recipe: Recipe) -> list[str]:
+    """Keys that no Secret brings to the steps."""
+    known = KEYS[ENDPOINTS_SECRET]
+    return [
+        f"endpoints.{name}.api_key_env: {endpoint.api_key_env} doesn't reach a pod; the Secret {ENDPOINTS_SECRET} "
+        f"brings {', '.join(known)}"
+        for name, endpoint in recipe.endpoints.items()
+        if endpoint.api_key_env and endpoint.api_key_env not in known
+    ]
