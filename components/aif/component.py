@@ -49,3 +49,9 @@ def pair(  # type: ignore[no-untyped-def]
     from zephyr.execute import execute
 
     execute("pair", recipe.path, {"completions": completions.path, "ratings": ratings.path}, pairs)
+
+
+if __name__ == "__main__":  # python -m components.aif.component
+    from pipelines.compile import export
+
+    export("aif")

@@ -37,3 +37,9 @@ def prepare(recipe: Input[Artifact], dialogues: Output[Dataset]):  # type: ignor
     from zephyr.execute import execute
 
     execute("prepare", recipe.path, {}, dialogues)
+
+
+if __name__ == "__main__":  # python -m components.data_prep.component
+    from pipelines.compile import export
+
+    export("data_prep")

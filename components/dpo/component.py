@@ -35,3 +35,9 @@ def dpo_on_base(recipe: Input[Artifact], pairs: Input[Dataset], model: Output[Mo
     from zephyr.execute import execute
 
     execute("dpo_on_base", recipe.path, {"pairs": pairs.path}, model)
+
+
+if __name__ == "__main__":  # python -m components.dpo.component
+    from pipelines.compile import export
+
+    export("dpo")

@@ -46,3 +46,9 @@ def evaluate_ablation(  # type: ignore[no-untyped-def]
 
     models = {"dSFT-1": sft_model, "dSFT-2": sft2_model, "dDPO": dpo_only_model, "dDPO+dSFT": dpo_model}
     execute("evaluate", recipe.path, {name: model.path for name, model in models.items()}, scores)
+
+
+if __name__ == "__main__":  # python -m components.eval.component
+    from pipelines.compile import export
+
+    export("eval")

@@ -61,3 +61,9 @@ def report(run_id: str):  # type: ignore[no-untyped-def]
     from zephyr.execute import execute
 
     execute("report", "", {}, None, run_id=run_id)
+
+
+if __name__ == "__main__":  # python -m components.release.component
+    from pipelines.compile import export
+
+    export("release")

@@ -35,3 +35,9 @@ def sft_on_chosen(  # type: ignore[no-untyped-def]
     from zephyr.execute import execute
 
     execute("sft_on_chosen", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)
+
+
+if __name__ == "__main__":  # python -m components.sft.component
+    from pipelines.compile import export
+
+    export("sft")
