@@ -222,6 +222,7 @@ def evaluate(ctx: Context) -> Figures:
     ctx.put("scores", found.scores, schema.SCORE)
     ctx.put("comparisons", found.comparisons, schema.COMPARISON)
     ctx.put_json("summary", found.summary)
+    ctx.put_json("golden", found.golden)
     return headline(found.summary)
 
 
@@ -284,7 +285,7 @@ STEPS = {
     "dpo_on_base": Step(dpo, 2, _trained("dpo"), _base_source, main_figure="eval_rewards/accuracies"),
     "evaluate": Step(
         evaluate,
-        2,
+        3,
         _judged,
         lambda r: tuple(x for x in (r.evaluate.questions, r.evaluate.instructions) if x),
         main_figure=f"{ALIGNED}/win_rate_vs_{BASELINE}",

@@ -173,6 +173,8 @@ def test_evaluation_end_to_end(models: dict[str, Path], tmp_path: Path) -> None:
         again = run()
         assert len(server.calls) == asked  # the journal answers the second time
     assert again.summary == found.summary
+    assert again.golden == found.golden and set(found.golden) == set(models)
+    assert found.golden["base"]["said"] != found.golden["new"]["said"]
     assert {(a["model"], a["set"]) for a in found.answers} == {
         (m, s) for m in models for s in ("questions", "instructions")
     }

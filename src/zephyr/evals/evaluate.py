@@ -9,7 +9,8 @@ from typing import Any
 
 from zephyr.client import Call, complete
 from zephyr.errors import DataError
-from zephyr.evals import judge
+from zephyr.evals import golden, judge
+from zephyr.evals.generate import Generator
 from zephyr.evals.summary import summarise
 from zephyr.progress import Progress
 from zephyr.schema import Answer, Comparison, Message, Score
@@ -24,6 +25,8 @@ class Evaluated:
     scores: list[Score]
     comparisons: list[Comparison]
     summary: dict[str, Any]
+    golden: dict[str, Any]
+    """Model to what it says to the golden prompts."""
 
 
 def evaluate(
@@ -43,13 +46,15 @@ def evaluate(
     """
     _check(questions, instructions)
     answers: list[Answer] = []
+    said: dict[str, Any] = {}
     for name, folder in models.items():
-        answers += _answers(name, folder, section, seed, questions, instructions, progress)
+        made, said[name] = _answers(name, folder, section, seed, questions, instructions, progress)
+        answers += made
     scores = _scores([a for a in answers if a["set"] == QUESTIONS], section, endpoints, seed, journal, progress)
     single = [a for a in answers if a["set"] == INSTRUCTIONS]
     comparisons = _comparisons(single, instructions, baseline, section, endpoints, seed, journal, progress)
     summary = summarise(answers, scores, comparisons, baseline, section.bootstrap, seed)
-    return Evaluated(answers, scores, comparisons, summary)
+    return Evaluated(answers, scores, comparisons, summary, said)
 
 
 def _check(questions: Sequence[Mapping[str, Any]], instructions: Sequence[Mapping[str, Any]]) -> None:
@@ -70,9 +75,8 @@ def _answers(
     questions: Sequence[Mapping[str, Any]],
     instructions: Sequence[Mapping[str, Any]],
     progress: Progress,
-) -> list[Answer]:
-    from zephyr.evals.generate import Generator
-
+) -> tuple[list[Answer], dict[str, Any]]:
+    """What a model answers, and what it says to the golden prompts; it is in memory no longer than that."""
     generator = Generator(folder, section.batch_size)
 
     def speak(talks: list[list[Message]], categories: list[str]) -> list[tuple[str, int]]:
@@ -97,7 +101,7 @@ def _answers(
     for number, (row, reply) in enumerate(zip(instructions, speak(alone, kinds), strict=True)):
         kind = str(row.get("category", ""))
         rows.append(_answer(INSTRUCTIONS, str(number + 1), kind, name, 1, row["instruction"], reply))
-    return rows
+    return rows, golden.record(generator)
 
 
 def _answer(

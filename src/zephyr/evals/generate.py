@@ -15,6 +15,8 @@ class Generator:
 
     def __init__(self, folder: Path, batch_size: int) -> None:
         self._engine = engine.Engine(folder, batch_size)
+        self.dtype = str(self._engine.model.dtype).removeprefix("torch.")
+        """float32 on a CPU, bfloat16 on a GPU."""
 
     def generate(
         self,
