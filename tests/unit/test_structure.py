@@ -25,7 +25,7 @@ LAYERS = (
     ("steps", "card"),
     ("release",),
     ("execute",),
-    ("terminal", "housekeeping"),
+    ("terminal", "housekeeping", "processes"),
     ("doctor",),
     ("run",),
     ("verbs",),
