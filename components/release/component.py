@@ -1,7 +1,7 @@
 """Register, gate, deploy, report."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
 
 from pipelines.placement import IMAGE
 
@@ -52,15 +52,16 @@ def deploy(recipe: Input[Artifact], version: Input[Artifact], service: Output[Ar
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def report(run_id: str):  # type: ignore[no-untyped-def]
+def report(run_id: str, page: Output[HTML]):  # type: ignore[no-untyped-def]
     """Say what happened, also after a failure.
 
     Args:
         run_id: The run's name in the tracking server and the store.
+        page: report.html.
     """
     from zephyr.execute import execute
 
-    execute("report", "", {}, None, run_id=run_id)
+    execute("report", "", {}, page, run_id=run_id)
 
 
 if __name__ == "__main__":  # python -m components.release.component

@@ -178,6 +178,14 @@ class Store:
         """Write a text beside an artifact's data; it is no part of the artifact and may be written again."""
         self._backend.attach(_place(manifest.step, manifest.key), name, text)
 
+    def note(self, run_id: str, name: str, text: str) -> None:
+        """Keep a small text of a run (its events, a log), under `runs/`; a later one of that name replaces it."""
+        self._backend.attach(f"runs/{run_id}", name, text)
+
+    def noted(self, run_id: str, name: str) -> str | None:
+        """The text that `note` kept; None when there is none."""
+        return self._backend.read(f"runs/{run_id}", name)
+
     def list(self) -> Iterator[Manifest]:
         """All manifests, by step and key."""
         for place in sorted(self._backend.places()):

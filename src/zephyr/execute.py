@@ -14,15 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zephyr import lineage, release, workspace
+from zephyr import lineage, records, release, workspace
 from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError, disk
 from zephyr.manifest import MANIFEST, Manifest, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
-from zephyr.steps import STEPS, Context, Skip, Step
+from zephyr.steps import ORDER, STEPS, Context, Skip, Step
 
-ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
 SKIPPED = "skipped.json"
 
 
@@ -33,7 +32,7 @@ def execute(step: str, recipe_path: str, inputs: Mapping[str, str], output: Any,
     line; any other leaves its traceback in the step's log.
     """
     folder = _run_folder(recipe_path, parameters)
-    with _log(folder, step):
+    with records.kept(folder, step), _log(folder, step):
         progress = Progress(step, folder / "progress.jsonl")
         started = _process_start()
         progress.event("start", started=started)
@@ -66,7 +65,8 @@ def _dispatch(
     if step == "resolve":
         return release.resolve(parameters, folder, Path(output.path))
     if step == "report":
-        return release.report(folder)
+        records.gather(folder)
+        return release.report(folder, Path(output.path) if output else None)
     resolved = json.loads((Path(recipe_path) / "recipe.json").read_text())
     recipe = check(resolved["recipe"])
     if recipe.model.threads:  # torch reads it when it is imported, by whichever step needs it

@@ -1,10 +1,12 @@
 """A store's bytes in a local folder: written aside on the same file system, then renamed into place."""
 
+import errno
 import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +49,11 @@ class Folder:
         return self._root / place  # verified by `probe`
 
     def commit(self, staging: Path, place: str, files: Mapping[str, Any]) -> Path:
-        target = self._root / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            self.remove(place)
-        staging.rename(target)
-        return target
+        return settle(staging, self._root / place, self.staging)
 
     def attach(self, place: str, name: str, text: str) -> None:
         with disk(self.location):
+            (self._root / place).mkdir(parents=True, exist_ok=True)
             aside = self._root / place / f".{name}.part"
             aside.write_text(text)
             aside.rename(self._root / place / name)
@@ -65,14 +63,32 @@ class Folder:
             yield path.parent.relative_to(self._root).as_posix()
 
     def remove(self, place: str) -> None:
-        """Rename first: what is half deleted must not look like an artifact."""
-        aside = self.staging()
         with disk(self.location):
-            (self._root / place).rename(aside / "old")
-            shutil.rmtree(aside)
+            discard(self._root / place, self.staging())
 
     def leftovers(self, seconds: float) -> int:
         return sweep(self._root / STAGING, seconds)
+
+
+def discard(folder: Path, aside: Path) -> None:
+    """Delete a folder, if it is still there. Rename first: what is half deleted must not look like an artifact."""
+    with suppress(FileNotFoundError):
+        folder.rename(aside / "old")
+    shutil.rmtree(aside)
+
+
+def settle(folder: Path, target: Path, aside: Callable[[], Path], same: Callable[[], bool] = lambda: False) -> Path:
+    """Rename `folder` to `target`. What lies there, perhaps just now from another process, stays if it is the `same`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            return folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if same():
+            return target
+        discard(target, aside())
 
 
 def verify(folder: Path, files: Mapping[str, Any], where: str | None = None) -> None:

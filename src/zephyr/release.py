@@ -1,6 +1,7 @@
 """The steps at both ends of a run, which always run and may run again: resolve, register, gate, deploy, report."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,9 +167,12 @@ def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     return {"text": "inferenceservice.yaml"}
 
 
-def report(folder: Path) -> dict[str, Any]:
-    """report.html: what happened, also after a failure; kept in the tracking server as well."""
+def report(folder: Path, out: Path | None) -> dict[str, Any]:
+    """report.html: what happened, also after a failure; a copy goes to `out`, and one to the tracking server."""
     facts = write_report(folder.name)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / REPORT, out / REPORT if out.is_dir() else out)
     if (folder / "recipe.json").exists():  # else the run was never opened there
         failed = facts.verdict.status in ("error", "unfinished")
         lineage.end_run(folder.name, failed=failed, report=folder / REPORT)

@@ -23,9 +23,9 @@ from types import FrameType
 from zephyr import workspace
 from zephyr.cluster import arguments
 from zephyr.errors import RunError, disk
-from zephyr.execute import ORDER
 from zephyr.processes import Group, alone
 from zephyr.recipe import Recipe, load
+from zephyr.steps import ORDER
 from zephyr.terminal import Terminal
 
 

@@ -291,3 +291,6 @@ STEPS = {
         main_figure=f"{ALIGNED}/win_rate_vs_{BASELINE}",
     ),
 }
+
+ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
+"""All steps, those of release.py too, in the order of their events."""

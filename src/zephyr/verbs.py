@@ -78,8 +78,9 @@ def step(options: argparse.Namespace) -> int:
     from types import SimpleNamespace
 
     from zephyr.errors import RunError
-    from zephyr.execute import ORDER, execute
+    from zephyr.execute import execute
     from zephyr.recipe import load
+    from zephyr.steps import ORDER
 
     if options.name not in ORDER:
         raise RunError(f"{options.name}: no such step; steps: {', '.join(ORDER)}")

@@ -23,7 +23,7 @@ LAYERS = (
     ("lineage", "engine"),
     ("data", "feedback", "train", "evals", "serve", "tiny"),
     ("steps", "card"),
-    ("release",),
+    ("release", "records"),
     ("execute",),
     ("terminal", "housekeeping", "processes"),
     ("doctor",),
