@@ -78,7 +78,7 @@ def discard(folder: Path, aside: Path) -> None:
 
 
 def settle(folder: Path, target: Path, aside: Callable[[], Path], same: Callable[[], bool] = lambda: False) -> Path:
-    """Rename `folder` to `target`. What lies there, perhaps just now from another process, stays if it is the `same`."""
+    """Rename a folder to `target`. What lies there, perhaps from a process beside us, stays if it is the `same`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:

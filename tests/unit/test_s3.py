@@ -49,8 +49,11 @@ def publish(store: Store, text: str) -> Artifact:
 
 def test_the_manifest_goes_up_last_by_path(bucket: str, requests: Any, tmp_path: Path) -> None:
     publish(open_store(f"s3://{bucket}/in/here", tmp_path), "one")
+    mark, *data, manifest = requests[0]
     # "manifest.json" would stand between a.txt and z.txt by name; the bucket is in the path, not in the host.
-    assert requests[0] == [f"{bucket}/{PLACE}/{name}" for name in ("a.txt", "z.txt", "manifest.json")]
+    assert sorted(data) == [f"{bucket}/{PLACE}/{name}" for name in ("a.txt", "z.txt")]
+    assert manifest == f"{bucket}/{PLACE}/manifest.json"
+    assert mark.startswith(f"{bucket}/in/here/.staging/prepare/")
 
 
 def test_an_upload_that_breaks_off_leaves_no_artifact(bucket: str, requests: Any, tmp_path: Path) -> None:
@@ -70,6 +73,27 @@ def test_an_upload_that_breaks_off_leaves_no_artifact(bucket: str, requests: Any
     publish(store, "two")  # the half that lies there is no hindrance
     found = open_store(store.location, tmp_path / "other").find("prepare", KEY)
     assert found is not None and (found.path / "z.txt").read_text() == "two"
+
+
+def test_what_shall_replace_an_artifact_leaves_it_alone_until_all_is_uploaded(
+    bucket: str, requests: Any, tmp_path: Path
+) -> None:
+    store = open_store(f"s3://{bucket}/in/here", tmp_path)
+    old = publish(store, "one")
+
+    def break_off(url: str) -> None:
+        if url.endswith("z.txt"):
+            raise EndpointConnectionError(endpoint_url=url)
+
+    requests[1].append(break_off)
+    with pytest.raises(StoreError, match="can't be reached"):
+        publish(store, "two")
+    requests[1].clear()
+    found = open_store(store.location, tmp_path / "other").load(old.uri)
+    assert [(found.path / name).read_text() for name in ("a.txt", "z.txt")] == ["one", "one"]
+    publish(store, "three")
+    again = open_store(store.location, tmp_path / "other").load(old.uri)
+    assert [(again.path / name).read_text() for name in ("a.txt", "z.txt")] == ["three", "three"]
 
 
 def test_a_replaced_artifact_is_fetched_anew(bucket: str, tmp_path: Path) -> None:
