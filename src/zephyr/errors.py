@@ -8,7 +8,7 @@ ZephyrError (ValueError)          the command line prints one line and exits wit
 ├── EndpointError                 a model endpoint is down, refuses the key or lacks the model
 ├── ModelError                    weights or tokenizer that can't be trained or served
 ├── TrackingError                 the MLflow server or registry can't be used
-├── ClusterError                  the Kubernetes API server refuses, or what is deployed there isn't ready or isn't right
+├── ClusterError                  a cluster refuses or can't be reached, or what it serves isn't ready or isn't right
 └── RunError                      a run that can't start, is unknown, or is already going on
 """
 

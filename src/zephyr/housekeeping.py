@@ -47,11 +47,11 @@ def verify(recipe: str, overrides: Sequence[str]) -> tuple[int, list[str]]:
 
 def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -> tuple[list[str], str]:
     """Delete, or only name, what neither the newest runs nor a registered model need; returns rows and the total."""
-    from zephyr import lineage
+    from zephyr import registry
 
     store = store_of(recipe, overrides)
     newest = set(workspace.runs()[-keep_runs:] if keep_runs else [])
-    keep = {uri for uri, runs in uses().items() if newest & set(runs)} | lineage.registered_uris()
+    keep = {uri for uri, runs in uses().items() if newest & set(runs)} | registry.registered_uris()
     gone = unneeded(store, keep)
     rows = [f"{m.step:<14} {m.key[:16]}  {workspace.size(m.bytes)}" for m in gone]
     if delete:
@@ -63,14 +63,15 @@ def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -
 
 def lineage(model: str) -> tuple[list[list[str]], bool]:
     """Rows (what, where, digest, verified) from NAME@ALIAS back to every data file; whether anything is broken."""
-    from zephyr import lineage as registry
+    from zephyr import registry
+    from zephyr.lineage import tracking_uri
 
     name, _, alias = model.replace("/", "@").partition("@")
     if not name or not alias:
         raise RunError(f"{model}: write it as NAME@ALIAS or NAME/VERSION, such as zephyr@champion")
     version = registry.version_at(name, alias)
     if version is None:
-        raise RunError(f"{model}: no such version in the registry at {workspace.shown(registry.tracking_uri())}")
+        raise RunError(f"{model}: no such version in the registry at {workspace.shown(tracking_uri())}")
     tags = version.tags
     rows = [
         [f"{name} version {version.version}", tags.get("zephyr.verdict", "no verdict"), tags["zephyr.digest"][:16], ""]

@@ -1,4 +1,4 @@
-"""What made a model: runs, metrics and data sets in MLflow, versions in its registry.
+"""What made a model: runs, metrics and data sets in MLflow; registry.py holds its versions.
 
 A run of the pipeline is a parent run, each step a nested one. MLflow's client is used without its fluent layer, which
 imports every integration: a step's process has a second or two for all of this.
@@ -7,7 +7,7 @@ imports every integration: a step's process has a second or two for all of this.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +44,8 @@ def client() -> Any:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def errors() -> Iterator[None]:
+    """Turn what MLflow and its database raise into a TrackingError of one line."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,7 +58,7 @@ def _errors() -> Iterator[None]:
 
 def check() -> str:
     """The tracking server's address; TrackingError when it can't be used. Makes the experiment if need be."""
-    with _errors():
+    with errors():
         _experiment(client())
     return workspace.shown(tracking_uri())
 
@@ -83,7 +84,7 @@ def _parent(mlflow: Any, run_id: str) -> str | None:
 def start_run(run_id: str, recipe: Recipe) -> None:
     """Open the parent run; the same id finds the same run again."""
     mlflow = client()
-    with _errors():
+    with errors():
         if _parent(mlflow, run_id):
             return
         tags = {RUN: run_id, STEP: "run", "zephyr.recipe": recipe.name, "zephyr.training": recipe.training_digest()}
@@ -95,7 +96,7 @@ def start_run(run_id: str, recipe: Recipe) -> None:
 def end_run(run_id: str, failed: bool, report: Path) -> None:
     """Close the parent run and keep its report there."""
     mlflow = client()
-    with _errors():
+    with errors():
         parent = _parent(mlflow, run_id)
         if parent:
             mlflow.log_artifact(parent, str(report))
@@ -107,19 +108,20 @@ class StepRun:
 
     def __init__(self, run_id: str, step: str) -> None:
         self._mlflow = client()
-        self._run_id = run_id
+        self.run_id = run_id
+        """Of the whole run of the pipeline."""
         self._step = step
         self._metrics: list[tuple[str, float, int, int]] = []
         self.id = ""
 
     def __enter__(self) -> Self:
-        with _errors():
+        with errors():
             injected = os.environ.get("MLFLOW_RUN_ID")
             if injected:
                 self.id = injected
                 return self
-            tags = {RUN: self._run_id, STEP: self._step}
-            parent = _parent(self._mlflow, self._run_id)
+            tags = {RUN: self.run_id, STEP: self._step}
+            parent = _parent(self._mlflow, self.run_id)
             if parent:
                 tags["mlflow.parentRunId"] = parent
             run = self._mlflow.create_run(_experiment(self._mlflow), run_name=self._step, tags=tags)
@@ -129,7 +131,7 @@ class StepRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _errors():
+        with errors():
             self._flush()
             if error is not None:
                 self._mlflow.set_tag(self.id, "zephyr.error", f"{type(error).__name__}: {error}"[:4000])
@@ -149,7 +151,7 @@ class StepRun:
         self.log_metrics(manifest.figures, 0)
         datasets = [(name, artifact.digest, artifact.uri) for name, artifact in inputs.items()]
         datasets += [(Path(source["path"]).name[:400], source["sha256"], source["path"]) for source in manifest.sources]
-        with _errors():
+        with errors():
             _log_params(self._mlflow, self.id, dict(manifest.settings))
             if datasets:
                 self._mlflow.log_inputs(
@@ -191,110 +193,3 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{path}.{clean}" if path else clean)
     else:
         yield path[:250], value
-
-
-def register(
-    name: str, model: Manifest, run: StepRun, recipe: Recipe, scores: Manifest, summary: Mapping[str, Any] | None
-) -> str:
-    """A version of the registered model whose source is the weights' own place: nothing is copied.
-
-    Weights that have a version already keep it, with the newest scores. Returns the version's number.
-    """
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client()
-    with _errors():
-        try:
-            mlflow.get_registered_model(name)
-        except MlflowException:
-            mlflow.create_registered_model(name)
-        same = [v for v in _versions(mlflow, name) if v.tags.get("zephyr.digest") == model.digest]
-        judged = {"zephyr.scores": scores.uri, "zephyr.summary": json.dumps(_compact(summary))}
-        if same:
-            for tag, value in judged.items():
-                mlflow.set_model_version_tag(name, same[0].version, tag, value)
-            return str(same[0].version)
-        tags = judged | {
-            "zephyr.uri": model.uri,
-            "zephyr.digest": model.digest,
-            "zephyr.recipe": recipe.name,
-            "zephyr.training": recipe.training_digest(),
-            **{f"zephyr.input.{label}": digest for label, digest in model.inputs.items()},
-        }
-        found = mlflow.create_model_version(name, source=model.uri, run_id=run.id, tags=tags)
-        return str(found.version)
-
-
-def _compact(summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of a summary, what later runs compare with."""
-    keep = ("score", "score_low", "score_high", "correct", "length")
-    models = summary["models"] if summary else {}
-    return {"models": {name: {key: model[key] for key in keep} for name, model in models.items()}}
-
-
-def _versions(mlflow: Any, name: str) -> Sequence[Any]:
-    found: Sequence[Any] = mlflow.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
-    return found
-
-
-def set_alias(name: str, alias: str, version: str) -> None:
-    with _errors():
-        client().set_registered_model_alias(name, alias, version)
-
-
-def record_verdict(name: str, version: str, status: str, reasons: Sequence[str]) -> None:
-    """Write the gate's verdict and its reasons on the version."""
-    mlflow = client()
-    with _errors():
-        mlflow.set_model_version_tag(name, version, "zephyr.verdict", status)
-        mlflow.set_model_version_tag(name, version, "zephyr.reasons", "; ".join(reasons)[:4000])
-
-
-def champion(name: str) -> dict[str, Any] | None:
-    """Version, digest and scores of the champion, or None when there is none yet."""
-    found = version_at(name, "champion")
-    if found is None:
-        return None
-    summary = json.loads(found.tags.get("zephyr.summary", '{"models": {}}'))
-    return {"version": str(found.version), "digest": found.tags.get("zephyr.digest", ""), "summary": summary}
-
-
-def version_at(name: str, alias: str) -> Any | None:
-    """The registry's version under an alias or number; None when there is none."""
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client()
-    try:
-        if alias.isdigit():
-            return mlflow.get_model_version(name, alias)
-        return mlflow.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        with _errors():
-            raise
-
-
-def promote(name: str, version: str, expected: str | None) -> None:
-    """Move `champion` to a version if it still is where the run saw it at its start, or already there.
-
-    Raises TrackingError when another run has moved it meanwhile.
-    """
-    now = champion(name)
-    found = now["version"] if now else None
-    if found == version:
-        return
-    if found != expected:
-        raise TrackingError(
-            f"{name}@champion: version {found} took the place of {expected or 'none'} while this run was going on; "
-            "run again to compare with it"
-        )
-    set_alias(name, "champion", version)
-
-
-def registered_uris() -> set[str]:
-    """Weights and scores of all versions of all registered models: what `artifacts clean` must keep."""
-    mlflow = client()
-    with _errors():
-        versions = [v for model in mlflow.search_registered_models() for v in _versions(mlflow, model.name)]
-    return {v.tags[tag] for v in versions for tag in ("zephyr.uri", "zephyr.scores") if tag in v.tags}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr import card, lineage, workspace
+from zephyr import card, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store
 from zephyr.cluster import check_placed
 from zephyr.errors import disk
@@ -47,7 +47,7 @@ def resolve(parameters: Mapping[str, str], folder: Path, out: Path) -> dict[str,
     resolved = {
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "run_id": run_id,
-        "incumbent": lineage.champion(recipe.register_as.name),
+        "incumbent": registry.champion(recipe.register_as.name),
     }
     out.mkdir(parents=True, exist_ok=True)
     for place in (out, folder):
@@ -60,7 +60,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
     model, scores = job.inputs["dpo_model"], job.inputs["scores"]
     summary = scores.json("summary") if scores.manifest.reason is None else None
     name = job.recipe.register_as.name
-    number = lineage.register(
+    number = registry.register(
         name,
         model.manifest,
         job.run,
@@ -68,7 +68,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         scores=scores.manifest,
         summary=summary,
     )
-    lineage.set_alias(name, "candidate", number)
+    registry.set_alias(name, "candidate", number)
     text = card.write(
         name,
         number,
@@ -122,9 +122,9 @@ def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
             same,
         )
     status, reasons = verdict.status, list(verdict.reasons)
-    lineage.record_verdict(info["name"], info["version"], status, reasons)
+    registry.record_verdict(info["name"], info["version"], status, reasons)
     if status == "passed":
-        lineage.promote(info["name"], info["version"], incumbent["version"] if incumbent else None)
+        registry.promote(info["name"], info["version"], incumbent["version"] if incumbent else None)
     return {"verdict": status, "reasons": reasons, "text": f"{status}: {reasons[0]}" if reasons else status}
 
 

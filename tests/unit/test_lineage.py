@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import tiny_model
-from zephyr import housekeeping, lineage, workspace
+from zephyr import housekeeping, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.errors import RunError, TrackingError
 from zephyr.manifest import Source
@@ -51,7 +51,7 @@ def model_of(store: Store, name: str, seed: int) -> Artifact:
 def register(store: Store, recipe: Recipe, run: str, model: Artifact) -> str:
     lineage.start_run(run, recipe)
     with lineage.StepRun(run, "register") as step:
-        return lineage.register("zephyr", model.manifest, step, recipe, model.manifest, SUMMARY)
+        return registry.register("zephyr", model.manifest, step, recipe, model.manifest, SUMMARY)
 
 
 def test_a_run_and_its_steps(store: Store, recipe: Recipe, tmp_path: Path) -> None:
@@ -87,22 +87,22 @@ def test_a_run_and_its_steps(store: Store, recipe: Recipe, tmp_path: Path) -> No
 
 def test_versions_and_the_champion(store: Store, recipe: Recipe) -> None:
     a, b = model_of(store, "a", 0), model_of(store, "b", 1)
-    assert lineage.champion("zephyr") is None
+    assert registry.champion("zephyr") is None
     one = register(store, recipe, "r2", a)
     assert register(store, recipe, "r3", a) == one  # the same weights keep their version
     two = register(store, recipe, "r3", b)
     assert two != one
-    lineage.promote("zephyr", one, None)
-    found = lineage.champion("zephyr")
+    registry.promote("zephyr", one, None)
+    found = registry.champion("zephyr")
     assert found == {"version": one, "digest": a.digest, "summary": SUMMARY}
     with pytest.raises(TrackingError, match=f"version {one} took the place of none"):
-        lineage.promote("zephyr", two, None)  # a run that began before there was a champion
-    lineage.promote("zephyr", two, one)
-    lineage.promote("zephyr", two, one)  # again changes nothing
-    lineage.record_verdict("zephyr", two, "passed", ["good", "better"])
-    version = lineage.version_at("zephyr", "champion")
+        registry.promote("zephyr", two, None)  # a run that began before there was a champion
+    registry.promote("zephyr", two, one)
+    registry.promote("zephyr", two, one)  # again changes nothing
+    registry.record_verdict("zephyr", two, "passed", ["good", "better"])
+    version = registry.version_at("zephyr", "champion")
     assert version is not None and version.tags["zephyr.reasons"] == "good; better"
-    assert {a.uri, b.uri} <= lineage.registered_uris()
+    assert {a.uri, b.uri} <= registry.registered_uris()
 
 
 def test_new_scores_of_the_same_weights_reach_their_version(store: Store, recipe: Recipe) -> None:
@@ -110,8 +110,8 @@ def test_new_scores_of_the_same_weights_reach_their_version(store: Store, recipe
     better = {"models": {"dDPO+dSFT": SUMMARY["models"]["dDPO+dSFT"] | {"score": 7.0}}}
     for summary in (better, SUMMARY):
         with lineage.StepRun("r3", "register") as step:
-            lineage.register("zephyr", model.manifest, step, recipe, model.manifest, summary)
-        found = lineage.champion("zephyr")
+            registry.register("zephyr", model.manifest, step, recipe, model.manifest, summary)
+        found = registry.champion("zephyr")
         assert found is not None and found["summary"] == summary
 
 

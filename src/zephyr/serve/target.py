@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from zephyr import folder, lineage, workspace
+from zephyr import folder, registry, workspace
 from zephyr.artifacts import open_store
 from zephyr.data import template
 from zephyr.errors import ModelError
+from zephyr.lineage import tracking_uri
 from zephyr.manifest import CARD, MANIFEST, Manifest
 
 
@@ -29,18 +31,26 @@ def find(model: str) -> Target:
         return _folder(path)
     if "@" not in model:
         raise ModelError(f"{model}: no such folder; name a model folder, or a registered model as NAME@ALIAS")
-    name, _, alias = model.partition("@")
-    version = lineage.version_at(name, alias)
-    if version is None:
-        where = workspace.shown(lineage.tracking_uri())
-        raise ModelError(f"{model}: no such version in the registry at {where}; `zephyr run` registers one")
+    version = registered(model)
     uri, digest = version.tags["zephyr.uri"], version.tags["zephyr.digest"]
     artifact = open_store(uri.rsplit("/", 2)[0], workspace.home() / "cache").load(uri)
     if artifact.digest != digest:
         raise ModelError(f"{model}: {uri} was made again with another result since it was registered; run again")
     _check_listed(artifact.path, artifact.manifest)
     _check_template(artifact.manifest, model)
-    return Target(name, artifact.path, f"version {version.version}, digest {digest[:16]} verified")
+    return Target(version.name, artifact.path, f"version {version.version}, digest {digest[:16]} verified")
+
+
+def registered(model: str) -> Any:
+    """The registry's version at NAME@ALIAS or NAME@VERSION; ModelError when there is none."""
+    name, _, alias = model.partition("@")
+    if not name or not alias:
+        raise ModelError(f"{model}: write it as NAME@ALIAS or NAME@VERSION, such as zephyr@champion")
+    version = registry.version_at(name, alias)
+    if version is None:
+        where = workspace.shown(tracking_uri())
+        raise ModelError(f"{model}: no such version in the registry at {where}; `zephyr run` registers one")
+    return version
 
 
 def _folder(path: Path) -> Target:
