@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test check science pipelines lock clean
+.PHONY: run test check science pipelines manifests lock clean
 
 run: $(READY)
 	$(BIN)/zephyr run $(ARGS)
@@ -25,6 +25,10 @@ science: $(READY)
 # After a change to components/ or pipelines/.
 pipelines: $(READY)
 	$(BIN)/python -m pipelines.compile
+
+# After a change to helm/zephyr: its README, k8s/zephyr.yaml.
+manifests: $(READY)
+	$(BIN)/python tools/chart.py
 
 # After a change to pyproject.toml; needs uv.
 lock:
