@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--until", metavar="STEP", help="stop after this step")
     verb.add_argument("--fresh", action="store_true", help="make every step again, replies of endpoints too")
     verb.add_argument("--yes", action="store_true", help="go on without a question where calls cost money")
+    verb.add_argument("--on", choices=("docker",), help="run each step in a container of this machine's Docker engine")
+    verb.add_argument("--image", metavar="REF", help="the containers' image ($ZEPHYR_IMAGE, else this version's)")
 
     verb = _verb(actions, verbs.doctor, "doctor", "check teacher, store, tracking server, disk and memory")
     _recipe_options(verb)

@@ -96,9 +96,9 @@ def portable(recipe: Recipe) -> Recipe:
     return load(text)
 
 
-def _local_paths(recipe: Recipe) -> list[str]:
-    """Settings that name a place on this machine's disk."""
-    places = {
+def places(recipe: Recipe) -> dict[str, tuple[str | None, ...]]:
+    """Every setting that says where something lies, with its locations."""
+    return {
         "model.base": (recipe.model.base,),
         "prepare.dialogues": recipe.prepare.dialogues,
         "sample.prompts": recipe.sample.prompts,
@@ -107,9 +107,13 @@ def _local_paths(recipe: Recipe) -> list[str]:
         "evaluate.instructions": (recipe.evaluate.instructions,),
         "store": (recipe.store,),
     }
+
+
+def _local_paths(recipe: Recipe) -> list[str]:
+    """Settings that name a place on this machine's disk."""
     return [
         f"{setting}: {place} lies on this machine; put it at s3://… or hf://…"
-        for setting, found in places.items()
+        for setting, found in places(recipe).items()
         for place in found
         if place and not re.match(r"\$\{|\w+://|pkg:", place)
     ]

@@ -1,4 +1,7 @@
-"""The processes of a run: groups of their own, one run per workspace, orphans of a killed one ended."""
+"""The processes of a run: groups of their own, one run per workspace, orphans of a killed one ended.
+
+Containers (`zephyr run --on docker`) are no children of these groups; their label leads to them.
+"""
 
 import json
 import os
@@ -10,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zephyr import workspace
+from zephyr import containers, workspace
 from zephyr.errors import RunError, disk
 
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL: what a step has to write its checkpoint
@@ -19,9 +22,10 @@ GRACE = 3.0  # seconds between SIGTERM and SIGKILL: what a step has to write its
 class Group:
     """The processes of one run. Its ids are on disk, so that the next run can end them if this one is killed."""
 
-    def __init__(self, path: Path, run_id: str) -> None:
+    def __init__(self, path: Path, run_id: str, in_containers: bool) -> None:
         self._path = path
         self._run_id = run_id
+        self._in_containers = in_containers
         self._leaders: list[subprocess.Popen[bytes]] = []
         self._write()
 
@@ -41,6 +45,8 @@ class Group:
 
     def end(self) -> None:
         _end([process.pid for process in self._leaders])
+        if self._in_containers:  # after the runner, which would start more
+            containers.end(self._run_id, GRACE)
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
@@ -48,6 +54,7 @@ class Group:
             "run": self._run_id,
             "owner": _identity(os.getpid()),
             "leaders": [_identity(process.pid) for process in self._leaders],
+            "in_containers": self._in_containers,
         }
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(state))
@@ -65,14 +72,14 @@ def _identity(pid: int) -> list[float] | None:
 
 
 @contextmanager
-def alone(run_id: str) -> Iterator[Group]:
+def alone(run_id: str, in_containers: bool = False) -> Iterator[Group]:
     """One run per workspace: refuse a second one, end the orphans of a killed one."""
     path = workspace.home() / "active.json"
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _take_over(path)
-        group = Group(path, run_id)
+        group = Group(path, run_id, in_containers)
     try:
         yield group
     finally:
@@ -86,6 +93,8 @@ def _take_over(path: Path) -> None:
         raise RunError(f"run {state['run']} is going on here (process {int(owner[0])}); wait for it or stop it")
     leaders = [int(leader[0]) for leader in state["leaders"] if leader and _group_lives(leader)]
     _end(leaders)
+    if state.get("in_containers"):
+        containers.end(state["run"], GRACE)
 
 
 def _group_lives(leader: Sequence[float]) -> bool:

@@ -20,7 +20,9 @@ from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 
-from zephyr import workspace
+import yaml
+
+from zephyr import containers, workspace
 from zephyr.cluster import arguments
 from zephyr.errors import RunError, disk
 from zephyr.processes import Group, alone
@@ -42,14 +44,18 @@ class Options:
     until: str | None = None
     fresh: bool = False
     yes: bool = False
+    image: str | None = None
+    """Each step in a container of this image; None: as a process of this machine."""
 
 
 def run(recipe: Recipe, options: Options, terminal: Terminal) -> int:
     """Run a recipe to its end; returns the exit code: 0 done, 1 failed or gate not passed, 2 user error."""
     _check_steps(options)
+    if options.image and recipe.cluster.gpus:
+        raise RunError(f"--on docker: its containers get no GPU, {recipe.name} asks for one; leave --on docker out")
     run_id = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
     folder = workspace.run_folder(run_id)
-    with _signals(), alone(run_id) as group:
+    with _signals(), alone(run_id, in_containers=options.image is not None) as group:
         with disk(folder):
             (folder / "logs").mkdir(parents=True)
             (folder / "recipe.yaml").write_text(recipe.to_yaml())
@@ -62,7 +68,7 @@ def run(recipe: Recipe, options: Options, terminal: Terminal) -> int:
         from zephyr.doctor import preflight
 
         preflight(recipe, terminal, yes=options.yes)
-        command = [sys.executable, "-m", "zephyr.run", str(folder), recipe.pipeline]
+        command = [sys.executable, "-m", "zephyr.run", str(folder), recipe.pipeline, options.image or ""]
         with (folder / "logs" / "pipeline.log").open("w") as log:
             child = group.start(command, environment, log)
         code = _follow(child, folder, terminal)
@@ -116,13 +122,13 @@ def _finish(run_id: str, folder: Path, code: int, terminal: Terminal) -> int:
     if failed:
         terminal.failed(failed[0], folder)
         return 2 if failed[0]["user"] else 1
-    if code != 0:
+    ended = {event["step"] for event in events if event["event"] in ("done", "skipped")}
+    silent = [event["step"] for event in events if event["event"] == "start" and event["step"] not in ended]
+    if code != 0 or silent:  # KFP takes a container that is gone before it is asked for one that did well
         with disk(folder):  # a step can't even say that the disk is full
             (folder / "logs" / "check").write_bytes(bytes(2**16))
-        terminal.failed(
-            {"step": "pipeline", "message": f"a step's process ended without a word (code {code})", "user": False},
-            folder,
-        )
+        message = f"a step's process ended without a word (code {code})"
+        terminal.failed({"step": (*silent, "pipeline")[0], "message": message, "user": False}, folder)
         return 1
     terminal.summary(run_id, folder, events)
     verdicts = [event["verdict"] for event in events if event["event"] == "done" and event.get("verdict")]
@@ -171,13 +177,20 @@ def world_for(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def _pipeline(folder: Path, name: str) -> None:
-    """In the child process: run the shipped pipeline file with KFP's local runner."""
+def _pipeline(folder: Path, name: str, image: str) -> None:
+    """In the child process: run the shipped pipeline with KFP's local runner, in containers of `image` if given."""
     from kfp import components, local
 
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
-    pipeline = components.load_component_from_text(_without_retries(_shipped(name)))
-    pipeline(**arguments(load(str(folder / "recipe.yaml"))))
+    recipe = load(str(folder / "recipe.yaml"))
+    root = folder / "kfp"
+    root.mkdir()  # the engine would make it, as root's
+    text = _without_retries(_shipped(name))
+    runner = local.SubprocessRunner(use_venv=False)
+    if image:
+        runner = local.DockerRunner(**containers.options(recipe, folder.name))
+        text = _in_image(text, image)
+    local.init(runner=runner, pipeline_root=str(root))
+    components.load_component_from_text(text)(**arguments(recipe))
 
 
 def _shipped(name: str) -> str:
@@ -189,5 +202,13 @@ def _without_retries(text: str) -> str:
     return re.sub(r"^ +retryPolicy:\n(?: +(?:backoff|max)\w+: .*\n)+", "", text, flags=re.MULTILINE)
 
 
+def _in_image(text: str, image: str) -> str:
+    """Every step in one image: KFP's local runner doesn't fill in the parameter that names it."""
+    documents = list(yaml.safe_load_all(text))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image
+    return str(yaml.safe_dump_all(documents))
+
+
 if __name__ == "__main__":
-    _pipeline(Path(sys.argv[1]), sys.argv[2])
+    _pipeline(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -10,13 +10,18 @@ from zephyr.errors import EXIT_USER_ERROR
 
 
 def run(options: argparse.Namespace) -> int:
+    from zephyr.containers import find_image
+    from zephyr.errors import RunError
     from zephyr.recipe import load
     from zephyr.run import Options, Stopped, run
     from zephyr.terminal import Terminal
 
+    if options.image and not options.on:
+        raise RunError("--image: only with --on docker")
     recipe = load(options.recipe, options.overrides)
+    image = find_image(options.image) if options.on else None
     try:
-        return run(recipe, Options(options.start, options.until, options.fresh, options.yes), Terminal())
+        return run(recipe, Options(options.start, options.until, options.fresh, options.yes, image), Terminal())
     except Stopped as stopped:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 128 + stopped.number
