@@ -29,7 +29,7 @@ def main(root: Path) -> None:
     for name, pipeline in {"zephyr": zephyr, "ablation": ablation}.items():
         path = folder / f"{name}.yaml"
         compiler.Compiler().compile(pipeline, str(path))
-        documents += objects(path.read_text())
+        documents += objects(name, path.read_text())
     (chart / "pipelines.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False, width=110))
     for name in COMPONENTS:
         (_made(root / "components" / name) / "README.md").write_text(readme(name))

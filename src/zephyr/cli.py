@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from zephyr import __version__, verbs
+from zephyr import __version__, cluster_verbs, verbs
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
 
@@ -38,14 +38,29 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--on", choices=("docker",), help="run each step in a container of this machine's Docker engine")
     verb.add_argument("--image", metavar="REF", help="the containers' image ($ZEPHYR_IMAGE, else this version's)")
 
-    verb = _verb(actions, verbs.doctor, "doctor", "check teacher, store, tracking server, disk and memory")
+    verb = _verb(actions, cluster_verbs.submit, "submit", "run a recipe on Kubeflow Pipelines")
     _recipe_options(verb)
+    _server_options(verb)
+    verb.add_argument("--watch", action="store_true", help="follow the run to its end; 1 when it fails")
+    verb.add_argument("--experiment", default="zephyr", help="of Kubeflow Pipelines (zephyr)")
+    verb.add_argument("--pipeline-root", metavar="URI", help="where manifests travel between steps (the server's own)")
+    verb.add_argument("--service-account", metavar="NAME", help="of the steps (the chart's zephyr-runner)")
+    verb.add_argument("--image", metavar="REF", help="of the steps on a CPU ($ZEPHYR_IMAGE, else this version's)")
+    verb.add_argument("--train-image", metavar="REF", help="of the steps on a GPU ($ZEPHYR_TRAIN_IMAGE, else ditto)")
 
-    verb = _verb(actions, verbs.status, "status", "how far a run is")
+    verb = _verb(actions, verbs.doctor, "doctor", "check what a run needs, on this machine or (--cluster) there")
+    _recipe_options(verb)
+    verb.add_argument("--cluster", action="store_true", help="check what a cluster lacks, in a namespace of it")
+    verb.add_argument("--context", help="of the kubeconfig; its current one by default")
+    _server_options(verb)
+
+    verb = _verb(actions, verbs.status, "status", "how far a run is, here or on a cluster")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
+    _server_options(verb)
     verb = _verb(actions, verbs.logs, "logs", "what the steps of a run printed")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
     verb.add_argument("--step", help="only this step")
+    _server_options(verb)
 
     verb = _verb(actions, verbs.report, "report", "write the report of a run again, and say where it is")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
@@ -99,8 +114,18 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("model", help="NAME@ALIAS or NAME/VERSION")
 
     group = _group(actions, "pipeline", "the shipped pipelines")
-    verb = _verb(group, verbs.pipeline_show, "show", "print a compiled pipeline")
-    verb.add_argument("name", choices=["zephyr", "ablation"])
+    for action, name, text in (
+        (cluster_verbs.pipeline_compile, "compile", "print a compiled pipeline, as it is or as Kubernetes objects"),
+        (cluster_verbs.pipeline_upload, "upload", "upload the pipelines to Kubeflow Pipelines, if they aren't there"),
+    ):
+        verb = _verb(group, action, name, text)
+        verb.add_argument("--image", metavar="REF", help="takes the place of the default image as a whole")
+        if name == "compile":
+            verb.add_argument("name", nargs="?", default="zephyr", choices=["zephyr", "ablation"])
+            verb.add_argument("--kubernetes", action="store_true", help="wrapped as Pipeline and PipelineVersion")
+            verb.add_argument("--namespace", help="of the Kubernetes objects")
+        else:
+            _server_options(verb)
 
     group = _group(actions, "tiny", "the embedded world")
     verb = _verb(group, verbs.tiny_serve, "serve", "start its OpenAI-compatible server by hand")
@@ -127,6 +152,13 @@ def _group(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
     return actions.add_parser(name, help=text).add_subparsers(required=True, metavar="VERB")
+
+
+def _server_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--endpoint", metavar="URL", help="server of Kubeflow Pipelines ($ZEPHYR_KFP_ENDPOINT)")
+    verb.add_argument("--namespace", help="on the cluster")
+    verb.add_argument("--token-env", metavar="NAME", help="environment variable with the server's bearer token")
+    verb.add_argument("--cookie-env", metavar="NAME", help="environment variable with the cookie of a login")
 
 
 def _recipe_options(verb: argparse.ArgumentParser) -> None:

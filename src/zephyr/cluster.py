@@ -35,8 +35,8 @@ KEYS = {
     HF_SECRET: ("HF_TOKEN",),
 }
 """The Secrets' entries that reach the steps, each under its own name; a cluster may lack any."""
-RUNNER = "zephyr-runner"
-"""The ServiceAccount of the steps."""
+RUNNER, SERVING = "zephyr-runner", "zephyr-serving"
+"""The ServiceAccounts of the steps and of the endpoints."""
 STEP_LABEL = "zephyr/step"
 """The label of a step's pod."""
 

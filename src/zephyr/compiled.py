@@ -9,7 +9,8 @@ import yaml
 from zephyr import __version__
 from zephyr.images import IMAGE
 
-NAMES = ("zephyr", "ablation")
+TITLES = {"zephyr": "zephyr", "ablation": "zephyr-ablation"}
+"""The pipelines by the name that a recipe gives, and what Kubeflow Pipelines calls them."""
 
 
 def text(name: str, image: str | None = None) -> str:
@@ -23,10 +24,10 @@ def version(pipeline: str) -> str:
     return f"{__version__}-{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
 
 
-def objects(pipeline: str, namespace: str | None = None) -> list[dict[str, Any]]:
+def objects(name: str, pipeline: str, namespace: str | None = None) -> list[dict[str, Any]]:
     """Pipeline and PipelineVersion, for an API server of Kubeflow Pipelines that keeps pipelines in Kubernetes."""
     spec, platform = yaml.safe_load_all(pipeline)
-    title = spec["pipelineInfo"]["name"]
+    title = TITLES[name]
     about = {"description": spec["pipelineInfo"]["description"]}
     place = {"namespace": namespace} if namespace else {}
     return [

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from zephyr import workspace
@@ -17,7 +17,8 @@ LEAST_MEMORY = 2 * 2**30
 @dataclass(frozen=True)
 class Check:
     name: str
-    ok: bool
+    ok: bool | None
+    """None: it can't be checked from here, or concerns what isn't needed."""
     detail: str
 
 
@@ -32,8 +33,18 @@ def checks(recipe: Recipe) -> Iterator[Check]:
     }
     for name, probe in probes.items():
         yield _try(name, lambda probe=probe: probe(recipe))  # type: ignore[misc]
-    for name in sorted(_called(recipe)):
-        yield _try(f"endpoint {name}", lambda name=name: _endpoint(recipe, name))  # type: ignore[misc]
+    for name in sorted(called(recipe)):
+        yield _try(f"endpoint {name}", lambda name=name: endpoint(recipe, name))  # type: ignore[misc]
+
+
+def tell(found: Iterable[Check]) -> bool:
+    """Print checks one by one as they are made; returns whether none failed."""
+    failed = False
+    for check in found:
+        failed = failed or check.ok is False
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.ok]
+        print(f"{mark}  {check.name:<24} {check.detail}", flush=True)
+    return not failed
 
 
 def preflight(recipe: Recipe, terminal: Terminal, yes: bool) -> None:
@@ -56,7 +67,7 @@ def preflight(recipe: Recipe, terminal: Terminal, yes: bool) -> None:
 def cost_estimate(recipe: Recipe) -> str | None:
     """Upper bound of what sample and rate can cost, in words; None when nothing has a price."""
     section = recipe.sample
-    priced = [e for name, e in recipe.endpoints.items() if name in _called(recipe) and e.price_in + e.price_out]
+    priced = [e for name, e in recipe.endpoints.items() if name in called(recipe) and e.price_in + e.price_out]
     if not priced:
         return None
     prompts = _prompt_count(recipe) if section.ensemble else 0
@@ -79,7 +90,8 @@ def _prompt_count(recipe: Recipe) -> int:
     return min(rows, recipe.sample.limit or rows)
 
 
-def _called(recipe: Recipe) -> set[str]:
+def called(recipe: Recipe) -> set[str]:
+    """Names of the endpoints that the recipe asks."""
     names = set(recipe.sample.ensemble)
     if recipe.sample.ensemble:
         names.add(recipe.rate.judge)
@@ -136,9 +148,10 @@ def _base(recipe: Recipe) -> str:
     return check_base(local(recipe.model.base, workspace.home() / "cache"))
 
 
-def _endpoint(recipe: Recipe, name: str) -> str:
+def endpoint(recipe: Recipe, name: str) -> str:
+    """Ask an endpoint for its model; EndpointError when it can't be used."""
     from zephyr.client import probe
 
-    endpoint = recipe.endpoints[name]
-    probe(name, endpoint)
-    return f"{endpoint.model} at {endpoint.base_url}"
+    asked = recipe.endpoints[name]
+    probe(name, asked)
+    return f"{asked.model} at {asked.base_url}"

@@ -5,8 +5,12 @@ Every function takes the parsed options and returns the exit code.
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from zephyr.errors import EXIT_USER_ERROR
+
+if TYPE_CHECKING:
+    from zephyr.kubeflow import Server
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,35 +32,57 @@ def run(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    from zephyr.doctor import checks
+    if options.cluster:
+        from zephyr import cluster_verbs
+
+        return cluster_verbs.doctor(options)
+    from zephyr.doctor import checks, tell
     from zephyr.recipe import load
     from zephyr.run import world_for
 
     recipe = load(options.recipe, options.overrides)
-    ok = True
     with world_for(recipe):
-        for check in checks(recipe):
-            ok = ok and check.ok
-            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<18} {check.detail}")
-    return 0 if ok else EXIT_USER_ERROR
+        return 0 if tell(checks(recipe)) else EXIT_USER_ERROR
 
 
 def status(options: argparse.Namespace) -> int:
     from zephyr import workspace
     from zephyr.terminal import Terminal
 
-    run_id = workspace.find_run(options.run)
     terminal = Terminal()
+    run_id, server = _run(options)
     terminal.line(f"run {run_id}")
+    if server:
+        from zephyr.submit import status
+
+        return status(server, run_id, terminal)
     terminal.status(workspace.events(run_id))
     return 0
+
+
+def _run(options: argparse.Namespace) -> "tuple[str, Server | None]":
+    """The run that the options name, and the server that it was sent to, if it was."""
+    from zephyr import cluster_verbs, workspace
+    from zephyr.submit import server_of
+
+    if options.endpoint and options.run:  # sent from another machine
+        return options.run, cluster_verbs.server(options)
+    run_id = workspace.find_run(options.run)
+    return run_id, server_of(run_id)
 
 
 def logs(options: argparse.Namespace) -> int:
     from zephyr import workspace
     from zephyr.errors import RunError
 
-    folder = workspace.run_folder(workspace.find_run(options.run)) / "logs"
+    run_id, server = _run(options)
+    if server:
+        from zephyr import submit
+
+        for step, text in submit.logs(run_id, options.step, server.namespace):
+            print(f"==> {step}\n{text}")
+        return 0
+    folder = workspace.run_folder(run_id) / "logs"
     logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
     if options.step:
         logs = [path for path in logs if path.stem == options.step]
@@ -203,13 +229,6 @@ def lineage(options: argparse.Namespace) -> int:
     rows, broken = housekeeping.lineage(options.model)
     Terminal().table(["what", "where", "digest", "verified"], rows)
     return EXIT_USER_ERROR if broken else 0
-
-
-def pipeline_show(options: argparse.Namespace) -> int:
-    from importlib.resources import files
-
-    print((files("zephyr.pipelines") / f"{options.name}.yaml").read_text(), end="")
-    return 0
 
 
 def tiny_serve(options: argparse.Namespace) -> int:

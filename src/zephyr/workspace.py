@@ -18,6 +18,9 @@ from typing import Any
 from zephyr.errors import RunError
 from zephyr.recipe import Recipe
 
+SUBMITTED = "submitted.json"
+"""In the folder of a run on a cluster: where it was sent."""
+
 
 def home() -> Path:
     return Path(os.environ.get("ZEPHYR_HOME", ".zephyr")).absolute()
@@ -34,8 +37,15 @@ def run_folder(run_id: str) -> Path:
 
 
 def runs() -> list[str]:
-    """Ids of the runs of this workspace, oldest first."""
-    return sorted(path.parent.name for path in (home() / "runs").glob("*/progress.jsonl"))
+    """Ids of the runs that this workspace made or sent to a cluster, oldest first."""
+    found = {path.parent for name in ("progress.jsonl", SUBMITTED) for path in (home() / "runs").glob(f"*/{name}")}
+    return [folder.name for folder in sorted(found, key=_began)]
+
+
+def _began(folder: Path) -> float:
+    """When a run's folder was made: the age of the file that is written first and never again."""
+    first = next(path for name in ("recipe.yaml", "progress.jsonl") if (path := folder / name).exists())
+    return first.stat().st_mtime
 
 
 def find_run(run_id: str | None) -> str:
