@@ -88,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--max-tokens", type=int, metavar="N", help="at most so many tokens an answer")
     verb.add_argument("--key-env", metavar="NAME", help="environment variable with the endpoint's key")
 
+    _release_verbs(actions)
+
     group = _group(actions, "recipe", "list, show or check recipes")
     _verb(group, verbs.recipe_ls, "ls", "the shipped recipes")
     for action, name, text in (
@@ -135,6 +137,50 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(group, verbs.tiny_base, "base", "train the shipped base model again (minutes)")
     verb.add_argument("--out", required=True, metavar="FOLDER")
     return whole
+
+
+def _release_verbs(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = _verb(actions, release_verbs.deploy, "deploy", "serve a registered champion on the cluster, and probe it")
+    verb.add_argument("model", metavar="MODEL", help="NAME@ALIAS of the registry, such as zephyr@champion")
+    _place_options(verb)
+    _deploy_settings(verb)
+
+    group = _group(actions, "canary", "try a version on a part of the traffic")
+    verb = _verb(
+        group, release_verbs.canary_start, "start", "give a version that passed its gate a part of the traffic"
+    )
+    verb.add_argument("model", metavar="MODEL", help="NAME@ALIAS or NAME@VERSION of the registry")
+    verb.add_argument("--percent", type=int, default=10, metavar="N", help="of the traffic, 1 to 99 (10)")
+    _place_options(verb)
+    _deploy_settings(verb)
+    verb = _verb(group, release_verbs.canary_promote, "promote", "let the canary serve all traffic, as the champion")
+    verb.add_argument("name", help="the registered model's name")
+    _place_options(verb)
+    verb = _verb(group, release_verbs.canary_rollback, "rollback", "take the canary away")
+    verb.add_argument("name", help="the registered model's name")
+    _place_options(verb)
+
+    verb = _verb(actions, release_verbs.approve, "approve", "let a version pass whose gate waits for a person")
+    verb.add_argument("model", metavar="MODEL", help="NAME@ALIAS of the registry, such as zephyr@candidate")
+    verb.add_argument("--note", required=True, help="why; kept on the version")
+    verb.add_argument("--by", help="who (user@host)")
+
+
+def _place_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--namespace", help="where the InferenceService lies; the version's own setting by default")
+    verb.add_argument("--context", help="the kubeconfig's context; in a pod its own cluster by default")
+    verb.add_argument("--url", help="probe the server there, such as a port-forward: http://127.0.0.1:8080")
+
+
+def _deploy_settings(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="deploy.… settings instead of the recipe's; kept on the version",
+    )
 
 
 def _verb(

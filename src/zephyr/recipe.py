@@ -123,7 +123,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError with every problem and the path of its setting.
     """
-    settings = _merge(_resolve(source, ()), _overrides(overrides))
+    settings = overridden(_resolve(source, ()), overrides)
     return check(settings, where=source if "\n" not in source else "recipe")
 
 
@@ -204,6 +204,11 @@ def _overrides(overrides: Sequence[str]) -> dict[str, Any]:
             nested = {part: nested}
         settings = _merge(settings, nested)
     return settings
+
+
+def overridden(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings with `key.path=value` overrides applied; unchecked."""
+    return _merge(settings, _overrides(overrides))
 
 
 def _scalar(value: str) -> Any:

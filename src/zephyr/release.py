@@ -14,7 +14,9 @@ from zephyr.errors import disk
 from zephyr.manifest import CARD, Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
-from zephyr.steps import ALIGNED, BASELINE
+from zephyr.sections import Deploy
+from zephyr.steps import ALIGNED
+from zephyr.verdict import judge
 
 if TYPE_CHECKING:
     from zephyr.evals.report.facts import Facts
@@ -58,7 +60,8 @@ def resolve(parameters: Mapping[str, str], folder: Path, out: Path) -> dict[str,
 def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     """A version in the registry that leads back to all that made it; alias `candidate`."""
     model, scores = job.inputs["dpo_model"], job.inputs["scores"]
-    summary = scores.json("summary") if scores.manifest.reason is None else None
+    evaluated = scores.manifest.reason is None
+    summary = scores.json("summary") if evaluated else None
     name = job.recipe.register_as.name
     number = registry.register(
         name,
@@ -67,6 +70,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         recipe=job.recipe,
         scores=scores.manifest,
         summary=summary,
+        golden=scores.json("golden")[ALIGNED] if evaluated else None,
     )
     registry.set_alias(name, "candidate", number)
     text = card.write(
@@ -103,24 +107,12 @@ def _ancestors(model: Manifest, store: Store) -> list[Manifest]:
 
 def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     """The verdict, written on the version; passed moves `champion` by compare-and-set."""
-    from zephyr.evals.gate import decide, without_scores
-
     assert version is not None
     info = json.loads(version.read_text())
     incumbent = job.resolved["incumbent"]
-    scores = job.inputs["scores"]
-    if scores.manifest.reason is not None:
-        verdict = without_scores(scores.manifest.reason, job.recipe.gate)
-    else:
-        same = incumbent is not None and incumbent["digest"] == info["digest"]
-        verdict = decide(
-            scores.json("summary"),
-            ALIGNED,
-            BASELINE,
-            job.recipe.gate,
-            incumbent["summary"] if incumbent else None,
-            same,
-        )
+    scores, reason = job.inputs["scores"], job.inputs["scores"].manifest.reason
+    summary = scores.json("summary") if reason is None else None
+    verdict = judge(info["digest"], summary, reason, job.recipe.gate, incumbent)
     status, reasons = verdict.status, list(verdict.reasons)
     registry.record_verdict(info["name"], info["version"], status, reasons)
     if status == "passed":
@@ -129,42 +121,41 @@ def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
 
 
 def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
-    """Write the KServe InferenceService of a version that passed."""
+    """Write the InferenceService of a version that passed; in a pod apply it too, and see that it serves."""
     import yaml
 
-    from zephyr.data import template
+    from zephyr.serve import deployment, kube, manifest
 
     assert version is not None and out is not None
     info = json.loads(version.read_text())
+    found = registry.version_at(info["name"], str(info["version"]))
+    assert found is not None, f"{info['name']} {info['version']}: registered by an earlier step"
     section = job.recipe.deploy
-    formats = {"zephyr": "zephyr", "huggingface": "huggingface", "vllm": "vLLM"}
-    manifest = {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {
-            "name": info["name"],
-            "namespace": section.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "zephyr"},
-            "annotations": {
-                "serving.kserve.io/deploymentMode": "Standard",
-                "zephyr/version": str(info["version"]),
-                "zephyr/run": str(job.resolved["run_id"]),
-                "zephyr/digest": info["digest"],
-                "zephyr/template": template.digest(),
-            },
-        },
-        "spec": {
-            "predictor": {
-                "serviceAccountName": section.service_account,
-                "model": {"modelFormat": {"name": formats[section.runtime]}, "storageUri": info["uri"]},
-            }
-        },
-    }
-    text = yaml.safe_dump(manifest, sort_keys=False)
+    text = yaml.safe_dump(manifest.inference_service(found, section, section.namespace), sort_keys=False)
     out.mkdir(parents=True, exist_ok=True)
     for place in (out, job.folder):
         (place / "inferenceservice.yaml").write_text(text)
-    return {"text": "inferenceservice.yaml"}
+    left = _why_not(section, info["uri"])
+    if left:
+        return {"text": f"inferenceservice.yaml, not applied: {left}"}
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        job.progress.note(line)
+
+    cluster = kube.Cluster(namespace=section.namespace)
+    return {"text": deployment.deploy(found, section, deployment.Place(cluster, tell))}
+
+
+def _why_not(section: Deploy, uri: str) -> str | None:
+    """Why the deploy step doesn't touch a cluster, None where it does."""
+    from zephyr.serve.kube import in_pod
+
+    if section.apply == "never":
+        return "deploy.apply is never"
+    if not in_pod():
+        return "this is no pod of a cluster"
+    return None if uri.startswith("s3://") else "the weights lie in a folder, which a cluster can't read"
 
 
 def report(folder: Path, out: Path | None) -> dict[str, Any]:

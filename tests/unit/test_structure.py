@@ -24,16 +24,17 @@ LAYERS = (
     ("registry",),
     ("data", "feedback", "train", "evals", "serve", "tiny"),
     ("steps", "card"),
+    ("verdict",),
     ("release", "records"),
     ("execute", "containers"),
     ("terminal", "housekeeping", "processes", "kubeflow"),
     ("doctor",),
     ("run", "submit", "cluster_doctor"),
     ("cluster_verbs",),
-    ("verbs",),
+    ("verbs", "release_verbs"),
     ("cli",),
 )
-HEAVY = {"torch", "transformers", "trl", "mlflow", "kfp", "openai", "datasets", "peft", "boto3", "fastapi", "kserve"}
+HEAVY = set("torch transformers trl mlflow kfp openai datasets peft boto3 fastapi kserve kubernetes".split())
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

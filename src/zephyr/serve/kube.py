@@ -63,6 +63,25 @@ class Cluster:
         name = body["metadata"]["name"]
         return self._call(self._api.replace_namespaced_custom_object, "update", name, name, body)
 
+    def edit(self, name: str, change: Callable[[Body], Body]) -> tuple[Body, bool]:
+        """Write what `change` makes of the InferenceService, and say whether that was anything else.
+
+        When somebody else, such as KServe's controller, wrote meanwhile, it is read and changed again.
+        """
+        for last in (False, False, False, False, True):
+            found = self.get(name)
+            if found is None:
+                raise ClusterError(f"{self.namespace}/{name}: nothing is deployed; zephyr deploy {name}@champion")
+            changed = change(found)
+            if changed == found:
+                return found, False
+            try:
+                return self.replace(changed), True
+            except Conflict:
+                if last:
+                    raise
+        raise AssertionError
+
     def _call(self, method: Callable[..., Any], verb: str, name: str, *arguments: Any) -> Body:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError

@@ -40,7 +40,7 @@ def inference_service(version: Any, section: Deploy, namespace: str | None, mode
     metadata = {
         "name": version.name,
         "labels": back["labels"],
-        "annotations": {MODE: chosen, **back["annotations"], SPEC: _sha(spec)},
+        "annotations": {MODE: chosen, **back["annotations"], SPEC: fingerprint(spec)},
     }
     if namespace:
         metadata["namespace"] = namespace
@@ -99,33 +99,38 @@ def mode_of(found: Body) -> Mode:
 
 
 def version_of(part: Body) -> str:
-    """The version's number on the labels of an InferenceService's metadata or of a predictor."""
+    """The version's number on the labels of an InferenceService's metadata or of a predictor; ? where there is none."""
     return str(part.get("labels", {}).get(VERSION, "?"))
 
 
 def ours(found: Body) -> bool:
-    return bool(found["metadata"].get("labels", {}).get(MANAGED[0]) == MANAGED[1])
+    """Whether Zephyr made it."""
+    labels: Mapping[str, str] = found["metadata"].get("labels", {})
+    return labels.get(MANAGED[0]) == MANAGED[1]
 
 
 def holds(found: Any, wanted: Any) -> bool:
     """Whether `found` has all of `wanted`; what the server added (defaults, other people's labels) doesn't count."""
-    if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(k in found and holds(found[k], v) for k, v in wanted.items())
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(k in found and holds(found[k], v) for k, v in wanted.items())
     if isinstance(wanted, list):
         return isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
-    return found == wanted or _amount(found) == _amount(wanted) is not None
+    return bool(found == wanted) or _amount(found) == _amount(wanted) is not None
 
 
 def merged(found: Body, wanted: Body) -> Body:
-    """`found` with our labels, annotations and predictor; the predictor keeps the name that its pods are called by."""
-    meta, ours_ = found["metadata"], wanted["metadata"]
-    spec = dict(wanted["spec"]["predictor"])
-    if "name" in found["spec"]["predictor"]:
-        spec["name"] = found["spec"]["predictor"]["name"]
+    """`found` with our labels, annotations and predictor, which keeps what isn't ours: its name and its scaling."""
+    meta, new = found["metadata"], wanted["metadata"]
     return found | {
-        "metadata": meta | {key: meta.get(key, {}) | ours_[key] for key in ("labels", "annotations")},
-        "spec": found["spec"] | {"predictor": spec},
+        "metadata": meta | {key: meta.get(key, {}) | new[key] for key in ("labels", "annotations")},
+        "spec": found["spec"] | {"predictor": kept(found, "name") | wanted["spec"]["predictor"]},
     }
+
+
+def kept(found: Body, *more: str) -> Body:
+    """Of the predictor on the cluster, the settings of its scaling, which people set by hand."""
+    names = ("minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling", *more)
+    return {name: value for name, value in found["spec"]["predictor"].items() if name in names}
 
 
 def _amount(value: Any) -> Any:
@@ -138,5 +143,6 @@ def _amount(value: Any) -> Any:
         return None
 
 
-def _sha(value: Any) -> str:
+def fingerprint(value: Any) -> str:
+    """Tells a predictor that was made with other settings, those left out included."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
