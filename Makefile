@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test check science pipelines manifests lock clean
+.PHONY: run test check science pipelines manifests images image-test lock clean
 
 run: $(READY)
 	$(BIN)/zephyr run $(ARGS)
@@ -29,6 +29,14 @@ pipelines: $(READY)
 # After a change to helm/zephyr: its README, k8s/zephyr.yaml.
 manifests: $(READY)
 	$(BIN)/python tools/chart.py
+
+# Both container images, or ONLY=zephyr: REGISTRY=host/path PUSH=1 …; tools/images.py lists what else can be said.
+images:
+	@$(PYTHON) tools/images.py
+
+# What the images do, in a Docker engine of this machine.
+image-test: $(READY)
+	$(BIN)/pytest -m docker tests/docker $(ARGS)
 
 # After a change to pyproject.toml; needs uv.
 lock:

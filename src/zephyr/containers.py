@@ -25,7 +25,7 @@ PREFIXES = ("ZEPHYR_", "MLFLOW_", "OMP_")
 
 def find_image(wanted: str | None) -> str:
     """The image to run, as the engine lists it. RunError when there is no engine, or it lacks the image."""
-    from docker.errors import DockerException, ImageNotFound
+    from docker.errors import APIError, DockerException, ImageNotFound
 
     wanted = wanted or os.environ.get("ZEPHYR_IMAGE") or IMAGE
     try:
@@ -33,6 +33,8 @@ def find_image(wanted: str | None) -> str:
         image = client.images.get(wanted)
     except ImageNotFound:
         raise RunError(f"{wanted}: the Docker engine has no such image; `make images` builds it, or pull it") from None
+    except APIError as error:
+        raise RunError(f"{wanted}: the Docker engine says {error.explanation}; mend --image") from None
     except DockerException as error:
         remedy = "start it, see DOCKER_HOST"
         if "PermissionError" in str(error) or "permission denied" in str(error).lower():
