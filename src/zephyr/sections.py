@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Aspect = Literal["instruction_following", "honesty", "truthfulness", "helpfulness"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value),
+    Field(pattern=r"^\d+(\.\d+)?(m|k|[KMGTPE]i|[MGTPE])?$"),
+]
+"""An amount as Kubernetes writes it: 500m, 2, 16Gi."""
 
 
 class Section(BaseModel):
@@ -212,8 +218,8 @@ class Deploy(Section):
     base_path: Text | None = None
     """Of the OpenAI routes at the endpoint; null: /v1 for vllm, else /openai/v1."""
     service_account: Text = "zephyr-serving"
-    cpu: Text = "1"
-    memory: Text = "4Gi"
+    cpu: Quantity = "1"
+    memory: Quantity = "4Gi"
     gpus: int = Field(0, ge=0)
     gpu_type: Text = "nvidia.com/gpu"
     """The GPUs' name among a node's resources."""
@@ -242,6 +248,6 @@ class Cluster(Section):
     """Labels of the pool's nodes."""
     tolerations: tuple[Mapping[str, str], ...] = ({"key": "nvidia.com/gpu", "operator": "Exists"},)
     """The pool's taints, which keep other pods away."""
-    cpu: Text = "1"
-    memory: Text = "4Gi"
+    cpu: Quantity = "1"
+    memory: Quantity = "4Gi"
     """Of a training step, requested and at most (memory)."""

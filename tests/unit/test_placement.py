@@ -1,0 +1,123 @@
+"""Every task of the compiled pipelines carries what its pod needs, and no more."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zephyr.cluster import ADDRESSES, KEYS, check_placed
+from zephyr.errors import RecipeError
+from zephyr.recipe import load, shipped
+
+FOLDER = Path(__file__).resolve().parents[2] / "src" / "zephyr" / "pipelines"
+GPU = {
+    "zephyr": {"sft", "dpo", "evaluate"},
+    "ablation": {"sft", "sft-on-chosen", "dpo", "dpo-on-base", "evaluate-ablation"},
+}
+CALLING = {"prepare", "sample", "rate", "pair", "evaluate", "evaluate-ablation"}
+"""Steps that may be given keys of teacher, ensemble and judge."""
+PIPELINES = pytest.mark.parametrize("name", ["zephyr", "ablation"])
+
+
+def executors(name: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Task to its container and its Kubernetes settings."""
+    spec, platform = yaml.safe_load_all((FOLDER / f"{name}.yaml").read_text())
+    containers = spec["deploymentSpec"]["executors"]
+    settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert containers.keys() == settings.keys()
+    return {key.removeprefix("exec-"): (containers[key]["container"], settings[key]) for key in containers}
+
+
+def groups(node: Any) -> list[dict[str, Any]]:
+    """All components of a pipeline that hold tasks, and its root."""
+    return [part for part in [node["root"], *node["components"].values()] if "dag" in part]
+
+
+@PIPELINES
+def test_gpu_tasks_and_only_they_carry_accelerator_selector_and_toleration(name: str) -> None:
+    for task, (container, settings) in executors(name).items():
+        gpu = task in GPU[name]
+        resources = container["resources"]
+        assert ("accelerator" in resources) == gpu, task
+        assert ("nodeSelector" in settings) == gpu, task
+        assert ("tolerations" in settings) == gpu, task
+        assert ("nodeAffinity" in settings) != gpu, task
+        shm = [mount for mount in settings["emptyDirMounts"] if mount["mountPath"] == "/dev/shm"]
+        assert [mount["medium"] for mount in shm] == (["Memory"] if gpu else []), task
+        image = "train_image" if gpu else "image"
+        assert container["image"] == f"{{{{$.inputs.parameters['pipelinechannel--{image}']}}}}" or task == "report"
+        if gpu:
+            count = "eval_gpus" if task.startswith("evaluate") else "gpus"
+            assert f"--{count}']" in resources["accelerator"]["resourceCount"]
+            assert "--gpu_type']" in resources["accelerator"]["resourceType"]
+        else:  # away from the GPUs' nodes, where there are others
+            (away,) = settings["nodeAffinity"]
+            assert away["matchExpressions"] == [{"key": "nvidia.com/gpu.present", "operator": "DoesNotExist"}]
+
+
+@PIPELINES
+def test_every_task_has_resources_limits_addresses_and_a_user(name: str) -> None:
+    for task, (container, settings) in executors(name).items():
+        assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= container["resources"].keys()
+        assert int(settings["activeDeadlineSeconds"]) > 0, task
+        assert settings["securityContext"] == {"runAsNonRoot": True, "runAsUser": "65532"}
+        (addresses,) = settings["configMapAsEnv"]
+        assert [pair["envVar"] for pair in addresses["keyToEnv"]] == list(ADDRESSES)
+        assert all(source["optional"] for source in [addresses, *settings["secretAsEnv"]])
+        assert settings["podMetadata"]["labels"] == {"zephyr/step": task}
+
+
+@PIPELINES
+def test_keys_of_endpoints_reach_only_the_steps_that_call_them(name: str) -> None:
+    for task, (_, settings) in executors(name).items():
+        brought = {pair["envVar"] for secret in settings["secretAsEnv"] for pair in secret["keyToEnv"]}
+        assert ("OPENAI_API_KEY" in brought) == (task in CALLING), task
+        assert set(KEYS["zephyr-s3"]) <= brought
+
+
+@PIPELINES
+def test_no_reference_is_undeclared(name: str) -> None:
+    """KFP's compiler forgets parameters of resources: every group must declare what its tasks take from it."""
+    spec, platform = yaml.safe_load_all((FOLDER / f"{name}.yaml").read_text())
+    for group in groups(spec):
+        declared = set(group.get("inputDefinitions", {}).get("parameters", {}))
+        for task in group["dag"]["tasks"].values():
+            for value in task.get("inputs", {}).get("parameters", {}).values():
+                assert value.get("componentInputParameter") in {None, *declared}
+    declared = {f"pipelinechannel--{parameter}" for parameter in spec["root"]["inputDefinitions"]["parameters"]}
+    used = set(re.findall(r"pipelinechannel--[a-z0-9_]+", yaml.safe_dump(platform)))
+    assert used <= declared
+
+
+@PIPELINES
+def test_long_tasks_are_retried_and_nothing_is_cached(name: str) -> None:
+    spec, _ = yaml.safe_load_all((FOLDER / f"{name}.yaml").read_text())
+    tasks = {key: task for group in groups(spec) for key, task in group["dag"]["tasks"].items()}
+    for task, found in tasks.items():
+        if task.startswith(("exit-handler", "condition")):
+            continue
+        assert not found.get("cachingOptions"), task
+        retried = found.get("retryPolicy")
+        assert bool(retried) == (task in GPU[name] | CALLING), task
+        if retried:
+            assert retried["maxRetryCount"] == 3
+            assert (retried["backoffDuration"], retried["backoffFactor"]) == ("30s", 2.0)
+    gate = [task for task in tasks if task.startswith("condition")]
+    assert len(gate) == (1 if name == "zephyr" else 0)
+    assert tasks["report"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+
+
+def test_resolve_refuses_another_placement_than_the_recipes() -> None:
+    recipe = load("tiny", ["cluster.gpus=2"])
+    check_placed(recipe, "2", "nvidia.com/gpu")
+    check_placed(load("tiny"), "0", "anything")
+    for gpus, kind in (("0", "nvidia.com/gpu"), ("2", "amd.com/gpu")):
+        with pytest.raises(RecipeError, match=r"cluster\.gpus: the recipe asks for 2 of nvidia\.com/gpu"):
+            check_placed(recipe, gpus, kind)
+
+
+def test_placement_is_no_part_of_any_key() -> None:
+    for name in shipped():
+        assert load(name).training_digest() == load(name, ["cluster.gpus=4", "cluster.cpu=64"]).training_digest()
