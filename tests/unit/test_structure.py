@@ -34,7 +34,10 @@ LAYERS = (
     ("verbs", "release_verbs"),
     ("cli",),
 )
-HEAVY = set("torch transformers trl mlflow kfp openai datasets peft boto3 fastapi kserve kubernetes".split())
+HEAVY = {
+    *("torch", "transformers", "trl", "peft", "datasets", "fastapi", "openai"),
+    *("mlflow", "kfp", "kserve", "kubernetes", "boto3"),
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
