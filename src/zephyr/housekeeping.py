@@ -57,7 +57,8 @@ def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -
     if delete:
         for manifest in gone:
             store.remove(manifest)
-        store.leftovers()
+        freed = store.leftovers()
+        rows += [f"{'left by killed steps':<32} {workspace.size(freed)}"] if freed else []
     return rows, f"{len(gone)} artifacts, {workspace.size(sum(m.bytes for m in gone))}"
 
 

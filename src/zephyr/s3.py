@@ -172,9 +172,9 @@ class Bucket:
         with _errors(self.location):
             marks = [i["Key"] for i in self._objects(f"{STAGING}/") if i["LastModified"] <= before]
             for place in sorted({"/".join(key.removeprefix(self._prefix).split("/")[1:3]) for key in marks}):
-                torn = [f"{place}/"] if self.read(place, MANIFEST) is None else []
-                for under in (*torn, f"{STAGING}/{place}/"):  # the marks last
-                    freed += self._abort(under, before)
+                both = (f"{place}/", f"{STAGING}/{place}/")  # the marks last
+                freed += sum(self._abort(under, before) for under in both)
+                for under in both if self.read(place, MANIFEST) is None else both[1:]:
                     old = [item for item in self._objects(under) if item["LastModified"] <= before]
                     self._delete([item["Key"] for item in old])
                     freed += sum(item["Size"] for item in old)
@@ -267,7 +267,7 @@ def _errors(where: str) -> Iterator[None]:
         "NoSuchBucket": "there is no such bucket; create it or mend `store`",
         "NoSuchKey": "an object is gone that was there before; run again",
         "InvalidAccessKeyId": "the access key is unknown; check AWS_ACCESS_KEY_ID",
-        "SignatureDoesNotMatch": "the secret is wrong; check AWS_SECRET_ACCESS_KEY",
+        "SignatureDoesNotMatch": "the secret isn't the key's; check AWS_SECRET_ACCESS_KEY and AWS_ACCESS_KEY_ID",
         "AccessDenied": "access is denied; the key lacks the permission",
     }
     try:

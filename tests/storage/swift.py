@@ -43,10 +43,10 @@ class Swift:
         self._configure()
         self._rings()
 
-    def start(self) -> None:
-        for name in SERVERS:
+    def start(self, *names: str) -> None:
+        for name in names or SERVERS:
             self._start(name)
-        for name in SERVERS:
+        for name in names or SERVERS:
             self._wait(name)
 
     def stop(self, *names: str) -> None:
@@ -80,8 +80,7 @@ class Swift:
     def _configure(self) -> None:
         (self._root / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
         for name in SERVERS:
-            pipeline, filters = ("healthcheck", "") if name != "proxy" else (PROXY_PIPELINE, PROXY_FILTERS)
-            app = "use = egg:swift#proxy\naccount_autocreate = true" if name == "proxy" else f"use = egg:swift#{name}"
+            pipeline, app, filters = PROXY if name == "proxy" else ("healthcheck", "", "")
             (self._root / f"{name}.conf").write_text(
                 f"""[DEFAULT]
 bind_ip = 127.0.0.1
@@ -96,6 +95,7 @@ log_level = WARNING
 [pipeline:main]
 pipeline = {pipeline} {name}-server
 [app:{name}-server]
+use = egg:swift#{name}
 {app}
 [filter:healthcheck]
 use = egg:swift#healthcheck
@@ -114,13 +114,13 @@ use = egg:swift#healthcheck
                 assert done.returncode == 0, done.stdout + done.stderr
 
 
-PROXY_PIPELINE = "catch_errors gatekeeper healthcheck listing_formats s3api tempauth bulk slo"
-PROXY_FILTERS = f"""[filter:tempauth]
-use = egg:swift#tempauth
-user_{KEY.replace(":", "_")} = {SECRET} .admin
-""" + "".join(
-    f"[filter:{name}]\nuse = egg:swift#{name}\n"
-    for name in ("catch_errors", "gatekeeper", "listing_formats", "s3api", "bulk", "slo")
+FILTERS = ("catch_errors", "gatekeeper", "listing_formats", "s3api", "bulk", "slo")
+PROXY = (
+    "catch_errors gatekeeper healthcheck listing_formats s3api tempauth bulk slo",
+    # A server that was stopped and started is asked again at once.
+    "account_autocreate = true\nerror_suppression_limit = 1000000",
+    f"[filter:tempauth]\nuse = egg:swift#tempauth\nuser_{KEY.replace(':', '_')} = {SECRET} .admin\n"
+    + "".join(f"[filter:{name}]\nuse = egg:swift#{name}\n" for name in FILTERS),
 )
 
 
