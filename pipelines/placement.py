@@ -10,20 +10,13 @@ from typing import Any, Self
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from zephyr.cluster import (
-    ADDRESSES,
-    ENDPOINTS_SECRET,
-    HF_SECRET,
-    KEYS,
-    MLFLOW_SECRET,
-    PLATFORM,
-    S3_SECRET,
-    STEP_LABEL,
-)
+from zephyr.cluster import ADDRESSES, KEYS, PLATFORM, STEP_LABEL, step_of
 from zephyr.images import IMAGE
+from zephyr.sections import Secrets
 
-__all__ = ["ENDPOINTS_SECRET", "HF_SECRET", "IMAGE", "KEPT", "MLFLOW_SECRET", "PLATFORM", "S3_SECRET", "Place"]
+__all__ = ["IMAGE", "KEPT", "PLATFORM", "SECRETS", "Place"]
 
+SECRETS = Secrets()
 HOUR = 3600
 SHORT, LONG = 2 * HOUR, 7 * 24 * HOUR
 KEPT = 14 * 24 * HOUR
@@ -66,7 +59,7 @@ class Place:
     def long(self, task: PipelineTask) -> PipelineTask:
         """A task on a CPU that may take days: data, feedback. Its journal and its key make a retry cheap."""
         self._cpu(task, LONG, "1", "2Gi", "4", "16Gi")
-        _keys(task, ENDPOINTS_SECRET, self.endpoints_secret)
+        _keys(task, "endpoints", self.endpoints_secret)
         return _retried(task)
 
     def train(self, task: PipelineTask) -> PipelineTask:
@@ -75,7 +68,7 @@ class Place:
 
     def generate(self, task: PipelineTask) -> PipelineTask:
         """A task that generates with the trained models, on one GPU of the pool."""
-        _keys(task, ENDPOINTS_SECRET, self.endpoints_secret)  # of the judge
+        _keys(task, "endpoints", self.endpoints_secret)  # of the judge
         return self._gpu(task, self.eval_gpus)
 
     def _cpu(self, task: PipelineTask, seconds: int, cpu: str, memory: str, most_cpu: str, most_memory: str) -> None:
@@ -104,14 +97,10 @@ class Place:
         task.set_caching_options(False)  # a step's key does it better: it knows the content of files
         kubernetes.set_timeout(task, seconds)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
-        kubernetes.add_pod_label(task, STEP_LABEL, task.name.replace("_", "-"))
+        kubernetes.add_pod_label(task, STEP_LABEL, step_of(task.name))
         kubernetes.empty_dir_mount(task, "work", "/tmp/zephyr")
         kubernetes.use_config_map_as_env(task, self.platform, {name: name for name in ADDRESSES}, optional=True)
-        for name, channel in (
-            (S3_SECRET, self.s3_secret),
-            (MLFLOW_SECRET, self.mlflow_secret),
-            (HF_SECRET, self.hf_secret),
-        ):
+        for name, channel in (("s3", self.s3_secret), ("mlflow", self.mlflow_secret), ("hf", self.hf_secret)):
             _keys(task, name, channel)
 
 

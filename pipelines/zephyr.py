@@ -8,16 +8,7 @@ from components.dpo.component import dpo
 from components.eval.component import evaluate
 from components.release.component import deploy, gate, register, report
 from components.sft.component import sft
-from pipelines.placement import (
-    ENDPOINTS_SECRET,
-    HF_SECRET,
-    IMAGE,
-    KEPT,
-    MLFLOW_SECRET,
-    PLATFORM,
-    S3_SECRET,
-    Place,
-)
+from pipelines.placement import IMAGE, KEPT, PLATFORM, SECRETS, Place
 
 
 @dsl.pipeline(
@@ -38,10 +29,10 @@ def zephyr(
     train_cpu: str = "1",
     train_memory: str = "4Gi",
     platform: str = PLATFORM,
-    s3_secret: str = S3_SECRET,
-    endpoints_secret: str = ENDPOINTS_SECRET,
-    mlflow_secret: str = MLFLOW_SECRET,
-    hf_secret: str = HF_SECRET,
+    s3_secret: str = SECRETS.s3,
+    endpoints_secret: str = SECRETS.endpoints,
+    mlflow_secret: str = SECRETS.mlflow,
+    hf_secret: str = SECRETS.hf,
 ) -> None:
     """The whole way of the paper.
 

@@ -24,21 +24,22 @@ ADDRESSES = (
     "ZEPHYR_DEPLOYMENT_MODE",
 )
 """Its keys, each an environment variable of every step."""
-S3_SECRET = "zephyr-s3"
-ENDPOINTS_SECRET = "zephyr-endpoints"
-MLFLOW_SECRET = "zephyr-mlflow"
-HF_SECRET = "hf-token"
 KEYS = {
-    S3_SECRET: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    ENDPOINTS_SECRET: ("OPENAI_API_KEY", "TEACHER_KEY", "JUDGE_KEY", "ENSEMBLE_KEY"),
-    MLFLOW_SECRET: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
-    HF_SECRET: ("HF_TOKEN",),
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "endpoints": ("OPENAI_API_KEY", "TEACHER_KEY", "JUDGE_KEY", "ENSEMBLE_KEY"),
+    "mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    "hf": ("HF_TOKEN",),
 }
-"""The Secrets' entries that reach the steps, each under its own name; a cluster may lack any."""
+"""The entries of each Secret of `cluster.secrets` that reach the steps, under their own names; any may lack."""
 RUNNER, SERVING = "zephyr-runner", "zephyr-serving"
 """The ServiceAccounts of the steps and of the endpoints."""
 STEP_LABEL = "zephyr/step"
 """The label of a step's pod."""
+
+
+def step_of(task: str) -> str:
+    """The step that a task of a pipeline runs."""
+    return task.replace("-", "_").removesuffix("_ablation")
 
 
 def arguments(recipe: Recipe, image: str | None = None, train_image: str | None = None) -> dict[str, Any]:
@@ -61,6 +62,10 @@ def arguments(recipe: Recipe, image: str | None = None, train_image: str | None 
         "gpu_tolerations": [dict(toleration) for toleration in pool.tolerations] if pool.gpus else [],
         "train_cpu": pool.cpu,
         "train_memory": pool.memory,
+        "s3_secret": pool.secrets.s3,
+        "endpoints_secret": pool.secrets.endpoints,
+        "mlflow_secret": pool.secrets.mlflow,
+        "hf_secret": pool.secrets.hf,
     }
 
 
@@ -121,10 +126,10 @@ def _local_paths(recipe: Recipe) -> list[str]:
 
 def _keys(recipe: Recipe) -> list[str]:
     """Keys that no Secret brings to the steps."""
-    known = KEYS[ENDPOINTS_SECRET]
+    known, secret = KEYS["endpoints"], recipe.cluster.secrets.endpoints
     return [
-        f"endpoints.{name}.api_key_env: {endpoint.api_key_env} doesn't reach a pod; the Secret {ENDPOINTS_SECRET} "
-        f"brings {', '.join(known)}"
+        f"endpoints.{name}.api_key_env: {endpoint.api_key_env} doesn't reach a pod; Secret {secret} brings "
+        f"{', '.join(known)}"
         for name, endpoint in recipe.endpoints.items()
         if endpoint.api_key_env and endpoint.api_key_env not in known
     ]

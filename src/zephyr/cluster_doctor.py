@@ -42,7 +42,7 @@ def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]
         "addresses": lambda: _addresses(kube),
         "ServiceAccounts": lambda: _accounts(kube),
         "permissions": lambda: _permissions(kube, groups),
-        "S3 Secret": lambda: _s3_secret(kube, addresses or {}),
+        "S3 Secret": lambda: _s3_secret(kube, recipe.cluster.secrets.s3, addresses or {}),
         "keys of endpoints": lambda: _keys(kube, recipe),
         "GPUs": lambda: _gpus(kube, recipe),
         "Kubeflow Pipelines": lambda: _pipelines(server),
@@ -124,27 +124,27 @@ def _permissions(kube: Kube, groups: Mapping[str, list[str]]) -> str:
     return f"deploying: {', '.join(f'{verb} {resource}' for verb, resource, _ in DEPLOYS)}"
 
 
-def _s3_secret(kube: Kube, addresses: Mapping[str, str]) -> str:
-    wanted = cluster.KEYS[cluster.S3_SECRET][:2]
+def _s3_secret(kube: Kube, name: str, addresses: Mapping[str, str]) -> str:
+    wanted = cluster.KEYS["s3"][:2]
     if in_pod():
-        lacking = [name for name in wanted if not os.environ.get(name)]
+        lacking = [key for key in wanted if not os.environ.get(key)]
         if lacking:
-            raise ClusterError(f"{', '.join(lacking)} didn't come from Secret {cluster.S3_SECRET}: make it")
+            raise ClusterError(f"{', '.join(lacking)} didn't come from Secret {name}: make it")
         return "its keys reached this pod"
     _may(kube, "get", "secrets")
-    found = kube.secret(cluster.S3_SECRET)
+    found = kube.secret(name)
     if found is None:
-        raise ClusterError(f"no Secret {cluster.S3_SECRET}: make it with {' and '.join(wanted)}")
+        raise ClusterError(f"no Secret {name}: make it with {' and '.join(wanted)}")
     keys, annotations = found
-    lacking = [name for name in wanted if name not in keys]
+    lacking = [key for key in wanted if key not in keys]
     if lacking:
-        raise ClusterError(f"Secret {cluster.S3_SECRET} lacks {', '.join(lacking)}")
+        raise ClusterError(f"Secret {name} lacks {', '.join(lacking)}")
     endpoint = addresses.get("AWS_ENDPOINT_URL", "")
     host = endpoint.partition("://")[2].rstrip("/")
     if host and annotations.get("serving.kserve.io/s3-endpoint") != host:
         raise ClusterError(
             f"KServe couldn't fetch weights: kubectl -n {kube.namespace} annotate --overwrite secret "
-            f"{cluster.S3_SECRET} serving.kserve.io/s3-endpoint={host} "
+            f"{name} serving.kserve.io/s3-endpoint={host} "
             f"serving.kserve.io/s3-usehttps={int(endpoint.startswith('https'))}"
         )
     return f"{', '.join(wanted)}{', annotated for KServe' if host else ''}"
@@ -158,11 +158,11 @@ def _keys(kube: Kube, recipe: Recipe) -> str:
         keys = {name for name in wanted if os.environ.get(name)}
     else:
         _may(kube, "get", "secrets")
-        found = kube.secret(cluster.ENDPOINTS_SECRET)
+        found = kube.secret(recipe.cluster.secrets.endpoints)
         keys = found[0] if found else set()
     lacking = [name for name in wanted if name not in keys]
     if lacking:
-        raise ClusterError(f"Secret {cluster.ENDPOINTS_SECRET} lacks {', '.join(lacking)}")
+        raise ClusterError(f"Secret {recipe.cluster.secrets.endpoints} lacks {', '.join(lacking)}")
     return ", ".join(wanted)
 
 
@@ -210,7 +210,7 @@ def _store(recipe: Recipe) -> str:
 
 def _endpoint(recipe: Recipe, name: str) -> str:
     if recipe.world and not os.environ.get("ZEPHYR_TINY_URL"):
-        raise _only_there("ZEPHYR_TINY_URL is not set here")
+        raise Unknown("the embedded world's address is not here (ZEPHYR_TINY_URL, the chart's tinyWorld)")
     return endpoint(recipe, name)
 
 

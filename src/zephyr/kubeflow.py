@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import compiled
-from zephyr.cluster import arguments
+from zephyr.cluster import arguments, step_of
 from zephyr.errors import RunError, first_line
 from zephyr.recipe import Recipe
 from zephyr.steps import ORDER
@@ -150,8 +150,12 @@ def follow(
 
 
 def upload(server: Server, image: str | None = None) -> list[str]:
-    """Upload the package's pipelines, each as a version of its own content; says what was there already."""
+    """Upload the package's pipelines, each as a version of its own content; says what was there already.
+
+    `image`, or ZEPHYR_IMAGE, takes the place of the default image.
+    """
     check(server)
+    image = image or os.environ.get("ZEPHYR_IMAGE")
     client = _client(server)
     said = []
     for name, title in compiled.TITLES.items():
@@ -185,10 +189,10 @@ def _look(client: Any, server: Server, run_id: str) -> Snapshot:
     with _errors(server):
         run = client.get_run(run_id)
     details = run.run_details.task_details if run.run_details else None
-    found = {task.display_name: task for task in details or ()}
+    found = {step_of(task.display_name): task for task in details or ()}
     tasks = {}
     for step in ORDER:
-        task = found.get(step.replace("_", "-"))
+        task = found.get(step)
         if task is not None and task.state not in (None, "RUNTIME_STATE_UNSPECIFIED"):
             ended = task.end_time.timestamp() if task.end_time and task.end_time.year > 1970 else time.time()
             began = task.start_time.timestamp() if task.start_time else ended

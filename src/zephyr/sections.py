@@ -237,8 +237,21 @@ class Deploy(Section):
         return self
 
 
+class Secrets(Section):
+    """Names of the Kubernetes Secrets whose entries the steps get as environment variables; never values."""
+
+    s3: Text = "zephyr-s3"
+    """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
+    endpoints: Text = "zephyr-endpoints"
+    """OPENAI_API_KEY, TEACHER_KEY, JUDGE_KEY, ENSEMBLE_KEY: what `api_key_env` may name on a cluster."""
+    mlflow: Text = "zephyr-mlflow"
+    """MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN."""
+    hf: Text = "hf-token"
+    """HF_TOKEN."""
+
+
 class Cluster(Section):
-    """Where the steps that train or generate run on a cluster: the pool of GPUs. `zephyr run` reads nothing of it."""
+    """Where the steps that train or generate run on a cluster, and their Secrets. `zephyr run` reads nothing of it."""
 
     gpus: int = Field(0, ge=0)
     """GPUs of a training step; evaluate takes one. 0 runs both on a CPU."""
@@ -251,3 +264,4 @@ class Cluster(Section):
     cpu: Quantity = "1"
     memory: Quantity = "4Gi"
     """Of a training step, requested and at most (memory)."""
+    secrets: Secrets = Secrets()

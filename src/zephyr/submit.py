@@ -109,12 +109,12 @@ def _pods(run_id: str, step: str | None, namespace: str | None) -> Iterator[tupl
     from zephyr.kube import connect
 
     api = connect(namespace=namespace)
-    selector = f"pipeline/runid={run_id},{STEP_LABEL}" + (f"={step.replace('_', '-')}" if step else "")
+    selector = f"pipeline/runid={run_id},{STEP_LABEL}" + (f"={step}" if step else "")
     pods = api.pods(selector)
     if not pods:
         raise ClusterError(f"no pods of it in namespace {api.namespace}")
     for pod, labels in pods:
-        yield labels[STEP_LABEL].replace("-", "_"), api.log(pod)
+        yield labels[STEP_LABEL], api.log(pod)
 
 
 def _kept(run_id: str, step: str | None, namespace: str | None) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from zephyr.cluster import ADDRESSES, KEYS, check_placed
+from zephyr.cluster import ADDRESSES, KEYS, check_placed, step_of
 from zephyr.errors import RecipeError
 from zephyr.recipe import load, shipped
+from zephyr.steps import ORDER
 
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "zephyr" / "pipelines"
 GPU = {
@@ -66,7 +67,7 @@ def test_every_task_has_resources_limits_addresses_and_a_user(name: str) -> None
         (addresses,) = settings["configMapAsEnv"]
         assert [pair["envVar"] for pair in addresses["keyToEnv"]] == list(ADDRESSES)
         assert all(source["optional"] for source in [addresses, *settings["secretAsEnv"]])
-        assert settings["podMetadata"]["labels"] == {"zephyr/step": task}
+        assert settings["podMetadata"]["labels"] == {"zephyr/step": step_of(task)}
 
 
 @PIPELINES
@@ -74,7 +75,7 @@ def test_keys_of_endpoints_reach_only_the_steps_that_call_them(name: str) -> Non
     for task, (_, settings) in executors(name).items():
         brought = {pair["envVar"] for secret in settings["secretAsEnv"] for pair in secret["keyToEnv"]}
         assert ("OPENAI_API_KEY" in brought) == (task in CALLING), task
-        assert set(KEYS["zephyr-s3"]) <= brought
+        assert set(KEYS["s3"]) <= brought
 
 
 @PIPELINES
@@ -107,6 +108,11 @@ def test_long_tasks_are_retried_and_nothing_is_cached(name: str) -> None:
     gate = [task for task in tasks if task.startswith("condition")]
     assert len(gate) == (1 if name == "zephyr" else 0)
     assert tasks["report"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+
+
+def test_the_step_of_a_task() -> None:
+    tasks = {task for name in GPU for task in executors(name)}
+    assert {step_of(task) for task in tasks} == set(ORDER)
 
 
 def test_resolve_refuses_another_placement_than_the_recipes() -> None:
