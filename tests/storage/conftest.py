@@ -49,6 +49,13 @@ def swift(swift_server: Swift, monkeypatch: pytest.MonkeyPatch) -> Swift:
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that goes with the test: pytest's own stay, and some of these tests write gigabytes."""
+    with tempfile.TemporaryDirectory(prefix="storage-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def bucket(swift: Swift) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     client().create_bucket(Bucket=name)
