@@ -24,7 +24,7 @@ def install(folder: Path) -> Path:
     ready = folder / "ready.txt"  # written last, so that an interrupted installation is done again
     if not ready.is_file() or ready.read_text() != REQUIREMENTS.read_text():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "install", "--no-deps", "--only-binary", ":all:", "-r", REQUIREMENTS], check=True)
         ready.write_text(REQUIREMENTS.read_text())
     return folder / "bin"
@@ -61,7 +61,7 @@ class Swift:
         return "\n".join((self._root / f"{name}.log").read_text() for name in SERVERS)
 
     def _start(self, name: str) -> None:
-        command = [self._commands / f"swift-{name}-server", self._root / f"{name}.conf", "-v"]
+        command: list[str | Path] = [self._commands / f"swift-{name}-server", self._root / f"{name}.conf", "-v"]
         with (self._root / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -109,7 +109,7 @@ use = egg:swift#healthcheck
             builder = self._root / f"{name}.builder"
             device = f"r1z1-127.0.0.1:{self._ports[name]}/{self.device.name}"
             for step in (["create", "4", "1", "1"], ["add", device, "1"], ["rebalance"]):
-                command = [self._commands / "swift-ring-builder", builder, *step]
+                command: list[str | Path] = [self._commands / "swift-ring-builder", builder, *step]
                 done = subprocess.run(command, capture_output=True, text=True, cwd=self._root)
                 assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,5 +1,8 @@
 """Artifacts appear whole or not at all, are found by key, and are verified; in a folder and in a bucket alike."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -86,6 +89,35 @@ def test_what_is_not_published_leaves_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError):
         break_off()
     assert list(store.list()) == []
+
+
+def test_writers_of_one_artifact_and_readers_of_one_cache_do_not_collide(store: Store, tmp_path: Path) -> None:
+    writers = [store, open_store(store.location, tmp_path / "cache")]
+    readers = [open_store(store.location, tmp_path / "shared") for _ in range(4)]
+    uri = publish(store).uri
+
+    def rows(reader: Store) -> Any:
+        return reader.load(uri).table("train")
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert {artifact.uri for artifact in pool.map(publish, writers)} == {uri}
+            assert list(pool.map(rows, readers)) == [ROWS] * 4
+    assert [path for path in tmp_path.rglob("*") if path.parent.name in (".staging", "staging")] == []
+
+
+def test_what_killed_writers_left_goes_after_a_day(store: Store, tmp_path: Path) -> None:
+    made = publish(store)
+    with store.writing() as staging:
+        left = staging.parent / "killed"
+        (left / "sub").mkdir(parents=True)
+        (left / "sub" / "half").write_bytes(bytes(1000))
+    assert store.leftovers() == 0
+    yesterday = time.time() - 90000  # 25 hours
+    for path in (left / "sub" / "half", left / "sub", left):
+        os.utime(path, (yesterday, yesterday))
+    assert store.leftovers() == 1000
+    assert not left.exists() and store.load(made.uri).table("train") == ROWS
 
 
 def test_unneeded_artifacts(store: Store) -> None:

@@ -119,6 +119,32 @@ def test_a_corrupted_object_names_file_and_digests_and_leaves_no_copy(bucket: st
     assert [path for path in (tmp_path / "r").rglob("*") if path.is_file()] == []
 
 
+def test_what_broke_off_is_found_by_its_mark(bucket: str, requests: Any, tmp_path: Path) -> None:
+    def break_off(url: str) -> None:
+        if url.endswith("manifest.json"):
+            raise EndpointConnectionError(endpoint_url=url)
+
+    def keys() -> list[str]:
+        return [item["Key"] for item in client().list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+    store = open_store(f"s3://{bucket}/in/here", tmp_path)
+    client().put_object(Bucket=bucket, Key="in/here/rows/a.jsonl", Body=b"{}")  # somebody's, under the same prefix
+    requests[1].append(break_off)
+    with pytest.raises(StoreError, match="can't be reached"):
+        publish(store, "one")
+    assert len(keys()) == 4  # with a.txt, z.txt and the mark
+    assert store.leftovers() == 0 and len(keys()) == 4  # somebody may be at it
+    assert store.leftovers(0) == 6  # "one" twice
+    assert keys() == ["in/here/rows/a.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["Upper_Case", "x"])
+def test_an_impossible_bucket_is_one_line(s3: str, tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match=f"s3://{name}/x: ") as caught:
+        open_store(f"s3://{name}/x", tmp_path).check()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_bucket_that_is_not_there_is_one_line(requests: Any, tmp_path: Path) -> None:
     store = open_store("s3://no-such-bucket/x", tmp_path)
     for act in (store.check, lambda: publish(store, "one"), lambda: list(store.list())):
