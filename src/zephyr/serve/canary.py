@@ -62,6 +62,7 @@ def start(version: Any, section: Deploy, place: Place, percent: int) -> str:
         _withdraw(name, place, reason)
         raise ClusterError(f"{name} version {number}: the canary is {reason}") from None
     _, written = place.cluster.edit(name, lambda found: enter(found, percent))
+    wait(name, section, place, lambda found: _address(found) is not None)
     registry.tag(version, {"zephyr.canary": f"{percent}%"})
     return f"{name} version {number}: {percent}% of the traffic{'' if written else ', as before'}"
 

@@ -40,8 +40,9 @@ class Cluster:
                 api = client.ApiClient(settings)
                 own = _POD.read_text().strip() if _POD.is_file() else None
             else:
-                api = config.new_client_from_config(context=context)
-                own = _of_context(context)
+                file = os.environ.get("KUBECONFIG") or "~/.kube/config"  # the package reads it at its import only
+                api = config.new_client_from_config(config_file=file, context=context)
+                own = _of_context(file, context)
         except ConfigException as error:
             raise ClusterError(f"no cluster: {error}; set KUBECONFIG, or choose another --context") from None
         self.namespace = namespace or own or "default"
@@ -102,10 +103,11 @@ class _Absent(ClusterError):
     pass
 
 
-def _of_context(name: str | None) -> str | None:
+def _of_context(file: str, name: str | None) -> str | None:
+    """The namespace of a kubeconfig's context, the current one by default."""
     from kubernetes import config
 
-    contexts, current = config.list_kube_config_contexts()
+    contexts, current = config.list_kube_config_contexts(config_file=file)
     chosen = next((context for context in contexts if context["name"] == name), current)
     namespace = chosen["context"].get("namespace")
     return str(namespace) if namespace else None
