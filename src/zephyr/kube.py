@@ -124,8 +124,9 @@ def connect(context: str | None = None, namespace: str | None = None) -> Kube:
             api = client.ApiClient(settings)
             own = _POD.read_text().strip() if _POD.is_file() else None
         else:
-            api = config.new_client_from_config(context=context)
-            contexts, current = config.list_kube_config_contexts()
+            file = os.environ.get("KUBECONFIG") or "~/.kube/config"  # the package reads it at its import only
+            api = config.new_client_from_config(config_file=file, context=context)
+            contexts, current = config.list_kube_config_contexts(config_file=file)
             chosen = next((found for found in contexts if found["name"] == context), current)
             own = chosen["context"].get("namespace")
     except ConfigException as error:

@@ -17,6 +17,7 @@ import yaml
 KINDS: dict[str, dict[str, str]] = {
     "v1": {
         "configmaps": "ConfigMap",
+        "nodes": "Node",
         "persistentvolumeclaims": "PersistentVolumeClaim",
         "pods": "Pod",
         "secrets": "Secret",
@@ -41,6 +42,10 @@ class Objects(dict[str, dict[str, Any]]):
     def __init__(self, kinds: dict[str, dict[str, str]]) -> None:
         super().__init__()
         self.kinds = kinds
+        self.denied: set[tuple[str, str]] = set()
+        """Verb and resource that a review of access says no to."""
+        self.logs: dict[str, str] = {}
+        """By pod."""
         self.created: list[str] = []
         self.closing = Event()
 
@@ -88,12 +93,24 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing to say."""
 
     def _answer(self, code: int, body: dict[str, Any]) -> None:
-        text = json.dumps(body).encode()
+        self._send(code, "application/json", json.dumps(body).encode())
+
+    def _send(self, code: int, kind: str, text: bytes) -> None:
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+    def _selected(self, found: dict[str, Any]) -> bool:
+        """Whether it has the labels that the query asks for."""
+        wanted = parse_qs(urlsplit(self.path).query).get("labelSelector", [""])[0]
+        labels = found["metadata"].get("labels", {})
+        for part in filter(None, wanted.split(",")):
+            name, _, value = part.partition("=")
+            if name not in labels or value not in ("", labels[name]):
+                return False
+        return True
 
     def _missing(self, what: str) -> None:
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
@@ -117,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
         target = self._target()
         if path == "/version":
             self._answer(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0"})
+        elif path.endswith("/log"):
+            self._send(200, "text/plain", self.objects.logs[path.split("/")[-2]].encode())
         elif path == "/api":
             self._answer(200, {"kind": "APIVersions", "versions": ["v1"]})
         elif path == "/apis":
@@ -133,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif target and not target[1] and "watch" in parse_qs(urlsplit(self.path).query):
             self._watch(target[0])
         elif target and not target[1]:
-            items = [found for found in self.objects.values() if found["kind"] == target[0]]
+            items = [found for found in self.objects.values() if found["kind"] == target[0] and self._selected(found)]
             head = {"kind": f"{target[0]}List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}}
             self._answer(200, head | {"items": items})
         else:
@@ -184,6 +203,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
+        if self.path.endswith("/selfsubjectaccessreviews"):
+            asked = body["spec"]["resourceAttributes"]
+            allowed = (asked["verb"], asked["resource"]) not in self.objects.denied
+            self._answer(201, body | {"status": {"allowed": allowed}})
+            return
         self._answer(201, self._keep(f"{body['kind']}/{body['metadata']['name']}", body))
 
     def do_PATCH(self) -> None:
