@@ -277,8 +277,11 @@ def _errors(where: str) -> Iterator[None]:
     except ParamValidationError as error:  # its last line says which name of a bucket is impossible
         raise StoreError(f"{where}: {str(error).splitlines()[-1]}; mend `store`") from None
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        raise StoreError(f"{where}: {remedies.get(code, f'S3 answers {code}: {first_line(error)}')}") from error
+        answer = error.response.get("Error", {})
+        said = f"S3 answers {answer.get('Code')}: {answer.get('Message') or first_line(error)}"
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+            said += "; the object store itself fails, run again when it is well"
+        raise StoreError(f"{where}: {remedies.get(answer.get('Code', ''), said)}") from error
     except RetriesExceededError as error:
         said = first_line(error.last_exception)
         raise StoreError(f"{where}: the connection breaks off again and again ({said}); check the network") from error

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 KEY, SECRET = "tests:tester", "swift-secret"
@@ -56,6 +57,15 @@ class Swift:
             if process:
                 process.kill()  # no grace: a store that fails says nothing before
                 process.wait()
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """While one server is down."""
+        self.stop(name)
+        try:
+            yield
+        finally:
+            self.start(name)
 
     def log(self) -> str:
         return "\n".join((self._root / f"{name}.log").read_text() for name in SERVERS)
