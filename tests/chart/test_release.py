@@ -139,6 +139,17 @@ def test_a_rollback_brings_the_old_addresses_back() -> None:
         assert [entry["revision"] for entry in release.config.history("zephyr")] == [1, 2, 3]
 
 
+def test_a_rollback_across_modes_keeps_the_volume() -> None:
+    with cluster() as release:
+        release.install()
+        volume = release.uid(VOLUME)
+        release.upgrade(EXTERNAL)
+        assert "Deployment/zephyr-mlflow" not in release.objects
+        release.config.rollback("zephyr", version=1)
+        assert "Deployment/zephyr-mlflow" in release.objects
+        assert release.uid(VOLUME) == volume
+
+
 def test_the_upload_runs_after_what_it_needs_and_goes_when_it_succeeded() -> None:
     with cluster() as release:
         release.install(UPLOAD)
