@@ -128,8 +128,8 @@ def _handler(state: State) -> type[BaseHTTPRequestHandler]:
 
         def upload(self, path: str, query: dict[str, list[str]], raw: bytes) -> None:
             head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
-            parts = list(email.message_from_bytes(head + raw, policy=HTTP).iter_parts())  # type: ignore[attr-defined]
-            pipeline = list(yaml.safe_load_all(parts[0].get_payload(decode=True)))
+            (part,) = email.message_from_bytes(head + raw, policy=HTTP).iter_parts()
+            pipeline = list(yaml.safe_load_all(part.get_content()))
             if path == "/pipelines/upload":
                 made = {"pipeline_id": str(uuid.uuid4()), "display_name": query["name"][0]}
                 state.pipelines[made["pipeline_id"]] = made

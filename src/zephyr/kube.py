@@ -88,8 +88,8 @@ class Kube:
         try:
             return call(*arguments, **options, _request_timeout=TIMEOUT)
         except ApiException as error:
-            said = f"{where}: {error.status} {refusal(error)[0]}"
-            raise (Absent if error.status == 404 else ClusterError)(said) from None
+            line = f"{where}: {error.status} {said(error)[0]}"
+            raise (Absent if error.status == 404 else ClusterError)(line) from None
         except HTTPError as error:
             raise ClusterError(
                 f"{where}: no answer from {self.host} ({getattr(error, 'reason', None) or error})"
@@ -100,7 +100,7 @@ class Absent(ClusterError):
     """There is no such object."""
 
 
-def refusal(error: Any) -> tuple[str, Mapping[str, Any]]:
+def said(error: Any) -> tuple[str, Mapping[str, Any]]:
     """What the API server answered, in one line, and its status object."""
     try:
         status = json.loads(error.body)

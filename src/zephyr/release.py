@@ -149,7 +149,7 @@ def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
 
 def _why_not(section: Deploy, uri: str) -> str | None:
     """Why the deploy step doesn't touch a cluster, None where it does."""
-    from zephyr.serve.kube import in_pod
+    from zephyr.kube import in_pod
 
     if section.apply == "never":
         return "deploy.apply is never"

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from zephyr import registry
 from zephyr.errors import ClusterError, EndpointError, RecipeError
+from zephyr.kube import in_pod
 from zephyr.recipe import overridden
 from zephyr.sections import Deploy
-from zephyr.serve.kube import Cluster, in_pod
+from zephyr.serve.kube import Cluster
 from zephyr.serve.manifest import Body, holds, inference_service, merged, mode_of, ours, version_of
 from zephyr.serve.probe import Mismatch, probe
 

@@ -3,26 +3,16 @@
 KServe's own client wraps the very calls used here, turns their errors into a paragraph, and imports pandas.
 """
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from zephyr.errors import ClusterError
+from zephyr.kube import TIMEOUT, connect, said
 from zephyr.serve.manifest import Body
-
-_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_TIMEOUT = (5.0, 30.0)
-"""Seconds to connect, and for an answer."""
 
 
 class Conflict(ClusterError):
     """Somebody else wrote the object since it was read."""
-
-
-def in_pod() -> bool:
-    return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 class Cluster:
@@ -30,24 +20,11 @@ class Cluster:
 
     def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
         """Raises ClusterError when there is neither a pod's account nor a usable kubeconfig."""
-        from kubernetes import client, config
-        from kubernetes.config.config_exception import ConfigException
+        from kubernetes import client
 
-        try:
-            if in_pod() and context is None:
-                settings = client.Configuration()
-                config.load_incluster_config(client_configuration=settings)
-                api = client.ApiClient(settings)
-                own = _POD.read_text().strip() if _POD.is_file() else None
-            else:
-                file = os.environ.get("KUBECONFIG") or "~/.kube/config"  # the package reads it at its import only
-                api = config.new_client_from_config(config_file=file, context=context)
-                own = _of_context(file, context)
-        except ConfigException as error:
-            raise ClusterError(f"no cluster: {error}; set KUBECONFIG, or choose another --context") from None
-        self.namespace = namespace or own or "default"
-        self._host = api.configuration.host
-        self._api = client.CustomObjectsApi(api)
+        self._kube = connect(context, namespace)
+        self.namespace = self._kube.namespace
+        self._api = client.CustomObjectsApi(self._kube.api)
 
     def get(self, name: str) -> Body | None:
         """The InferenceService, None where there is none of that name."""
@@ -90,39 +67,25 @@ class Cluster:
         where = f"InferenceService {self.namespace}/{name}"
         kind = ("serving.kserve.io", "v1beta1", self.namespace, "inferenceservices")
         try:
-            answer: Body = method(*kind, *arguments, _request_timeout=_TIMEOUT)
+            answer: Body = method(*kind, *arguments, _request_timeout=TIMEOUT)
             return answer
         except ApiException as error:
             raise _refusal(error, f"can't {verb} {where}") from None
         except HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            raise ClusterError(f"can't {verb} {where}: no answer from {self._host} ({reason})") from None
+            raise ClusterError(f"can't {verb} {where}: no answer from {self._kube.host} ({reason})") from None
 
 
 class _Absent(ClusterError):
     pass
 
 
-def _of_context(file: str, name: str | None) -> str | None:
-    """The namespace of a kubeconfig's context, the current one by default."""
-    from kubernetes import config
-
-    contexts, current = config.list_kube_config_contexts(config_file=file)
-    chosen = next((context for context in contexts if context["name"] == name), current)
-    namespace = chosen["context"].get("namespace")
-    return str(namespace) if namespace else None
-
-
 def _refusal(error: Any, where: str) -> ClusterError:
     """What the API server answered, in one line, and what to do where that is known."""
-    try:
-        status = json.loads(error.body)
-        message, reason = str(status["message"]), status.get("reason")
-        details = status.get("details") or {}
-    except (ValueError, KeyError, TypeError):
-        status, message, reason, details = {}, str(error.body or error.reason).strip(), None, {}
-    line = f"{where}: {' '.join(message.split())}"
-    if error.status == 404 and reason == "NotFound" and details.get("kind") == "inferenceservices":
+    message, status = said(error)
+    reason, kind = status.get("reason"), (status.get("details") or {}).get("kind")
+    line = f"{where}: {message}"
+    if error.status == 404 and reason == "NotFound" and kind == "inferenceservices":
         return _Absent(line)
     if error.status == 404 and not status:
         return ClusterError(f"{where}: the cluster knows no InferenceServices; install KServe, see `zephyr doctor`")
