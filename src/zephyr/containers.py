@@ -55,7 +55,6 @@ def options(recipe: Recipe, run_id: str) -> dict[str, Any]:
     return {
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "host",
-        "init": True,  # a first process that passes SIGTERM on; Python as the first process would not end
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
@@ -76,12 +75,13 @@ def end(run_id: str, seconds: float) -> None:
         return
     for container in client.containers.list(all=True, filters={"label": f"{LABEL}={run_id}"}, ignore_removed=True):
         try:
+            container.exec_run(["sh", "-c", "kill -TERM -1"])  # all but the first process, KFP's shell, which waits
             container.stop(timeout=int(seconds))
             container.remove(force=True)
         except NotFound:
             continue
         except APIError as error:
-            if error.status_code != 409:  # the engine is about to remove it on its own
+            if error.status_code != 409:  # it has ended, and the engine is about to remove it
                 raise
 
 
@@ -96,8 +96,7 @@ def _engine() -> Any:
 def _environment(recipe: Recipe) -> dict[str, str]:
     named = {endpoint.api_key_env for endpoint in recipe.endpoints.values()}
     named |= set(re.findall(r"\$\{(\w+)\}", recipe.to_yaml())) | PASSED
-    passed = {name: value for name, value in os.environ.items() if name in named or name.startswith(PREFIXES)}
-    return passed | {"TINI_KILL_PROCESS_GROUP": "1"}  # of the first process: a step is its grandchild
+    return {name: value for name, value in os.environ.items() if name in named or name.startswith(PREFIXES)}
 
 
 def _folders(recipe: Recipe) -> dict[Path, bool]:
