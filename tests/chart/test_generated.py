@@ -87,6 +87,15 @@ def test_there_is_a_pool_for_each_platform() -> None:
     assert [path.stem for path in POOLS] == ["aks", "bare-metal", "eks", "gke"]
 
 
+def test_the_page_lists_every_permission() -> None:
+    page = (ROOT / "docs" / "chart.md").read_text().partition("## Permissions")[2].partition("\n## ")[0]
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    named = {"configmaps": "ConfigMap", "secrets": "Secret", "workflowtasksets/status": "their status"}
+    for rule in render()["Role/zephyr-runner"]["rules"]:
+        words = [*(named.get(resource, resource) for resource in rule["resources"]), *rule["verbs"]]
+        assert [row for row in rows if all(word in row for word in words)], f"docs/chart.md: {words}"
+
+
 @needs_crds
 def test_the_sample_endpoint_passes_the_crd() -> None:
     sample = yaml.safe_load((ROOT / "k8s" / "inferenceservice.yaml").read_text())

@@ -1,5 +1,7 @@
 """What the chart tells the steps, MLflow and KServe, and what it tells the person."""
 
+import re
+import shlex
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 from tests.chart.options import KEYS, MLFLOW, POSTGRES, SECRET, STORE, UPLOAD
 from tests.chart.rendering import EVERYTHING, at, merged, notes, render
 from zephyr import cluster
+from zephyr.cli import parser
 from zephyr.images import IMAGE, TRAIN_IMAGE
 from zephyr.sections import Secrets
 
@@ -135,7 +138,8 @@ def test_the_upload_is_a_hook_after_the_install_and_only_without_the_resources()
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["command"] == ["zephyr", "pipeline", "upload"]
-    assert container["args"] == ["--endpoint=http://kfp:8888"]
+    assert container["args"] == ["--endpoint=http://kfp:8888", f"--image={IMAGE}"]
+    assert parser().parse_args([*container["command"][1:], *container["args"]]).verb
     assert "Job/zephyr-pipeline-upload" not in render(EVERYTHING)
 
 
@@ -145,7 +149,7 @@ def test_the_upload_is_a_hook_after_the_install_and_only_without_the_resources()
         ({}, ["NO STORE", "NO KSERVE RUNTIME", "NO PIPELINES", "keeps MLflow's volume", "test zephyr"], ["annotate"]),
         (EVERYTHING, ["s3://models/zephyr at https://store:9000", "as PipelineVersion"], ["NO "]),
         (STORE, ["create secret generic zephyr-s3", "s3-region=us-east-1"], ["NO STORE", "s3-endpoint"]),
-        (UPLOAD, ["uploaded to http://kfp:8888", "--endpoint http://kfp:8888"], ["NO PIPELINES"]),
+        (UPLOAD, ["uploaded to http://kfp:8888"], ["NO PIPELINES"]),
         ({"mlflow": {"mode": "external", "url": "http://m"}}, ["http://m (yours)"], ["keeps", "port-forward"]),
         ({"servingRuntime": {"enabled": "disabled"}}, ["servingRuntime.enabled is disabled"], ["Install KServe"]),
         ({"tinyWorld": {"enabled": False}}, ["Zephyr 0.1.0 is in namespace team"], ["teacher"]),
@@ -155,6 +159,18 @@ def test_the_notes(values: dict[str, Any], said: list[str], unsaid: list[str]) -
     text = notes(values)
     assert [part for part in said if part not in text] == []
     assert [part for part in unsaid if part in text] == []
+
+
+def test_every_command_of_zephyr_is_one_of_the_command_line() -> None:
+    lines = [
+        found for values in ({}, EVERYTHING) for found in re.findall(r"^  zephyr (.*?)(?:  #.*)?$", notes(values), re.M)
+    ]
+    pods = [at(found, "spec:template:spec:containers:0") for found in render(EVERYTHING).values()]
+    pods += [at(found, "spec:containers:0") for found in render(EVERYTHING).values()]
+    words = [[*pod["command"], *pod.get("args", [])] for pod in pods if pod and pod["command"][0] == "zephyr"]
+    assert len(lines) == 2 and len(words) == 3
+    for line in [*(shlex.split(line) for line in lines), *(word[1:] for word in words)]:
+        assert parser().parse_args(line).verb
 
 
 def test_the_notes_hold_no_secret() -> None:
