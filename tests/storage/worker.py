@@ -10,9 +10,11 @@ import random
 import sys
 from pathlib import Path
 
-from zephyr.artifacts import Artifact, Store, open_store
+from zephyr.artifacts import Artifact, Store, open_store, step_key
 
 MIB = 2**20
+BIG = step_key("prepare", 1, {"name": "big"}, {})
+"""Of what `publish LOCATION CACHE SEED SIZE...` makes."""
 
 
 def peak() -> float:
