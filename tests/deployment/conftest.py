@@ -65,7 +65,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Wor
             patch.delenv(name, raising=False)
         from zephyr.s3 import client
 
-        client().create_bucket(Bucket="deployment")
+        s3 = client()
+        s3.create_bucket(Bucket="deployment")
+        s3.close()
         store = open_store("s3://deployment/zephyr", home / "cache")
         a, said_a = _version(store, 2, 6.0, home)
         b, _ = _version(store, 3, 6.4, home, "gate.approval=true")

@@ -28,20 +28,24 @@ def probe(url: str, name: str, golden: Mapping[str, Any] | None, exact: bool) ->
     """
     from openai import OpenAI, OpenAIError
 
-    client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=_TIMEOUT)
-    try:
-        names = [model.id for model in getattr(client.models.list(), "data", None) or ()]
-        if name not in names:
-            raise Mismatch(f"{url}: serves {', '.join(names) or 'no model'}, not {name}")
-        _say(client, url, name, _HELLO, 8)
-        _stream(client, url, name)
-        if golden is None:
-            return "models, chat and stream answer; nothing was recorded to compare with, as nothing was evaluated"
-        return f"models, chat and stream answer; {_compare(client, url, name, golden, exact)}"
-    except OpenAIError as error:
-        said = " ".join(str(error).split())
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        raise EndpointError(f"{url}: {said}{cause}") from None
+    with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=_TIMEOUT) as client:
+        try:
+            return _found(client, url, name, golden, exact)
+        except OpenAIError as error:
+            said = " ".join(str(error).split())
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise EndpointError(f"{url}: {said}{cause}") from None
+
+
+def _found(client: Any, url: str, name: str, golden: Mapping[str, Any] | None, exact: bool) -> str:
+    names = [model.id for model in getattr(client.models.list(), "data", None) or ()]
+    if name not in names:
+        raise Mismatch(f"{url}: serves {', '.join(names) or 'no model'}, not {name}")
+    _say(client, url, name, _HELLO, 8)
+    _stream(client, url, name)
+    if golden is None:
+        return "models, chat and stream answer; nothing was recorded to compare with, as nothing was evaluated"
+    return f"models, chat and stream answer; {_compare(client, url, name, golden, exact)}"
 
 
 def _request(name: str, messages: Any, limit: int) -> dict[str, Any]:
