@@ -1,12 +1,12 @@
 """A stand-in for a Kubernetes API server on loopback: it keeps objects as Helm applies them.
 
-It has no controllers, no admission and no schemas: it shows what Helm creates, changes, adopts and leaves. A Job is
-complete at once, so that hooks come to an end.
+It has no controllers, no admission and no schemas: it shows what Helm creates, changes, adopts and leaves. Jobs and
+pods end at once, so that hooks do.
 """
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
@@ -47,6 +47,8 @@ class Objects(dict[str, dict[str, Any]]):
         self.logs: dict[str, str] = {}
         """By pod."""
         self.created: list[str] = []
+        self.phase = "Succeeded"
+        """In which pods end."""
         self.closing = Event()
 
 
@@ -159,20 +161,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing(path)
 
     def _watch(self, kind: str) -> None:
-        """What there is, the mark that this was all, and then nothing until the server closes."""
+        """What there is, the mark that this was all, then what comes and goes, until the server closes."""
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Connection", "close")
         self.end_headers()
-        kept = [found for found in self.objects.values() if found["kind"] == kind]
-        events = [{"type": "ADDED", "object": found} for found in kept]
-        if kept:
-            done = {"resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}}
-            mark = {"apiVersion": kept[0]["apiVersion"], "kind": kind, "metadata": done}
-            events.append({"type": "BOOKMARK", "object": mark})
-        self.wfile.writelines(json.dumps(event).encode() + b"\n" for event in events)
-        self.wfile.flush()
-        self.objects.closing.wait(60)
+        done = {"resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"}}
+        version = next(version for version, kinds in self.objects.kinds.items() if kind in kinds.values())
+        mark = {"type": "BOOKMARK", "object": {"apiVersion": version, "kind": kind, "metadata": done}}
+        seen: dict[str, dict[str, Any]] = {}
+        with suppress(ConnectionError):  # who watched may be gone
+            while not self.objects.closing.is_set():
+                now = {key: found for key, found in self.objects.copy().items() if found["kind"] == kind}
+                events = [{"type": "DELETED", "object": seen[key]} for key in seen.keys() - now.keys()]
+                events += [{"type": "ADDED", "object": now[key]} for key in now.keys() - seen.keys()]
+                events += [mark] if mark else []
+                self.wfile.writelines(json.dumps(event).encode() + b"\n" for event in events)
+                self.wfile.flush()
+                seen, mark = now, {}
+                self.objects.closing.wait(0.05)
         self.close_connection = True
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -223,6 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body["kind"] == "Job":
             conditions = [{"type": "Complete", "status": "True"}]
             kept["status"] = {"conditions": conditions, "succeeded": 1, "startTime": "2026-01-01T00:00:00Z"}
+        if body["kind"] == "Pod":
+            kept["status"] = {"phase": self.objects.phase}
         if key not in self.objects:
             self.objects.created.append(key)
         self.objects[key] = kept

@@ -155,3 +155,16 @@ def test_the_upload_runs_after_what_it_needs_and_goes_when_it_succeeded() -> Non
         release.install(UPLOAD)
         assert "Job/zephyr-pipeline-upload" not in release.objects
         assert release.objects.created[-1] == "Job/zephyr-pipeline-upload"
+
+
+def test_helm_test_runs_the_doctor() -> None:
+    doctor = "Pod/zephyr-doctor"
+    with cluster() as release:
+        release.install()
+        assert doctor not in release.objects.created
+        release.config.test("zephyr", timeout=30)
+        assert doctor in release.objects.created and doctor not in release.objects
+        release.objects.phase = "Failed"
+        with pytest.raises(helm_python.HelmReleaseError, match="zephyr-doctor"):
+            release.config.test("zephyr", timeout=30)
+        assert doctor in release.objects  # its log can be read
