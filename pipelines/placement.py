@@ -95,6 +95,7 @@ class Place:
 
     def _common(self, task: PipelineTask, seconds: int) -> None:
         task.set_caching_options(False)  # a step's key does it better: it knows the content of files
+        task.set_env_variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")  # about two minutes: a restart of the server
         kubernetes.set_timeout(task, seconds)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
         kubernetes.add_pod_label(task, STEP_LABEL, step_of(task.name))
