@@ -1,7 +1,9 @@
 """`zephyr submit` beside `kfp run create`: seconds from the command to a run that the server accepted.
 
-The server is a stand-in on loopback that checks every body; both must send the same pipeline. `python -m benchmarks.submit`
-prints the medians of five processes each, and of submissions from a process that has imported all already.
+    python -m benchmarks.submit
+
+The server is a stand-in on loopback that checks every body; both must send the same pipeline. Prints the medians of
+five processes each, and of submissions from a process that has imported all already.
 """
 
 import os

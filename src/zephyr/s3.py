@@ -30,8 +30,8 @@ WAITING = 100
 def client(attempts: int = 7) -> Any:
     """An S3 client that asks up to so often (7: for 30 s on average) and, where told so, addresses buckets by path.
 
-    Checksums beside the signature's are left out: the SHA-256 that signs a body guards it on its way, older stores refuse
-    the newer trailers, and readers verify the manifest's digests. The `legacy` retries are those that outlast a
+    Checksums beside the signature's are left out: the SHA-256 that signs a body guards it on its way, older stores
+    refuse the newer trailers, and readers verify the manifest's digests. The `legacy` retries are those that outlast a
     restart of the store; `standard` ones are used up in a second when several transfers fail at once.
     """
     import boto3
