@@ -7,6 +7,7 @@ servers on loopback, and see of its disk the workspace, the store and the source
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def find_image(wanted: str | None) -> str:
 
     wanted = wanted or os.environ.get("ZEPHYR_IMAGE") or IMAGE
     try:
-        client = _engine()
-        image = client.images.get(wanted)
+        with closing(_engine()) as client:
+            image = client.images.get(wanted)
     except ImageNotFound:
         raise RunError(f"{wanted}: the Docker engine has no such image; `make images` builds it, or pull it") from None
     except APIError as error:
@@ -70,27 +71,27 @@ def end(run_id: str, seconds: float) -> None:
     from docker.errors import APIError, DockerException, NotFound
 
     try:
-        client = _engine()
+        engine = _engine()
     except DockerException:
         return
-    for container in client.containers.list(all=True, filters={"label": f"{LABEL}={run_id}"}, ignore_removed=True):
-        try:
-            container.exec_run(["sh", "-c", "kill -TERM -1"])  # all but the first process, KFP's shell, which waits
-            container.stop(timeout=int(seconds))
-            container.remove(force=True)
-        except NotFound:
-            continue
-        except APIError as error:
-            if error.status_code != 409:  # it has ended, and the engine is about to remove it
-                raise
+    with closing(engine) as client:
+        for container in client.containers.list(all=True, filters={"label": f"{LABEL}={run_id}"}, ignore_removed=True):
+            try:
+                container.exec_run(["sh", "-c", "kill -TERM -1"])  # all but the first process, KFP's shell, which waits
+                container.stop(timeout=int(seconds))
+                container.remove(force=True)
+            except NotFound:
+                continue
+            except APIError as error:
+                if error.status_code != 409:  # it has ended, and the engine is about to remove it
+                    raise
 
 
 def _engine() -> Any:
+    """A client of the engine that DOCKER_HOST names or that runs here; DockerException when none answers."""
     import docker
 
-    client = docker.from_env()
-    client.ping()
-    return client
+    return docker.from_env()  # it asks for the engine's version
 
 
 def _environment(recipe: Recipe) -> dict[str, str]:
