@@ -12,6 +12,7 @@ import pytest
 from tests import kserve_server
 from tests.endpoints import endpoint
 from tests.helpers import tiny_model
+from tests.served import serving
 from zephyr import cli, lineage, registry, release
 from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.data import template
@@ -71,8 +72,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Wor
         store = open_store("s3://deployment/zephyr", home / "cache")
         a, said_a = _version(store, 2, 6.0, home)
         b, _ = _version(store, 3, 6.4, home, "gate.approval=true")
-        with endpoint(a.path, "zephyr") as a_url, endpoint(b.path, "zephyr") as b_url:
-            yield World(store, a, b, a_url, b_url, said_a, home / "registry.db")
+        # One as a pod starts it, the other in a thread of the test, which is quicker.
+        with serving(str(a.path), "--name", "zephyr") as a_url, endpoint(b.path, "zephyr") as b_url:
+            yield World(store, a, b, a_url.removesuffix("/openai/v1"), b_url, said_a, home / "registry.db")
 
 
 def _version(store: Store, seed: int, score: float, home: Path, *overrides: str) -> tuple[Artifact, dict[str, Any]]:
