@@ -130,5 +130,7 @@ def connect(context: str | None = None, namespace: str | None = None) -> Kube:
             chosen = next((found for found in contexts if found["name"] == context), current)
             own = chosen["context"].get("namespace")
     except ConfigException as error:
-        raise ClusterError(f"no cluster: {first_line(error)}; set KUBECONFIG, or choose another --context") from None
+        raise ClusterError(
+            f"no cluster: {first_line(error).rstrip('.')}; set KUBECONFIG, or choose another --context"
+        ) from None
     return Kube(api, namespace or own or "default")

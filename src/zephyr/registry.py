@@ -37,6 +37,7 @@ def register(
             "zephyr.scores": scores.uri,
             "zephyr.summary": json.dumps(_compact(summary)),
             "zephyr.settings": json.dumps(recipe.slice("gate", "deploy")),
+            "zephyr.template": str(model.settings.get("template", "")),
         }
         if golden is not None:
             judged["zephyr.golden"] = json.dumps(golden)
@@ -50,7 +51,6 @@ def register(
             "zephyr.recipe": recipe.name,
             "zephyr.training": recipe.training_digest(),
             "zephyr.run": run.run_id,
-            "zephyr.template": str(model.settings.get("template", "")),
             **{f"zephyr.input.{label}": digest for label, digest in model.inputs.items()},
         }
         found = mlflow.create_model_version(name, source=model.uri, run_id=run.id, tags=tags)
