@@ -54,7 +54,7 @@ def test_the_printed_reference_is_what_the_registry_has(engine: Engine, image: s
     status, manifest = fetch(f"http://{registry}/v2{path}/manifests/{digest}", **wanted)
     assert status == 200 and len(json.loads(manifest)["layers"]) == len(engine.layers(image))
     # A mirror's digest takes the place of a tag as a whole.
-    run(engine.docker, "rmi", f"{name}:{IMAGE.split(':')[1]}", reference)
+    run(engine.docker, "rmi", f"{name}:{IMAGE.split(':')[1]}")  # and its digest, the last name of this repository
     run(engine.docker, "pull", reference)
     assert find_image(reference) == reference
     assert engine.run(reference, "zephyr", "--version") == f"{IMAGE.split(':')[1]}\n"
