@@ -85,20 +85,20 @@ def portable(recipe: Recipe) -> Recipe:
     Raises RecipeError with every setting that only this machine could follow.
     """
     text = recipe.to_yaml()
-    problems = [*_local_paths(recipe), *_keys(recipe)]
+    problems = []
     for name in sorted(set(re.findall(r"\$\{(\w+)\}", text)) - set(ADDRESSES)):
         value = os.environ.get(name)
         if value is None:
             problems.append(f"${{{name}}}: not set here, and a pod doesn't know it either; export it")
         elif re.search(r"//[^\s/]*@", value):
-            problems.append(
-                f"${{{name}}}: holds a password, which the pipeline's parameters would show; use api_key_env"
-            )
+            problems.append(f"${{{name}}}: holds a password, which the run's parameters would show; use api_key_env")
         else:
             text = text.replace(f"${{{name}}}", value)
+    filled = load(text)
+    problems += [*_local_paths(filled), *_keys(filled)]
     if problems:
         raise RecipeError(f"{recipe.name}: " + "; ".join(problems))
-    return load(text)
+    return filled
 
 
 def places(recipe: Recipe) -> dict[str, tuple[str | None, ...]]:

@@ -95,10 +95,17 @@ def logs(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from zephyr import workspace
+    from zephyr import records, workspace
+    from zephyr.errors import RunError
     from zephyr.release import REPORT, write_report
+    from zephyr.submit import server_of
 
     run_id = workspace.find_run(options.run)
+    server = server_of(run_id)
+    if server:
+        if not records.shared():
+            raise RunError(f"{run_id}: set ZEPHYR_STORE, where its steps keep records, or see {server.url(run_id)}")
+        records.gather(workspace.run_folder(run_id))
     write_report(run_id)
     print(workspace.run_folder(run_id) / REPORT)
     return 0

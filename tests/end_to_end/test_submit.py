@@ -1,5 +1,6 @@
 """`zephyr submit` and the kfp command line against a server that checks every body with the published Swagger."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,25 @@ def test_watch_shows_the_failed_step_and_the_end_of_its_log(
     assert "line 0\n" in capsys.readouterr().out
 
 
+def test_the_report_of_a_run_on_a_cluster_is_made_here(
+    state: State, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", "--endpoint", url]) == 0
+    run = only(state.runs)["run_id"]
+    capsys.readouterr()
+    assert main(["report", run]) == 2
+    assert "set ZEPHYR_STORE" in capsys.readouterr().err
+    monkeypatch.setenv("ZEPHYR_STORE", str(tmp_path / "store"))
+    kept = tmp_path / "store" / "runs" / run
+    kept.mkdir(parents=True)
+    for step, moment in (("prepare", 2.0), ("resolve", 1.0)):
+        event = {"event": "failed", "step": step, "time": moment, "message": f"{step} broke", "user": True}
+        (kept / f"{step}.jsonl").write_text(json.dumps(event) + "\n")
+    assert main(["report", run]) == 0
+    page = Path(capsys.readouterr().out.strip()).read_text()
+    assert page.index("resolve broke") < page.index("prepare broke")
+
+
 def test_watch_ends_with_the_run(state: State, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     for final, code in (("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1)):
         state.course, state.looks = [{"state": final}], 0
@@ -181,14 +201,21 @@ def test_token_and_cookie_are_sent_and_never_kept(
             ["--set", "prepare.dialogues=[here.jsonl]", "--endpoint", "URL"],
             "prepare.dialogues: here.jsonl lies on this",
         ),
+        (["--set", "sample.prompts=['${PLACE}']", "--endpoint", "URL"], "sample.prompts: /data/p.jsonl lies on this"),
         (["--set", "store=/data", "--endpoint", "URL"], "store: /data lies on this machine"),
         (["--set", "sample.prompts=['${MY_PROMPTS}']", "--endpoint", "URL"], "${MY_PROMPTS}: not set here"),
         (["--set", "endpoints.judge.api_key_env=MINE", "--endpoint", "URL"], "MINE doesn't reach a pod"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_sent(
-    options: list[str], said: str, state: State, url: str, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    said: str,
+    state: State,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("PLACE", "/data/p.jsonl")
     assert main(["submit", *(url if option == "URL" else option for option in options)]) == 2
     errors = capsys.readouterr().err
     assert said in errors
