@@ -16,7 +16,7 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Seeds 0, 1, 2 and the negative controls; writes benchmarks/results/science.md (about half an hour).
 science: $(READY)

@@ -8,6 +8,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: a worker that begins one last lets the other wait."""
+    items.sort(key=lambda item: "test_run.py" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
     """Address of an S3 server on loopback."""

@@ -49,6 +49,8 @@ class Folder:
         return self._root / place  # verified by `probe`
 
     def commit(self, staging: Path, place: str, files: Mapping[str, Any]) -> Path:
+        for path in staging.rglob("*"):  # safetensors writes 0600, which another user, as in a container, can't read
+            path.chmod(0o755 if path.is_dir() else 0o644)
         return settle(staging, self._root / place, self.staging)
 
     def attach(self, place: str, name: str, text: str) -> None:
@@ -101,7 +103,7 @@ def verify(folder: Path, files: Mapping[str, Any], where: str | None = None) -> 
         path = folder / name
         if not path.is_file():
             raise ArtifactError(f"{place}/{name}: missing, the manifest lists it; delete {place} and run again")
-        with path.open("rb") as handle:
+        with disk(path), path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != file["sha256"]:
             raise ArtifactError(

@@ -54,6 +54,7 @@ def figures(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 @real_rows
+@pytest.mark.slow
 def test_ultra_sample_goes_from_prepare_to_report(tmp_path: Path) -> None:
     """The first 60 rows of each file: some pairs are ties (counted below), none has an empty side."""
     head(ULTRACHAT, tmp_path / "my-dialogues.jsonl", 60)

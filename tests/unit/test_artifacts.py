@@ -212,3 +212,13 @@ def test_the_digest_is_of_the_content_and_not_of_when_it_was_made(tmp_path: Path
     one, two = (publish(open_store(str(tmp_path / name), tmp_path / "cache")) for name in ("one", "two"))
     late = replace(two.manifest, created="2001-01-01T00:00:00+00:00", code="other")
     assert one.digest == two.digest == late.digest and one.uri != two.uri
+
+
+def test_another_user_can_read_an_artifact_in_a_folder(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"), tmp_path / "cache")
+    with store.writing() as staging:
+        (staging / "sub").mkdir(mode=0o700)
+        (staging / "sub" / "weights").touch(mode=0o600)  # as safetensors does
+        folder = store.publish(staging, "dpo", 1, {}, {}).path
+    assert (folder.stat().st_mode & 0o777, (folder / "sub").stat().st_mode & 0o777) == (0o755, 0o755)
+    assert (folder / "sub" / "weights").stat().st_mode & 0o777 == 0o644
