@@ -56,12 +56,12 @@ def ablation(
     """
     at = Place.of(locals())
     run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    with dsl.ExitHandler(at.short(report(run_id=run_id))):
+    with dsl.ExitHandler(at.last(report(run_id=run_id))):
         resolved = resolve(recipe=recipe, overrides=overrides, run_id=run_id, gpus=gpus, gpu_type=gpu_type)
         r = at.short(resolved).outputs["resolved"]
         dialogues = at.long(prepare(recipe=r)).outputs["dialogues"]
-        completions = at.long(sample(recipe=r, dialogues=dialogues)).outputs["completions"]
-        ratings = at.long(rate(recipe=r, completions=completions)).outputs["ratings"]
+        completions = at.paying(sample(recipe=r, dialogues=dialogues)).outputs["completions"]
+        ratings = at.paying(rate(recipe=r, completions=completions)).outputs["ratings"]
         pairs = at.long(pair(recipe=r, completions=completions, ratings=ratings)).outputs["pairs"]
         sft_model = at.train(sft(recipe=r, dialogues=dialogues)).outputs["model"]
         dpo_model = at.train(dpo(recipe=r, sft_model=sft_model, pairs=pairs)).outputs["model"]

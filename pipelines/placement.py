@@ -19,6 +19,7 @@ __all__ = ["IMAGE", "KEPT", "PLATFORM", "SECRETS", "Place"]
 SECRETS = Secrets()
 HOUR = 3600
 SHORT, LONG = 2 * HOUR, 7 * 24 * HOUR
+RETRIES = 3
 KEPT = 14 * 24 * HOUR
 """How long a finished run's pods stay."""
 USER = 65532
@@ -51,23 +52,32 @@ class Place:
         """Its fields among all parameters of a pipeline."""
         return cls(**{field.name: parameters[field.name] for field in fields(cls)})
 
-    def short(self, task: PipelineTask) -> PipelineTask:
-        """A task of minutes on a CPU; what it asks of others it asks again by itself, so it isn't retried."""
+    def last(self, task: PipelineTask) -> PipelineTask:
+        """The exit task, which can't be retried."""
         self._cpu(task, SHORT, "500m", "1Gi", "2", "4Gi")
         return task
 
+    def short(self, task: PipelineTask) -> PipelineTask:
+        """A task of minutes on a CPU, which may run twice."""
+        return _retried(self.last(task))
+
     def long(self, task: PipelineTask) -> PipelineTask:
-        """A task on a CPU that may take days: data, feedback. Its journal and its key make a retry cheap."""
+        """A task on a CPU that may take days."""
+        self._cpu(task, LONG, "1", "2Gi", "4", "16Gi")
+        return _retried(task)
+
+    def paying(self, task: PipelineTask) -> PipelineTask:
+        """A task that pays for calls. Its journal goes with its pod, so it isn't retried: that would pay again."""
         self._cpu(task, LONG, "1", "2Gi", "4", "16Gi")
         _keys(task, "endpoints", self.endpoints_secret)
-        return _retried(task)
+        return task
 
     def train(self, task: PipelineTask) -> PipelineTask:
         """A training, on the pool of GPUs."""
-        return self._gpu(task, self.gpus)
+        return _retried(self._gpu(task, self.gpus))
 
     def generate(self, task: PipelineTask) -> PipelineTask:
-        """A task that generates with the trained models, on one GPU of the pool."""
+        """A task that generates with the trained models, on one GPU of the pool, and pays a judge: not retried."""
         _keys(task, "endpoints", self.endpoints_secret)  # of the judge
         return self._gpu(task, self.eval_gpus)
 
@@ -91,7 +101,7 @@ class Place:
         # NCCL and the loader's workers talk through it; a container's own has 64 MiB.
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory")
         self._common(task, LONG)
-        return _retried(task)
+        return task
 
     def _common(self, task: PipelineTask, seconds: int) -> None:
         task.set_caching_options(False)  # a step's key does it better: it knows the content of files
@@ -111,5 +121,7 @@ def _keys(task: PipelineTask, name: str, channel: Any) -> None:
 
 
 def _retried(task: PipelineTask) -> PipelineTask:
-    """Nodes go away, endpoints have bad minutes: a step goes on from what it has."""
-    return task.set_retry(3, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+    """Servers have bad minutes. Argo counts the longest duration from the first attempt's start, and ends a retry
+    that passes it: it must be longer than all attempts together."""
+    longest = f"{(RETRIES + 1) * (LONG + HOUR)}s"
+    return task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=longest)

@@ -36,6 +36,8 @@ class State:
     """Answer to every post."""
     silent: int = 0
     """So many looks at a run are cut off."""
+    look_refusal: tuple[int, dict[str, Any]] | None = None
+    """Answer to every look at a run."""
     headers: list[dict[str, str]] = field(default_factory=list)
     looks: int = 0
 
@@ -98,6 +100,8 @@ def _handler(state: State) -> type[BaseHTTPRequestHandler]:
             if state.silent:
                 state.silent -= 1
                 return self.close_at_once()
+            if state.look_refusal:
+                return self.answer(*state.look_refusal)
             if run not in state.runs:
                 return self.answer(404, {"error": f"Run {run} not found.", "code": 5})
             course = state.course[min(state.looks, len(state.course) - 1)] if state.course else {"state": "PENDING"}

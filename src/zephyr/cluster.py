@@ -33,6 +33,8 @@ KEYS = {
 """The entries of each Secret of `cluster.secrets` that reach the steps, under their own names; any may lack."""
 RUNNER, SERVING = "zephyr-runner", "zephyr-serving"
 """The ServiceAccounts of the steps and of the endpoints."""
+SECRET = re.compile(r"//[^\s/]*@|[?&][^=&]*(key|token|secret|password|signature|credential)[^=&]*=", re.IGNORECASE)
+"""In an address: user and password, or a query that signs or unlocks."""
 STEP_LABEL = "zephyr/step"
 """The label of a step's pod."""
 
@@ -45,7 +47,7 @@ def step_of(task: str) -> str:
 def arguments(recipe: Recipe, image: str | None = None, train_image: str | None = None) -> dict[str, Any]:
     """The compiled pipeline's arguments for a recipe: its text, and where its steps run.
 
-    Without a GPU the training steps run in the image without CUDA, and keep away from the GPUs' nodes like all others.
+    Without a GPU the training steps run in the image without CUDA, on any node that has no taint.
     """
     pool = recipe.cluster
     image = image or os.environ.get("ZEPHYR_IMAGE") or IMAGE
@@ -58,7 +60,7 @@ def arguments(recipe: Recipe, image: str | None = None, train_image: str | None 
         "gpus": str(pool.gpus),
         "eval_gpus": str(min(pool.gpus, 1)),
         "gpu_type": pool.gpu_type,
-        "gpu_node_selector": dict(pool.node_selector),
+        "gpu_node_selector": dict(pool.node_selector) if pool.gpus else {},
         "gpu_tolerations": [dict(toleration) for toleration in pool.tolerations] if pool.gpus else [],
         "train_cpu": pool.cpu,
         "train_memory": pool.memory,
@@ -90,12 +92,14 @@ def portable(recipe: Recipe) -> Recipe:
         value = os.environ.get(name)
         if value is None:
             problems.append(f"${{{name}}}: not set here, and a pod doesn't know it either; export it")
-        elif re.search(r"//[^\s/]*@", value):
-            problems.append(f"${{{name}}}: holds a password, which the run's parameters would show; use api_key_env")
         else:
             text = text.replace(f"${{{name}}}", value)
     filled = load(text)
-    problems += [*_local_paths(filled), *_keys(filled)]
+    problems += [*_local_paths(filled), *_keys(filled), *_secrets(filled)]
+    if recipe.cluster.gpus > 1:
+        problems.append(
+            f"cluster.gpus: {recipe.cluster.gpus}: a training runs on one GPU so far, the others would idle"
+        )
     if problems:
         raise RecipeError(f"{recipe.name}: " + "; ".join(problems))
     return filled
@@ -121,6 +125,17 @@ def _local_paths(recipe: Recipe) -> list[str]:
         for setting, found in places(recipe).items()
         for place in found
         if place and not re.match(r"\$\{|\w+://|pkg:", place)
+    ]
+
+
+def _secrets(recipe: Recipe) -> list[str]:
+    """Addresses with a password or a key in them: all who see the run see its parameters."""
+    addresses = {f"endpoints.{name}.base_url": (endpoint.base_url,) for name, endpoint in recipe.endpoints.items()}
+    return [
+        f"{setting}: holds a password or key, which the run's parameters would show; use api_key_env, or s3://…"
+        for setting, found in (addresses | places(recipe)).items()
+        for place in found
+        if place and SECRET.search(place)
     ]
 
 

@@ -20,7 +20,6 @@ DEPLOYS = (
     ("create", "inferenceservices", KSERVE),
     ("update", "inferenceservices", KSERVE),
     ("get", "inferenceservices", KSERVE),
-    ("list", "pods", ""),
 )
 """What the deploy step does in the namespace."""
 
@@ -38,7 +37,7 @@ def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]
         "KServe": lambda: _kserve(groups, recipe),
         "deployment mode": lambda: _mode(groups),
         "Kubeflow Pipelines' API": lambda: _group(groups, PIPELINES, "pipelines are uploaded instead"),
-        "Kubeflow Trainer": lambda: _group(groups, TRAINER, "one node is enough for trainings of one node"),
+        "Kubeflow Trainer": lambda: _group(groups, TRAINER, "it is needed for trainings over several nodes only"),
         "addresses": lambda: _addresses(kube),
         "ServiceAccounts": lambda: _accounts(kube),
         "permissions": lambda: _permissions(kube, groups),
@@ -211,7 +210,12 @@ def _store(recipe: Recipe) -> str:
 def _endpoint(recipe: Recipe, name: str) -> str:
     if recipe.world and not os.environ.get("ZEPHYR_TINY_URL"):
         raise Unknown("the embedded world's address is not here (ZEPHYR_TINY_URL, the chart's tinyWorld)")
-    return endpoint(recipe, name)
+    try:
+        return endpoint(recipe, name)
+    except ZephyrError as error:
+        if in_pod():
+            raise
+        raise Unknown(f"{error}; pods may reach it") from None
 
 
 def _only_there(why: str) -> Exception:

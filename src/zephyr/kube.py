@@ -114,6 +114,7 @@ def connect(context: str | None = None, namespace: str | None = None) -> Kube:
 
     Raises ClusterError when there is neither a pod's account nor a usable kubeconfig.
     """
+    import yaml
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
@@ -129,7 +130,7 @@ def connect(context: str | None = None, namespace: str | None = None) -> Kube:
             contexts, current = config.list_kube_config_contexts(config_file=file)
             chosen = next((found for found in contexts if found["name"] == context), current)
             own = chosen["context"].get("namespace")
-    except ConfigException as error:
+    except (ConfigException, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClusterError(
             f"no cluster: {first_line(error).rstrip('.')}; set KUBECONFIG, or choose another --context"
         ) from None

@@ -20,6 +20,11 @@ from zephyr.errors import RunError, first_line
 from zephyr.recipe import Recipe
 from zephyr.steps import ORDER
 
+
+class Silent(RunError):
+    """The server doesn't answer, or fails itself: it may do better later."""
+
+
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 """The states that a run or task doesn't leave."""
 PATIENCE = 600.0
@@ -76,10 +81,10 @@ class Snapshot:
 def check(server: Server) -> str:
     """Ask the server whether it is well, within 10 s. Raises RunError that says what to do."""
     url = f"{server.endpoint.rstrip('/')}/apis/v2beta1/healthz"
-    request = urllib.request.Request(url, headers=_headers(server))
-    forward = "kubectl -n kubeflow port-forward svc/ml-pipeline 8888:8888"
+    headers = _headers(server)
+    forward = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8888:80"
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as reply:
             text = reply.read()
         answer = json.loads(text)
     except urllib.error.HTTPError as error:
@@ -116,6 +121,7 @@ def submit(server: Server, recipe: Recipe, placed: Placed) -> str:
 
 def look(server: Server, run_id: str) -> Snapshot:
     """The run's state and that of its steps."""
+    check(server)
     return _look(_client(server), server, run_id)
 
 
@@ -126,7 +132,11 @@ def follow(
     wait: Callable[[float], None] = time.sleep,
     every: float = 5.0,
 ) -> Snapshot:
-    """Look until the run is over; `changed` gets every step that begins or ends. `wait` is the clock."""
+    """Look until the run is over; `changed` gets every step that begins or ends. `wait` is the clock.
+
+    A server that doesn't answer, or fails, is asked again for PATIENCE; a refusal is final.
+    """
+    check(server)
     client = _client(server)
     seen: dict[str, str] = {}
     silent = 0.0
@@ -134,7 +144,7 @@ def follow(
         try:
             snapshot = _look(client, server, run_id)
             silent = 0.0
-        except RunError:
+        except Silent:
             silent += every
             if silent > PATIENCE:
                 raise
@@ -238,10 +248,11 @@ def _errors(server: Server) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise RunError(f"{server.endpoint}: {error.status} {_said(error)}{_remedy(error.status)}") from None
+        kind = Silent if error.status >= 500 else RunError
+        raise kind(f"{server.endpoint}: {error.status} {_said(error)}{_remedy(error.status)}") from None
     except HTTPError as error:
         reason = getattr(error, "reason", None) or error
-        raise RunError(f"{server.endpoint}: no answer ({first_line(reason)}); check --endpoint") from None
+        raise Silent(f"{server.endpoint}: no answer ({first_line(reason)}); check --endpoint") from None
 
 
 def _said(error: Any) -> str:

@@ -6,6 +6,7 @@ gather them. A run that `zephyr run` owns has all of that in its folder already.
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,10 +40,13 @@ def kept(folder: Path, step: str) -> Iterator[None]:
         yield
         return
     log = folder / "logs" / f"{step}.log"
+    # A pod that is ended keeps its records.
+    old = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with tee(log):
             yield
     finally:
+        signal.signal(signal.SIGTERM, old)
         texts = {f"{step}.log": log, f"{step}.jsonl": folder / "progress.jsonl"}
         if step == "resolve":
             texts["recipe.json"] = folder / "recipe.json"

@@ -213,6 +213,8 @@ class Deploy(Section):
     """null: the pod's own, or the kubeconfig's."""
     runtime: Literal["zephyr", "huggingface", "vllm"] = "zephyr"
     """zephyr is Zephyr's own server, on a CPU; the other two are KServe's runtimes of these names, on a GPU."""
+    model_format: Text | None = None
+    """What the cluster's runtime calls it, by which KServe chooses; null: the runtime's name (others write vLLM)."""
     mode: Literal["Standard", "Knative"] | None = None
     """KServe's deployment mode; null: ZEPHYR_DEPLOYMENT_MODE, else Standard."""
     base_path: Text | None = None
@@ -254,7 +256,7 @@ class Cluster(Section):
     """Where the steps that train or generate run on a cluster, and their Secrets. `zephyr run` reads nothing of it."""
 
     gpus: int = Field(0, ge=0)
-    """GPUs of a training step; evaluate takes one. 0 runs both on a CPU."""
+    """GPUs of a training step; evaluate takes one. 0 runs both on a CPU. They need `memory` of their own."""
     gpu_type: Text = "nvidia.com/gpu"
     """The GPUs' name among a node's resources."""
     node_selector: Mapping[str, str] = {}
@@ -265,3 +267,9 @@ class Cluster(Section):
     memory: Quantity = "4Gi"
     """Of a training step, requested and at most (memory)."""
     secrets: Secrets = Secrets()
+
+    @model_validator(mode="after")
+    def _memory_for_gpus(self) -> "Cluster":
+        if self.gpus and "memory" not in self.model_fields_set:
+            raise ValueError("gpus: a step on a GPU needs more memory than one on a CPU; set cluster.memory")
+        return self

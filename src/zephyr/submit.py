@@ -31,7 +31,8 @@ def submit(recipe: Recipe, server: Server, placed: Placed, watch: bool, terminal
         terminal.line(f"follow it: zephyr status {run_id}, zephyr logs {run_id}")
         return 0
     try:
-        return _end(follow(server, run_id, lambda task: _show(task, terminal)), run_id, terminal)
+        snapshot = follow(server, run_id, lambda task: _show(task, terminal))
+        return _end(snapshot, run_id, server.namespace, terminal)
     except KeyboardInterrupt:
         terminal.line(f"the run goes on; follow it: zephyr status {run_id}")
         return 130
@@ -49,7 +50,7 @@ def status(server: Server, run_id: str, terminal: Terminal) -> int:
     for task in snapshot.tasks.values():
         _show(task, terminal)
     if snapshot.state in FINAL:
-        return _end(snapshot, run_id, terminal)
+        return _end(snapshot, run_id, server.namespace, terminal)
     terminal.line(f"{snapshot.state.lower()}  {server.url(run_id)}")
     return 0
 
@@ -66,7 +67,7 @@ def _show(task: Task, terminal: Terminal) -> None:
         terminal.line(f"  [dim]  {task.step:<12} {task.state.lower()}[/dim]")
 
 
-def _end(snapshot: Snapshot, run_id: str, terminal: Terminal) -> int:
+def _end(snapshot: Snapshot, run_id: str, namespace: str | None, terminal: Terminal) -> int:
     """The last words about a run that is over; for a failed one its step and the end of that step's log."""
     if snapshot.state == "SUCCEEDED":
         terminal.line(f"run {run_id} succeeded")
@@ -78,7 +79,7 @@ def _end(snapshot: Snapshot, run_id: str, terminal: Terminal) -> int:
         terminal.line(f"  {said}")
     if failed:
         try:
-            texts = [text for _, text in logs(run_id, failed.step)]
+            texts = [text for _, text in logs(run_id, failed.step, namespace)]
         except (RunError, ClusterError) as error:
             texts = [str(error)]
         for line in "\n".join(texts).splitlines()[-TAIL:]:
@@ -88,6 +89,8 @@ def _end(snapshot: Snapshot, run_id: str, terminal: Terminal) -> int:
 
 def logs(run_id: str, step: str | None = None, namespace: str | None = None) -> Iterator[tuple[str, str]]:
     """Step and log: from the run's pods where a cluster is at hand and has them still, else from the shared store.
+
+    Without a namespace the pods are looked for in the kubeconfig's own, then in `kubeflow`.
 
     Raises RunError when neither has any.
     """
@@ -108,13 +111,16 @@ def logs(run_id: str, step: str | None = None, namespace: str | None = None) -> 
 def _pods(run_id: str, step: str | None, namespace: str | None) -> Iterator[tuple[str, str]]:
     from zephyr.kube import connect
 
-    api = connect(namespace=namespace)
     selector = f"pipeline/runid={run_id},{STEP_LABEL}" + (f"={step}" if step else "")
-    pods = api.pods(selector)
-    if not pods:
-        raise ClusterError(f"no pods of it in namespace {api.namespace}")
-    for pod, labels in pods:
-        yield labels[STEP_LABEL], api.log(pod)
+    own = connect(namespace=namespace)
+    # A Kubeflow Pipelines of one user takes no namespace at submission; its pods run in its own.
+    for api in [own] if namespace else [own, connect(namespace="kubeflow")]:
+        pods = api.pods(selector)
+        for pod, labels in pods:
+            yield labels[STEP_LABEL], api.log(pod)
+        if pods:
+            return
+    raise ClusterError(f"no pods of it in namespace {api.namespace}; name another with --namespace")
 
 
 def _kept(run_id: str, step: str | None, namespace: str | None) -> Iterator[tuple[str, str]]:

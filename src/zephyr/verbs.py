@@ -62,13 +62,19 @@ def status(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> "tuple[str, Server | None]":
     """The run that the options name, and the server that it was sent to, if it was."""
+    from dataclasses import replace
+
     from zephyr import cluster_verbs, workspace
     from zephyr.submit import server_of
 
     if options.endpoint and options.run:  # sent from another machine
         return options.run, cluster_verbs.server(options)
     run_id = workspace.find_run(options.run)
-    return run_id, server_of(run_id)
+    sent = server_of(run_id)
+    if sent is None:
+        return run_id, None
+    given = {name: getattr(options, name) for name in ("endpoint", "namespace", "token_env", "cookie_env")}
+    return run_id, replace(sent, **{name: value for name, value in given.items() if value})
 
 
 def logs(options: argparse.Namespace) -> int:

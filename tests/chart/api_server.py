@@ -5,6 +5,7 @@ pods end at once, so that hooks do.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,7 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def _selected(self, found: dict[str, Any]) -> bool:
-        """Whether it has the labels that the query asks for."""
+        """Whether it is in the path's namespace, if it says one, and has the labels that the query asks for."""
+        place = re.search(r"/namespaces/([^/]+)/", self.path)
+        if place and found["metadata"].get("namespace", place[1]) != place[1]:
+            return False
         wanted = parse_qs(urlsplit(self.path).query).get("labelSelector", [""])[0]
         labels = found["metadata"].get("labels", {})
         for part in filter(None, wanted.split(",")):

@@ -141,15 +141,25 @@ def test_a_canary_that_fails_its_probe_is_withdrawn(
     assert champion() == "1" and version(2).tags["zephyr.canary"].startswith("withdrawn: ")
 
 
-def test_the_address_of_a_canary_is_that_of_its_own_service(
+def test_from_outside_the_cluster_a_canary_waits_for_an_address(
     fresh: World, kserve: KServe, zephyr: Zephyr, served: Callable[[str], list[str]]
 ) -> None:
-    """KServe calls it NAME-CANARY-predictor; domain and port are those of the stable one's address."""
-    served("Standard")
-    kserve.inside = "http://zephyr-predictor.default.invalid:8080"
-    code, _, err = zephyr("canary", "start", "zephyr@2", "--set", "deploy.timeout=1")
-    assert code == 2 and "http://zephyr-v2-predictor.default.invalid:8080/openai/v1: Connection error" in err
-    assert "canary" not in object_of(kserve)["spec"]
+    """KServe calls its Service NAME-CANARY-predictor; only the cluster knows that name."""
+    start = served("Standard")
+    code, _, err = zephyr("canary", "start", "zephyr@2", "--percent", "10")
+    assert code == 2 and err.count("\n") == 1
+    assert "kubectl -n default port-forward service/zephyr-v2-predictor 8081:80" in err
+    assert "--url http://127.0.0.1:8081" in err
+    assert parts(object_of(kserve)) == [0] and "zephyr.canary" not in version(2).tags
+    assert zephyr(*start)[0] == 0 and parts(object_of(kserve)) == [10]
+
+
+def test_a_refused_version_keeps_its_settings(fresh: World, kserve: KServe, zephyr: Zephyr) -> None:
+    registry.record_verdict("zephyr", "2", "pending", ["a person must approve it"])
+    before = version(2).tags["zephyr.settings"]
+    code, _, err = zephyr("deploy", "zephyr@2", "--set", "deploy.cpu=7")
+    assert code == 2 and "waits for approval" in err
+    assert version(2).tags["zephyr.settings"] == before
 
 
 def test_a_canary_that_is_never_ready_is_withdrawn(

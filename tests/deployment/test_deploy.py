@@ -243,7 +243,12 @@ def test_a_gpu_is_asked_for(fresh: World) -> None:
     assert predictor["nodeSelector"] == {"pool": "gpu"}
     assert predictor["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
     vllm = inference_service(version(1), Deploy(**(GPU | {"runtime": "vllm"})), None)
-    assert vllm["spec"]["predictor"]["model"]["modelFormat"] == {"name": "vLLM"}
+    model = vllm["spec"]["predictor"]["model"]
+    # As KServe's own runtime kserve-vllmserver supports them; it names the model after its folder otherwise.
+    assert (model["modelFormat"], model["protocolVersion"]) == ({"name": "vllm"}, "v2")
+    assert model["args"] == ["--served-model-name=zephyr"]
+    other = inference_service(version(1), Deploy(**(GPU | {"runtime": "vllm", "model_format": "vLLM"})), None)
+    assert other["spec"]["predictor"]["model"]["modelFormat"] == {"name": "vLLM"}
 
 
 def test_the_mode_comes_from_the_platform(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,12 +76,12 @@ def test_submit_sends_the_very_file_and_the_recipe(state: State, url: str, capsy
 def test_a_recipe_for_gpus_fills_the_placement(state: State, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEPHYR_ENSEMBLE_URL", "http://ensemble.test/v1")
     monkeypatch.setenv("MT_BENCH_QUESTIONS", "s3://data/questions.jsonl")
-    options = ["--endpoint", url, "--set", "cluster.gpus=8", "--set", "cluster.node_selector.pool=a100"]
-    assert main(["submit", "--recipe", "zephyr-7b-beta", *options]) == 0
+    options = ["--endpoint", url, "--set", "cluster.node_selector.pool=a100"]
+    assert main(["submit", "--recipe", "zephyr-7b-qlora", *options]) == 0
     assert state.wrong == []
     given = only(state.runs)["runtime_config"]["parameters"]
     assert given["train_image"] == "zephyr-mlops/zephyr-train:0.1.0"
-    assert (given["gpus"], given["eval_gpus"]) == ("8", "1")
+    assert (given["gpus"], given["eval_gpus"], given["train_memory"]) == ("1", "1", "96Gi")
     assert given["gpu_node_selector"] == {"pool": "a100"}
     assert given["gpu_tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
     assert "http://ensemble.test/v1" in given["recipe"]
@@ -177,6 +177,20 @@ def test_following_gives_up_on_a_server_that_stays_away(state: State, url: str) 
     assert waited == [200.0] * 3  # 600 s of patience
 
 
+def test_following_ends_at_once_when_it_is_refused(state: State, url: str) -> None:
+    state.look_refusal = (401, {"error": "token expired"})
+    waited: list[float] = []
+    with pytest.raises(RunError, match="401 token expired; give --token-env"):
+        follow(Server(url), "r", lambda _: None, waited.append)
+    assert waited == []
+
+
+def test_the_status_of_a_server_that_is_gone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "r", "--endpoint", "http://127.0.0.1:9"]) == 2
+    error = capsys.readouterr().err
+    assert "no Kubeflow Pipelines there" in error and error.count("\n") == 1
+
+
 def test_token_and_cookie_are_sent_and_never_kept(
     state: State, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +216,11 @@ def test_token_and_cookie_are_sent_and_never_kept(
             "prepare.dialogues: here.jsonl lies on this",
         ),
         (["--set", "sample.prompts=['${PLACE}']", "--endpoint", "URL"], "sample.prompts: /data/p.jsonl lies on this"),
+        (["--set", "endpoints.judge.base_url=https://u:p@h/v1", "--endpoint", "URL"], "base_url: holds a password"),
+        (["--set", "sample.prompts=['https://h/p?X-Amz-Signature=1']", "--endpoint", "URL"], "prompts: holds a pass"),
+        (["--set", "cluster.gpus=2", "--set", "cluster.memory=9Gi", "--endpoint", "URL"], "the others would idle"),
+        (["--set", "cluster.gpus=1", "--endpoint", "URL"], "set cluster.memory"),
+        (["--endpoint", "http://[::1"], "no Kubeflow Pipelines there"),
         (["--set", "store=/data", "--endpoint", "URL"], "store: /data lies on this machine"),
         (["--set", "sample.prompts=['${MY_PROMPTS}']", "--endpoint", "URL"], "${MY_PROMPTS}: not set here"),
         (["--set", "endpoints.judge.api_key_env=MINE", "--endpoint", "URL"], "MINE doesn't reach a pod"),

@@ -10,6 +10,7 @@ from tests.chart.api_server import CUSTOM, Objects, api_server
 from tests.kfp_server import State, running
 from zephyr import cluster_doctor
 from zephyr.cli import main
+from zephyr.errors import RunError
 from zephyr.submit import logs
 
 
@@ -100,7 +101,7 @@ def test_the_pool_of_gpus_is_compared_with_the_recipe(cluster: Objects, capsys: 
     put(cluster, "Node", "large", status={"allocatable": {"nvidia.com/gpu": "8"}})
     cluster["Node/small"]["metadata"]["labels"] = {"pool": "a"}
     cluster["Node/large"]["metadata"]["labels"] = {"pool": "b"}
-    asked = ["doctor", "--cluster", "--set", "cluster.gpus=8"]
+    asked = ["doctor", "--cluster", "--set", "cluster.gpus=8", "--set", "cluster.memory=9Gi"]
     assert main(asked) == 0
     assert said(capsys)["GPUs"] == "ok 2 nodes, up to 8 of nvidia.com/gpu"
     assert main([*asked, "--set", "cluster.node_selector.pool=a"]) == 2
@@ -142,6 +143,35 @@ def test_logs_come_from_the_pods_of_the_run(cluster: Objects) -> None:
         cluster.logs[name] = f"log of {name}"
     assert list(logs("r1")) == [("resolve", "log of pod-0"), ("sft", "log of pod-1")]
     assert list(logs("r1", "sft")) == [("sft", "log of pod-1")]
+
+
+def test_pods_of_a_kubeflow_pipelines_of_one_user_are_found(cluster: Objects) -> None:
+    put(cluster, "Pod", "p")
+    labels = {"pipeline/runid": "r1", "zephyr/step": "sft"}
+    cluster["Pod/p"]["metadata"] |= {
+        "labels": labels,
+        "namespace": "kubeflow",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    cluster.logs["p"] = "the log"
+    assert list(logs("r1", "sft")) == [("sft", "the log")]
+    with pytest.raises(RunError, match="no pods of it in namespace elsewhere; name another with --namespace"):
+        list(logs("r1", "sft", "elsewhere"))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: [", None])
+def test_a_kubeconfig_that_is_none(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert main(["doctor", "--cluster"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no cluster: ") and error.count("\n") == 1
 
 
 def test_the_chart_gives_the_steps_what_the_doctor_asks_for() -> None:

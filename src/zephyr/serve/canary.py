@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from zephyr import registry
 from zephyr.errors import ClusterError, EndpointError
+from zephyr.kube import in_pod
 from zephyr.sections import Deploy
 from zephyr.serve.deployment import (
     STABLE,
@@ -19,6 +20,7 @@ from zephyr.serve.deployment import (
     canary_of,
     check_ours,
     examine,
+    keep,
     observed,
     section_of,
     settle,
@@ -32,10 +34,15 @@ WITHDRAWN = "zephyr/withdrawn"
 """Annotation: the version of the last canary that was rolled back."""
 
 
+class Unreachable(ClusterError):
+    """The canary's own address leads there from inside the cluster only."""
+
+
 def start(version: Any, section: Deploy, place: Place, percent: int) -> str:
     """Give a version that passed its gate a part of the traffic, after its probe; returns what was done, in words.
 
-    Raises ClusterError when it may not serve, another canary runs, or its probe fails: it is withdrawn then.
+    Raises ClusterError when it may not serve, another canary runs, or its probe fails: it is withdrawn then. From
+    outside the cluster it stays without traffic until it is started again with a URL that leads to it.
     """
     admit(version)
     name, number = version.name, str(version.version)
@@ -56,13 +63,24 @@ def start(version: Any, section: Deploy, place: Place, percent: int) -> str:
     place.tell(f"{name} version {number}: waiting for its own server, without traffic")
     try:
         found = wait(name, section, place, lambda found: _address(found) is not None)
-        examine(place.url or _address(found) or "", version, section, place)
+        address = _address(found) or ""
+        if place.url is None and not in_pod() and mode_of(found) == "Standard":
+            service = urlsplit(address).netloc.partition(".")[0]
+            raise Unreachable(
+                f"{name} version {number}: is up, without traffic, and has to be probed, but nothing leads there from "
+                f"here: run kubectl -n {place.cluster.namespace} port-forward service/{service} 8081:80, and this "
+                "command again with --url http://127.0.0.1:8081"
+            )
+        examine(place.url or address, version, section, place)
+    except Unreachable:
+        raise
     except (ClusterError, EndpointError) as error:
         reason = f"withdrawn: {error}"
         _withdraw(name, place, reason)
         raise ClusterError(f"{name} version {number}: the canary is {reason}") from None
     _, written = place.cluster.edit(name, lambda found: enter(found, percent))
     wait(name, section, place, lambda found: _address(found) is not None)
+    keep(version, section)
     registry.tag(version, {"zephyr.canary": f"{percent}%"})
     return f"{name} version {number}: {percent}% of the traffic{'' if written else ', as before'}"
 

@@ -36,7 +36,7 @@ class Place:
 
 
 def section_of(version: Any, overrides: Sequence[str] = ()) -> Deploy:
-    """The version's own settings of deployment, from its recipe; overrides are kept on the version."""
+    """The version's own settings of deployment, from its recipe or from when it was last deployed, and overrides."""
     settings = registry.settings(version)
     foreign = [override for override in overrides if not override.startswith("deploy.")]
     if foreign:
@@ -48,9 +48,15 @@ def section_of(version: Any, overrides: Sequence[str] = ()) -> Deploy:
         problem = error.errors()[0]
         where = ".".join(["deploy", *map(str, problem["loc"])])
         raise RecipeError(f"{where}: {problem['msg'].removeprefix('Value error, ')}") from None
-    if overrides:
-        registry.tag(version, {"zephyr.settings": json.dumps(settings | {"deploy": section.model_dump(mode="json")})})
     return section
+
+
+def keep(version: Any, section: Deploy) -> None:
+    """Keep the settings that it serves with on the version; those that are there already aren't written again."""
+    settings = registry.settings(version)
+    now = settings | {"deploy": section.model_dump(mode="json")}
+    if now != settings:
+        registry.tag(version, {"zephyr.settings": json.dumps(now)})
 
 
 def admit(version: Any) -> None:
@@ -144,6 +150,7 @@ def settle(version: Any, section: Deploy, place: Place, replaced: bool) -> str:
     inside = status.get("address", {}).get("url") if in_pod() else None
     examine(place.url or inside or status["url"], version, section, place, section.timeout if replaced else 0.0)
     endpoint = str(status["url"]).rstrip("/") + base
+    keep(version, section)
     registry.record_endpoint(version, endpoint)
     return endpoint
 

@@ -14,8 +14,8 @@ Body = dict[str, Any]
 Mode = Literal["Standard", "Knative"]
 MANAGED = ("app.kubernetes.io/managed-by", "zephyr")
 MODE = "serving.kserve.io/deploymentMode"
+SCRAPING = "serving.kserve.io/enable-prometheus-scraping"
 VERSION, SPEC = "zephyr/version", "zephyr/spec"
-_FORMATS = {"zephyr": "zephyr", "huggingface": "huggingface", "vllm": "vLLM"}
 _MODES: Mapping[str, Mode] = {
     "Standard": "Standard",
     "RawDeployment": "Standard",  # its name before KServe 0.16
@@ -40,7 +40,7 @@ def inference_service(version: Any, section: Deploy, namespace: str | None, mode
     metadata = {
         "name": version.name,
         "labels": back["labels"],
-        "annotations": {MODE: chosen, **back["annotations"], SPEC: fingerprint(spec)},
+        "annotations": {MODE: chosen, SCRAPING: "true", **back["annotations"], SPEC: fingerprint(spec)},
     }
     if namespace:
         metadata["namespace"] = namespace
@@ -62,11 +62,15 @@ def predictor(version: Any, section: Deploy) -> Body:
         "serviceAccountName": section.service_account,
         "model": {
             "name": "kserve-container",  # KServe's own name of it; a canary must give it
-            "modelFormat": {"name": _FORMATS[section.runtime]},
+            "modelFormat": {"name": section.model_format or section.runtime},
             "storageUri": version.tags["zephyr.uri"],
             "resources": {"requests": amounts, "limits": dict(amounts)},
         },
     }
+    if section.runtime != "zephyr":
+        spec["model"]["protocolVersion"] = "v2"  # KServe's runtimes of these names have it in common
+    if section.runtime == "vllm":  # its runtime names the model after the folder
+        spec["model"]["args"] = [f"--served-model-name={version.name}"]
     if section.node_selector:
         spec["nodeSelector"] = dict(section.node_selector)
     if section.gpus and section.tolerations:
