@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.kfp_server import State, running
-from zephyr.kubeflow import Placed, Server, submit
+from zephyr.cluster.kubeflow import Placed, Server, submit
 from zephyr.recipe import load
 
 PIPELINE = Path(__file__).resolve().parents[1] / "src" / "zephyr" / "pipelines" / "zephyr.yaml"

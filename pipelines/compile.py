@@ -21,7 +21,7 @@ def main(root: Path) -> None:
 
     from pipelines.ablation import ablation
     from pipelines.zephyr import zephyr
-    from zephyr.compiled import objects
+    from zephyr.cluster.compiled import objects
 
     folder = _made(root / "src" / "zephyr" / "pipelines")
     chart = _made(root / "helm" / "zephyr" / "files")

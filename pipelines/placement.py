@@ -10,7 +10,7 @@ from typing import Any, Self
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from zephyr.cluster import ADDRESSES, KEYS, PLATFORM, STEP_LABEL, step_of
+from zephyr.cluster.platform import ADDRESSES, KEYS, PLATFORM, STEP_LABEL, step_of
 from zephyr.images import IMAGE
 from zephyr.sections import Secrets
 

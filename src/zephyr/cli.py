@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from zephyr import __version__, cluster_verbs, release_verbs, verbs
+from zephyr import __version__, release_verbs, verbs
+from zephyr.cluster import verbs as cluster_verbs
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
 

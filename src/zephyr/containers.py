@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import workspace
-from zephyr.cluster import ADDRESSES, KEYS, places
+from zephyr.cluster.platform import ADDRESSES, KEYS, places
 from zephyr.errors import RunError, disk, first_line
 from zephyr.images import IMAGE
 from zephyr.recipe import Recipe, fill

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr import card, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store
-from zephyr.cluster import check_placed
+from zephyr.cluster.platform import check_placed
 from zephyr.errors import disk
 from zephyr.manifest import CARD, Manifest
 from zephyr.progress import Progress
@@ -149,7 +149,7 @@ def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
 
 def _why_not(section: Deploy, uri: str) -> str | None:
     """Why the deploy step doesn't touch a cluster, None where it does."""
-    from zephyr.kube import in_pod
+    from zephyr.cluster.kube import in_pod
 
     if section.apply == "never":
         return "deploy.apply is never"

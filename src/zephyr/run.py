@@ -23,7 +23,7 @@ from types import FrameType
 import yaml
 
 from zephyr import containers, workspace
-from zephyr.cluster import arguments
+from zephyr.cluster.platform import arguments
 from zephyr.errors import RunError, disk
 from zephyr.processes import Group, alone
 from zephyr.recipe import Recipe, load

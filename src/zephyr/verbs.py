@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zephyr.errors import EXIT_USER_ERROR
 
 if TYPE_CHECKING:
-    from zephyr.kubeflow import Server
+    from zephyr.cluster.kubeflow import Server
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     if options.cluster:
-        from zephyr import cluster_verbs
+        from zephyr.cluster.verbs import doctor
 
-        return cluster_verbs.doctor(options)
+        return doctor(options)
     from zephyr.doctor import checks, tell
     from zephyr.recipe import load
     from zephyr.run import world_for
@@ -53,7 +53,7 @@ def status(options: argparse.Namespace) -> int:
     run_id, server = _run(options)
     terminal.line(f"run {run_id}")
     if server:
-        from zephyr.submit import status
+        from zephyr.cluster.submit import status
 
         return status(server, run_id, terminal)
     terminal.status(workspace.events(run_id))
@@ -64,11 +64,12 @@ def _run(options: argparse.Namespace) -> "tuple[str, Server | None]":
     """The run that the options name, and the server that it was sent to, if it was."""
     from dataclasses import replace
 
-    from zephyr import cluster_verbs, workspace
-    from zephyr.submit import server_of
+    from zephyr import workspace
+    from zephyr.cluster.submit import server_of
+    from zephyr.cluster.verbs import server
 
     if options.endpoint and options.run:  # sent from another machine
-        return options.run, cluster_verbs.server(options)
+        return options.run, server(options)
     run_id = workspace.find_run(options.run)
     sent = server_of(run_id)
     if sent is None:
@@ -83,9 +84,9 @@ def logs(options: argparse.Namespace) -> int:
 
     run_id, server = _run(options)
     if server:
-        from zephyr import submit
+        from zephyr.cluster.submit import logs as logs_there
 
-        for step, text in submit.logs(run_id, options.step, server.namespace):
+        for step, text in logs_there(run_id, options.step, server.namespace):
             print(f"==> {step}\n{text}")
         return 0
     folder = workspace.run_folder(run_id) / "logs"
@@ -102,9 +103,9 @@ def logs(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     from zephyr import records, workspace
+    from zephyr.cluster.submit import server_of
     from zephyr.errors import RunError
     from zephyr.release import REPORT, write_report
-    from zephyr.submit import server_of
 
     run_id = workspace.find_run(options.run)
     server = server_of(run_id)

@@ -9,8 +9,8 @@ import yaml
 
 from tests.chart.options import KEYS, MLFLOW, POSTGRES, SECRET, STORE, UPLOAD
 from tests.chart.rendering import EVERYTHING, at, merged, notes, render
-from zephyr import cluster
 from zephyr.cli import parser
+from zephyr.cluster import platform
 from zephyr.images import IMAGE, TRAIN_IMAGE
 from zephyr.sections import Secrets
 
@@ -18,18 +18,18 @@ ANNOTATION = "serving.kserve.io/s3-"
 
 
 def test_the_addresses_are_those_that_the_steps_read() -> None:
-    data = render(EVERYTHING)[f"ConfigMap/{cluster.PLATFORM}"]["data"]
-    assert sorted(data) == sorted(cluster.ADDRESSES)
+    data = render(EVERYTHING)[f"ConfigMap/{platform.PLATFORM}"]["data"]
+    assert sorted(data) == sorted(platform.ADDRESSES)
     assert data["ZEPHYR_STORE"] == "s3://models/zephyr"
     assert data["ZEPHYR_S3_PATH_STYLE"] == "1"
 
 
 def test_the_names_are_those_of_the_package() -> None:
     found, secrets = render(KEYS), Secrets()
-    assert f"ServiceAccount/{cluster.RUNNER}" in found and f"ServiceAccount/{cluster.SERVING}" in found
-    assert set(found[f"Secret/{secrets.s3}"]["stringData"]) <= set(cluster.KEYS["s3"])
+    assert f"ServiceAccount/{platform.RUNNER}" in found and f"ServiceAccount/{platform.SERVING}" in found
+    assert set(found[f"Secret/{secrets.s3}"]["stringData"]) <= set(platform.KEYS["s3"])
     environment = found["Pod/zephyr-doctor"]["spec"]["containers"][0]["envFrom"]
-    assert environment[0] == {"configMapRef": {"name": cluster.PLATFORM}}
+    assert environment[0] == {"configMapRef": {"name": platform.PLATFORM}}
     names = [source["secretRef"]["name"] for source in environment[1:]]
     assert names == [secrets.s3, secrets.endpoints, secrets.mlflow, secrets.hf]
     assert all(source["secretRef"]["optional"] for source in environment[1:])

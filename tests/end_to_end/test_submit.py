@@ -12,8 +12,8 @@ import yaml
 
 from tests.kfp_server import SWAGGER, State, running
 from zephyr.cli import main
+from zephyr.cluster.kubeflow import Server, Task, follow
 from zephyr.errors import RunError
-from zephyr.kubeflow import Server, Task, follow
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = ROOT / "src" / "zephyr" / "pipelines" / "zephyr.yaml"

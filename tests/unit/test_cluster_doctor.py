@@ -8,10 +8,10 @@ import pytest
 
 from tests.chart.api_server import CUSTOM, Objects, api_server
 from tests.kfp_server import State, running
-from zephyr import cluster_doctor
 from zephyr.cli import main
+from zephyr.cluster.doctor import DEPLOYS
+from zephyr.cluster.submit import logs
 from zephyr.errors import RunError
-from zephyr.submit import logs
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +178,6 @@ def test_the_chart_gives_the_steps_what_the_doctor_asks_for() -> None:
     from tests.chart.rendering import render
 
     rules = render()["Role/zephyr-runner"]["rules"]
-    for verb, resource, group in cluster_doctor.DEPLOYS:
+    for verb, resource, group in DEPLOYS:
         given = [r for r in rules if group in r["apiGroups"] and resource in r["resources"] and verb in r["verbs"]]
         assert given, f"{verb} {resource}"

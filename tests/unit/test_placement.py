@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zephyr.cluster import ADDRESSES, KEYS, check_placed, step_of
+from zephyr.cluster.platform import ADDRESSES, KEYS, check_placed, step_of
 from zephyr.errors import RecipeError
 from zephyr.recipe import load, shipped
 from zephyr.steps import ORDER

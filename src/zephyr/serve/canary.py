@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from zephyr import registry
+from zephyr.cluster.kube import in_pod
 from zephyr.errors import ClusterError, EndpointError
-from zephyr.kube import in_pod
 from zephyr.sections import Deploy
 from zephyr.serve.deployment import (
     STABLE,

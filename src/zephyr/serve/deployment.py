@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from zephyr import registry
+from zephyr.cluster.kube import in_pod
 from zephyr.errors import ClusterError, EndpointError, RecipeError
-from zephyr.kube import in_pod
 from zephyr.recipe import overridden
 from zephyr.sections import Deploy
 from zephyr.serve.kube import Cluster

@@ -6,8 +6,8 @@ KServe's own client wraps the very calls used here, turns their errors into a pa
 from collections.abc import Callable
 from typing import Any
 
+from zephyr.cluster.kube import TIMEOUT, connect, said
 from zephyr.errors import ClusterError
-from zephyr.kube import TIMEOUT, connect, said
 from zephyr.serve.manifest import Body
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from zephyr import records, workspace
-from zephyr.cluster import STEP_LABEL, portable
+from zephyr.cluster.kubeflow import FINAL, Placed, Server, Snapshot, Task, follow, look
+from zephyr.cluster.kubeflow import submit as send
+from zephyr.cluster.platform import STEP_LABEL, portable
 from zephyr.errors import ClusterError, RunError, disk
-from zephyr.kubeflow import FINAL, Placed, Server, Snapshot, Task, follow, look
-from zephyr.kubeflow import submit as send
 from zephyr.recipe import Recipe
 from zephyr.terminal import Terminal
 
@@ -109,7 +109,7 @@ def logs(run_id: str, step: str | None = None, namespace: str | None = None) -> 
 
 
 def _pods(run_id: str, step: str | None, namespace: str | None) -> Iterator[tuple[str, str]]:
-    from zephyr.kube import connect
+    from zephyr.cluster.kube import connect
 
     selector = f"pipeline/runid={run_id},{STEP_LABEL}" + (f"={step}" if step else "")
     own = connect(namespace=namespace)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from zephyr.errors import EXIT_USER_ERROR, RunError
 
 if TYPE_CHECKING:
-    from zephyr.kubeflow import Server
+    from zephyr.cluster.kubeflow import Server
 
 
 def submit(options: argparse.Namespace) -> int:
-    from zephyr.cluster import RUNNER
-    from zephyr.kubeflow import Placed
+    from zephyr.cluster.kubeflow import Placed
+    from zephyr.cluster.platform import RUNNER
+    from zephyr.cluster.submit import submit
     from zephyr.recipe import load
-    from zephyr.submit import submit
     from zephyr.terminal import Terminal
 
     recipe = load(options.recipe, options.overrides)
@@ -26,7 +26,7 @@ def submit(options: argparse.Namespace) -> int:
 
 def server(options: argparse.Namespace) -> "Server":
     """The API server that the options or ZEPHYR_KFP_ENDPOINT name."""
-    from zephyr.kubeflow import Server
+    from zephyr.cluster.kubeflow import Server
 
     endpoint = options.endpoint or os.environ.get("ZEPHYR_KFP_ENDPOINT")
     if not endpoint:
@@ -38,9 +38,9 @@ def server(options: argparse.Namespace) -> "Server":
 
 def doctor(options: argparse.Namespace) -> int:
     """`zephyr doctor --cluster`."""
-    from zephyr.cluster_doctor import checks
+    from zephyr.cluster.doctor import checks
+    from zephyr.cluster.kube import connect
     from zephyr.doctor import tell
-    from zephyr.kube import connect
     from zephyr.recipe import load
 
     recipe = load(options.recipe, options.overrides)
@@ -50,7 +50,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def pipeline_compile(options: argparse.Namespace) -> int:
-    from zephyr import compiled
+    from zephyr.cluster import compiled
 
     text = compiled.text(options.name, options.image)
     if options.kubernetes:
@@ -63,7 +63,7 @@ def pipeline_compile(options: argparse.Namespace) -> int:
 
 
 def pipeline_upload(options: argparse.Namespace) -> int:
-    from zephyr.kubeflow import upload
+    from zephyr.cluster.kubeflow import upload
 
     for line in upload(server(options), options.image):
         print(line)

@@ -6,12 +6,13 @@ A check is well, fails, or (None) can't be made from here or concerns what the r
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-from zephyr import cluster, workspace
+from zephyr import workspace
+from zephyr.cluster import platform
+from zephyr.cluster.kube import Kube, in_pod
+from zephyr.cluster.kubeflow import Server
+from zephyr.cluster.kubeflow import check as check_server
 from zephyr.doctor import Check, called, endpoint
 from zephyr.errors import ClusterError, ZephyrError
-from zephyr.kube import Kube, in_pod
-from zephyr.kubeflow import Server
-from zephyr.kubeflow import check as check_server
 from zephyr.recipe import Recipe
 
 KSERVE, PIPELINES, TRAINER = "serving.kserve.io", "pipelines.kubeflow.org", "trainer.kubeflow.org"
@@ -32,7 +33,7 @@ def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]
     """Run each check; a failed one says what to do. Raises ClusterError when the API server doesn't answer."""
     groups = kube.groups()
     yield Check("cluster", True, f"{kube.host}, namespace {kube.namespace}{', from a pod' if in_pod() else ''}")
-    addresses = kube.config_map(cluster.PLATFORM) if kube.may("get", "configmaps") else None
+    addresses = kube.config_map(platform.PLATFORM) if kube.may("get", "configmaps") else None
     probes: dict[str, Callable[[], str]] = {
         "KServe": lambda: _kserve(groups, recipe),
         "deployment mode": lambda: _mode(groups),
@@ -90,22 +91,22 @@ def _group(groups: Mapping[str, list[str]], name: str, otherwise: str) -> str:
 
 def _addresses(kube: Kube) -> str:
     if in_pod():
-        found = {name for name in cluster.ADDRESSES if os.environ.get(name)}
+        found = {name for name in platform.ADDRESSES if os.environ.get(name)}
     else:
         _may(kube, "get", "configmaps")
-        data = kube.config_map(cluster.PLATFORM)
+        data = kube.config_map(platform.PLATFORM)
         if data is None:
-            raise ClusterError(f"ConfigMap {cluster.PLATFORM} isn't here: `helm install zephyr helm/zephyr` makes it")
+            raise ClusterError(f"ConfigMap {platform.PLATFORM} isn't here: `helm install zephyr helm/zephyr` makes it")
         found = {name for name, value in data.items() if value}
     lacking = {"MLFLOW_TRACKING_URI", "ZEPHYR_STORE"} - found
     if lacking:
-        raise ClusterError(f"{cluster.PLATFORM} lacks {', '.join(sorted(lacking))}: set mlflow and s3 in the chart")
+        raise ClusterError(f"{platform.PLATFORM} lacks {', '.join(sorted(lacking))}: set mlflow and s3 in the chart")
     return ", ".join(sorted(found))
 
 
 def _accounts(kube: Kube) -> str:
     _may(kube, "get", "serviceaccounts")
-    wanted = [cluster.RUNNER, cluster.SERVING]
+    wanted = [platform.RUNNER, platform.SERVING]
     lacking = [name for name in wanted if not kube.service_account(name)]
     if lacking:
         raise ClusterError(f"no ServiceAccount {', '.join(lacking)}: the chart makes them")
@@ -118,13 +119,13 @@ def _permissions(kube: Kube, groups: Mapping[str, list[str]]) -> str:
     lacking = [f"{verb} {resource}" for verb, resource, group in DEPLOYS if not kube.may(verb, resource, group)]
     if lacking:
         raise ClusterError(
-            f"this ServiceAccount may not {', '.join(lacking)}: the chart's Role {cluster.RUNNER} allows it"
+            f"this ServiceAccount may not {', '.join(lacking)}: the chart's Role {platform.RUNNER} allows it"
         )
     return f"deploying: {', '.join(f'{verb} {resource}' for verb, resource, _ in DEPLOYS)}"
 
 
 def _s3_secret(kube: Kube, name: str, addresses: Mapping[str, str]) -> str:
-    wanted = cluster.KEYS["s3"][:2]
+    wanted = platform.KEYS["s3"][:2]
     if in_pod():
         lacking = [key for key in wanted if not os.environ.get(key)]
         if lacking:
@@ -221,7 +222,7 @@ def _endpoint(recipe: Recipe, name: str) -> str:
 def _only_there(why: str) -> Exception:
     """In a pod an address that is missing is a fault; elsewhere the address may lead nowhere."""
     if in_pod():
-        return ClusterError(f"{why}: {cluster.PLATFORM} doesn't bring it; set it in the chart")
+        return ClusterError(f"{why}: {platform.PLATFORM} doesn't bring it; set it in the chart")
     return Unknown(f"{why}; asked from a pod: helm test zephyr")
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr import compiled
-from zephyr.cluster import arguments, step_of
+from zephyr.cluster import compiled
+from zephyr.cluster.platform import arguments, step_of
 from zephyr.errors import RunError, first_line
 from zephyr.recipe import Recipe
 from zephyr.steps import ORDER

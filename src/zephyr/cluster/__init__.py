@@ -1,0 +1,1 @@
+"""Runs on a cluster: where steps go, Kubeflow Pipelines, the Kubernetes API, what a cluster lacks."""
