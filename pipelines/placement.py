@@ -3,9 +3,11 @@
 What differs between runs is a parameter of the pipeline; `zephyr submit` fills it from the recipe's `cluster` section.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
@@ -13,8 +15,6 @@ from kfp.dsl import PipelineTask
 from zephyr.cluster.platform import ADDRESSES, KEYS, PLATFORM, STEP_LABEL, step_of
 from zephyr.images import IMAGE
 from zephyr.sections import Secrets
-
-__all__ = ["IMAGE", "KEPT", "PLATFORM", "SECRETS", "Place"]
 
 SECRETS = Secrets()
 HOUR = 3600
@@ -28,29 +28,30 @@ GPU_LABEL = "nvidia.com/gpu.present"
 """What NVIDIA's feature discovery writes on nodes with a GPU."""
 
 
+def _by(default: Any, says: str) -> dict[str, Any]:
+    return {"default": default, "says": says}
+
+
 @dataclass(frozen=True)
 class Place:
-    """The pipeline's parameters that say where tasks run; each field is the parameter's channel."""
+    """Where tasks run. Each field is a parameter of every pipeline; in a pipeline's body it holds the channel."""
 
-    image: Any
-    train_image: Any
-    gpus: Any
-    eval_gpus: Any
-    gpu_type: Any
-    gpu_node_selector: Any
-    gpu_tolerations: Any
-    train_cpu: Any
-    train_memory: Any
-    platform: Any
-    s3_secret: Any
-    endpoints_secret: Any
-    mlflow_secret: Any
-    hf_secret: Any
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """Its fields among all parameters of a pipeline."""
-        return cls(**{field.name: parameters[field.name] for field in fields(cls)})
+    image: Any = field(metadata=_by(IMAGE, "Of the steps on a CPU."))
+    train_image: Any = field(metadata=_by(IMAGE, "Of the steps on a GPU."))
+    gpus: Any = field(metadata=_by("0", "GPUs of a training step, as the recipe's cluster.gpus says."))
+    eval_gpus: Any = field(metadata=_by("0", "GPUs of the evaluation, one or none."))
+    gpu_type: Any = field(metadata=_by("nvidia.com/gpu", "Their name among a node's resources."))
+    gpu_node_selector: Any = field(metadata=_by({}, "Labels of the nodes with GPUs."))
+    gpu_tolerations: Any = field(metadata=_by([], "Taints of these nodes."))
+    train_cpu: Any = field(metadata=_by("1", "CPUs that a step on a GPU requests."))
+    train_memory: Any = field(metadata=_by("4Gi", "Memory of a step on a GPU."))
+    platform: Any = field(metadata=_by(PLATFORM, "The ConfigMap with the platform's addresses."))
+    s3_secret: Any = field(metadata=_by(SECRETS.s3, "The Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."))
+    endpoints_secret: Any = field(
+        metadata=_by(SECRETS.endpoints, "The Secret with keys of teacher, ensemble and judge.")
+    )
+    mlflow_secret: Any = field(metadata=_by(SECRETS.mlflow, "The Secret with MLFLOW_TRACKING_*."))
+    hf_secret: Any = field(metadata=_by(SECRETS.hf, "The Secret with HF_TOKEN."))
 
     def last(self, task: PipelineTask) -> PipelineTask:
         """The exit task, which can't be retried."""
@@ -125,3 +126,31 @@ def _retried(task: PipelineTask) -> PipelineTask:
     that passes it: it must be longer than all attempts together."""
     longest = f"{(RETRIES + 1) * (LONG + HOUR)}s"
     return task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=longest)
+
+
+def placed(body: Callable[..., None]) -> Callable[..., None]:
+    """A function for `dsl.pipeline`: `body` with the parameters of `Place` after its own, given as its argument `at`.
+
+    KFP reads a pipeline's parameters off its signature and docstring; so they stand here once for all pipelines.
+    """
+    own = [found for name, found in inspect.signature(body).parameters.items() if name != "at"]
+    more = [
+        inspect.Parameter(
+            parameter.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=parameter.metadata["default"],
+            annotation=type(parameter.metadata["default"]),
+        )
+        for parameter in fields(Place)
+    ]
+    signature = inspect.Signature([*own, *more], return_annotation=None)
+
+    @functools.wraps(body)
+    def pipeline(*channels: Any) -> None:
+        given = dict(zip(signature.parameters, channels, strict=True))
+        body(at=Place(**{parameter.name: given.pop(parameter.name) for parameter in more}), **given)
+
+    said = "".join(f"        {found.name}: {found.metadata['says']}\n" for found in fields(Place))
+    pipeline.__doc__ = f"{(body.__doc__ or '').rstrip()}\n{said}    "
+    pipeline.__signature__ = signature  # type: ignore[attr-defined]
+    return pipeline

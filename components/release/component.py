@@ -3,7 +3,7 @@
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
 
-from pipelines.placement import IMAGE
+from zephyr.images import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
