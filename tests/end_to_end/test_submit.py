@@ -91,10 +91,12 @@ def test_a_recipe_for_gpus_fills_the_placement(state: State, url: str, monkeypat
 @with_swagger
 def test_the_kfp_command_line_runs_the_same_file(state: State, url: str) -> None:
     kfp = str(Path(sys.executable).with_name("kfp"))
-    command = [kfp, "--endpoint", url, "run", "create", "-e", "zephyr", "-f", str(PIPELINE), "recipe=tiny", "gpus=0"]
+    command = [kfp, "--endpoint", url, "run", "create", "-e", "zephyr", "-f", str(PIPELINE), "recipe=tiny"]
+    command += ['gpus="0"']  # kfp reads values as JSON: without quotes it would send a number for a text
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert state.wrong == []
+    assert only(state.runs)["runtime_config"]["parameters"] == {"recipe": "tiny", "gpus": "0"}
     assert only(state.runs)["pipeline_spec"]["pipeline_spec"] == next(iter(yaml.safe_load_all(PIPELINE.read_text())))
 
 
