@@ -27,13 +27,16 @@ class Folder:
 
     def staging(self) -> Path:
         with disk(self.location):
-            try:
-                (self._root / STAGING).mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError):
-                raise StoreError(f"{self.location}: not a folder; set `store` to another place") from None
+            self._make(self._root / STAGING)
             folder = Path(tempfile.mkdtemp(dir=self._root / STAGING))
             folder.chmod(0o755)  # mkdtemp's 0700 would hide the artifact from other users of the store
             return folder
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise StoreError(f"{self.location}: not a folder; set `store` to another place") from None
 
     def read(self, place: str, name: str) -> str | None:
         try:
@@ -55,7 +58,7 @@ class Folder:
 
     def attach(self, place: str, name: str, text: str) -> None:
         with disk(self.location):
-            (self._root / place).mkdir(parents=True, exist_ok=True)
+            self._make(self._root / place)
             aside = self._root / place / f".{name}.part"
             aside.write_text(text)
             aside.rename(self._root / place / name)
