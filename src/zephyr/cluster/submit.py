@@ -76,7 +76,7 @@ def _end(snapshot: Snapshot, run_id: str, namespace: str | None, terminal: Termi
     terminal.line(f"run {run_id} {snapshot.state.lower()}{f' at {failed.step}' if failed else ''}")
     said = (failed.error if failed else "") or snapshot.error
     if said:
-        terminal.line(f"  {said}")
+        terminal.console.print(f"  {said}", markup=False)
     if failed:
         try:
             texts = [text for _, text in logs(run_id, failed.step, namespace)]
