@@ -21,6 +21,8 @@ from tests.crds import SCHEMAS, problems
 Body = dict[str, Any]
 PATH = re.compile(r"/apis/serving\.kserve\.io/v1beta1/namespaces/([^/]+)/inferenceservices(?:/([^/?]+))?")
 MODE = "serving.kserve.io/deploymentMode"
+RUNTIMES = {"zephyr": ("v1",), "huggingface": ("v2", "v1"), "vllm": ("v2",)}
+"""Formats and protocols of the chart's ServingRuntime and of KServe's own two: what KServe chooses a runtime by."""
 WEBHOOK = 'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: '
 
 
@@ -116,6 +118,14 @@ class KServe:
         """The status as KServe writes it once all pods are ready."""
         spec, meta = body["spec"], body["metadata"]
         mode = meta["annotations"][MODE]
+        models = [spec["predictor"]["model"], *(c["predictor"]["model"] for c in spec.get("canary", ()))]
+        if any(model["protocolVersion"] not in RUNTIMES.get(model["modelFormat"]["name"], ()) for model in models):
+            failure = {"message": "No runtime found to support specified predictor"}
+            body["status"] = {
+                "conditions": [{"type": "PredictorReady", "status": "False", "reason": "NoSupportingRuntime"}],
+                "modelStatus": {"lastFailureInfo": failure},
+            }
+            return
         weights = spec["predictor"]["model"]["storageUri"]
         new = {
             "observedGeneration": meta["generation"],

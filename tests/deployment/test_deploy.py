@@ -251,6 +251,16 @@ def test_a_gpu_is_asked_for(fresh: World) -> None:
     assert other["spec"]["predictor"]["model"]["modelFormat"] == {"name": "vLLM"}
 
 
+@pytest.mark.parametrize("runtime", ["huggingface", "vllm"])
+def test_kserve_finds_its_own_runtimes(fresh: World, kserve: KServe, zephyr: Zephyr, runtime: str) -> None:
+    gpu = [f"deploy.{setting}" for setting in (f"runtime={runtime}", "gpus=1", "timeout=1", "base_path=/openai/v1")]
+    options = [part for setting in gpu for part in ("--set", setting)]
+    code, out, _ = zephyr("deploy", "zephyr@champion", *options)
+    assert code == 0 and f"answers at {fresh.a_url}" in out
+    code, _, err = zephyr("deploy", "zephyr@champion", *options, "--set", "deploy.model_format=other")
+    assert code == 2 and "No runtime found to support specified predictor" in err
+
+
 def test_the_mode_comes_from_the_platform(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEPHYR_DEPLOYMENT_MODE", "Knative")
     body = inference_service(version(1), Deploy(), None)

@@ -109,7 +109,8 @@ def test_watch_shows_the_failed_step_and_the_end_of_its_log(
     store.mkdir(parents=True)
     (store / "sft.log").write_text("".join(f"line {number}\n" for number in range(50)))
     monkeypatch.setenv("ZEPHYR_STORE", str(tmp_path / "store"))
-    state.course = [{"state": "FAILED", "tasks": {"resolve": ("SUCCEEDED", ""), "sft": ("FAILED", "exit code 137 [/red]")}}]
+    tasks = {"resolve": ("SUCCEEDED", ""), "sft": ("FAILED", "exit code 137 [/red]")}
+    state.course = [{"state": "FAILED", "tasks": tasks}]
     assert main(["status", run]) == 1
     said = capsys.readouterr().out
     assert "failed at sft" in said
