@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.errors import EndpointError
+from zephyr.errors import EndpointError, RunError
 from zephyr.journal import Journal, Reply
 from zephyr.progress import Progress
 from zephyr.schema import Message
@@ -264,6 +264,21 @@ def _client(name: str, endpoint: Endpoint) -> Any:
         if not key:
             raise EndpointError(f"endpoints.{name}: set the environment variable {endpoint.api_key_env} to its key")
     return openai.AsyncOpenAI(base_url=_url(name, endpoint), api_key=key, timeout=endpoint.timeout, max_retries=0)
+
+
+def secret(option: str, variable: str | None) -> str | None:
+    """The key, token or cookie in the environment variable that an option names; None when none is named.
+
+    Raises RunError when it isn't set, or no header could carry it.
+    """
+    if variable is None:
+        return None
+    value = os.environ.get(variable)
+    if not value:
+        raise RunError(f"{option} {variable}: this environment variable is not set; export it first")
+    if not (value.isascii() and value.isprintable()):
+        raise RunError(f"{option} {variable}: a key is made of ASCII characters without control ones")
+    return value
 
 
 def _url(name: str, endpoint: Endpoint) -> str:

@@ -27,14 +27,14 @@ def checks(recipe: Recipe) -> Iterator[Check]:
     probes: dict[str, Callable[[Recipe], str]] = {
         "disk": _disk,
         "memory": _memory,
-        "store": _store,
-        "tracking": _tracking,
+        "store": store,
+        "tracking": tracking,
         "base model": _base,
     }
     for name, probe in probes.items():
-        yield _try(name, lambda probe=probe: probe(recipe))  # type: ignore[misc]
+        yield attempt(name, lambda probe=probe: probe(recipe))  # type: ignore[misc]
     for name in sorted(called(recipe)):
-        yield _try(f"endpoint {name}", lambda name=name: endpoint(recipe, name))  # type: ignore[misc]
+        yield attempt(f"endpoint {name}", lambda name=name: endpoint(recipe, name))  # type: ignore[misc]
 
 
 def tell(found: Iterable[Check]) -> bool:
@@ -100,9 +100,16 @@ def called(recipe: Recipe) -> set[str]:
     return names
 
 
-def _try(name: str, probe: Callable[[], str]) -> Check:
+class Unknown(Exception):
+    """A check can't be made from here, or isn't needed; why."""
+
+
+def attempt(name: str, probe: Callable[[], str]) -> Check:
+    """Make a check."""
     try:
         return Check(name, True, probe())
+    except Unknown as reason:
+        return Check(name, None, str(reason))
     except ZephyrError as error:
         return Check(name, False, str(error))
 
@@ -127,7 +134,8 @@ def _memory(recipe: Recipe) -> str:
     return f"{free / 2**30:.0f} GiB of memory free"
 
 
-def _store(recipe: Recipe) -> str:
+def store(recipe: Recipe) -> str:
+    """The store's location; StoreError when it can't be written."""
     from zephyr.artifacts import open_store
 
     location = workspace.store_location(recipe)
@@ -135,7 +143,8 @@ def _store(recipe: Recipe) -> str:
     return location
 
 
-def _tracking(recipe: Recipe) -> str:
+def tracking(recipe: Recipe) -> str:
+    """The tracking server's address; TrackingError when it can't be used."""
     from zephyr import lineage
 
     return lineage.check()

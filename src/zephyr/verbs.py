@@ -145,13 +145,14 @@ def step(options: argparse.Namespace) -> int:
 def serve(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from zephyr.client import secret
     from zephyr.errors import RunError
     from zephyr.serve.server import serve
     from zephyr.serve.target import find
 
     if options.max_batch < 1:
         raise RunError(f"--max-batch {options.max_batch}: must be 1 or more")
-    key = _key(options.key_env)
+    key = secret("--key-env", options.key_env)
     target = find(options.target)
     target = replace(target, name=options.name or target.name)
 
@@ -162,26 +163,11 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def chat(options: argparse.Namespace) -> int:
+    from zephyr.client import secret
     from zephyr.serve.console import chat
 
-    key = _key(options.key_env)
+    key = secret("--key-env", options.key_env)
     return chat(options.url, options.name, key, options.system, options.temperature, options.max_tokens)
-
-
-def _key(variable: str | None) -> str | None:
-    """The key in an environment variable, if one is named."""
-    import os
-
-    from zephyr.errors import RunError
-
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise RunError(f"--key-env {variable}: this environment variable is not set; export it first")
-    if not (key.isascii() and key.isprintable()):  # a header couldn't carry it
-        raise RunError(f"--key-env {variable}: a key is made of ASCII characters without control ones")
-    return key
 
 
 def recipe_ls(options: argparse.Namespace) -> int:

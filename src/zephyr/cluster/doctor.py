@@ -11,7 +11,7 @@ from zephyr.cluster import platform
 from zephyr.cluster.kube import Kube, in_pod
 from zephyr.cluster.kubeflow import Server
 from zephyr.cluster.kubeflow import check as check_server
-from zephyr.doctor import Check, called, endpoint
+from zephyr.doctor import Check, Unknown, attempt, called, endpoint, store, tracking
 from zephyr.errors import ClusterError, ZephyrError
 from zephyr.recipe import Recipe
 
@@ -23,10 +23,6 @@ DEPLOYS = (
     ("get", "inferenceservices", KSERVE),
 )
 """What the deploy step does in the namespace."""
-
-
-class Unknown(Exception):
-    """The check can't be made from here, or isn't needed; why."""
 
 
 def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]:
@@ -46,22 +42,13 @@ def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]
         "keys of endpoints": lambda: _keys(kube, recipe),
         "GPUs": lambda: _gpus(kube, recipe),
         "Kubeflow Pipelines": lambda: _pipelines(server),
-        "MLflow": _mlflow,
+        "MLflow": lambda: _mlflow(recipe),
         "store": lambda: _store(recipe),
     }
     for name in sorted(called(recipe)):
         probes[f"endpoint {name}"] = lambda name=name: _endpoint(recipe, name)  # type: ignore[misc]
     for name, probe in probes.items():
-        yield _try(name, probe)
-
-
-def _try(name: str, probe: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, probe())
-    except Unknown as reason:
-        return Check(name, None, str(reason))
-    except ZephyrError as error:
-        return Check(name, False, str(error))
+        yield attempt(name, probe)
 
 
 def _kserve(groups: Mapping[str, list[str]], recipe: Recipe) -> str:
@@ -190,22 +177,16 @@ def _pipelines(server: Server | None) -> str:
     return check_server(server)
 
 
-def _mlflow() -> str:
+def _mlflow(recipe: Recipe) -> str:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         raise _only_there("MLFLOW_TRACKING_URI is not set here")
-    from zephyr import lineage
-
-    return lineage.check()
+    return tracking(recipe)
 
 
 def _store(recipe: Recipe) -> str:
-    location = workspace.store_location(recipe)
-    if not location.startswith("s3://"):
+    if not workspace.store_location(recipe).startswith("s3://"):
         raise _only_there("ZEPHYR_STORE is not set here")
-    from zephyr.artifacts import open_store
-
-    open_store(location, workspace.home() / "cache").check()
-    return location
+    return store(recipe)
 
 
 def _endpoint(recipe: Recipe, name: str) -> str:

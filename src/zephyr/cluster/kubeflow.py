@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zephyr.client import secret
 from zephyr.cluster import compiled
 from zephyr.cluster.platform import arguments, step_of
 from zephyr.errors import RunError, first_line
@@ -215,24 +216,15 @@ def _message(error: Any) -> str:
 
 
 def _headers(server: Server) -> dict[str, str]:
-    token, cookie = _secret("--token-env", server.token_env), _secret("--cookie-env", server.cookie_env)
+    token, cookie = secret("--token-env", server.token_env), secret("--cookie-env", server.cookie_env)
     return ({"Authorization": f"Bearer {token}"} if token else {}) | ({"Cookie": cookie} if cookie else {})
-
-
-def _secret(option: str, variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    value = os.environ.get(variable)
-    if not value:
-        raise RunError(f"{option} {variable}: this environment variable is not set; export it first")
-    return value
 
 
 def _client(server: Server) -> Any:
     """The SDK's client; it asks nothing of the server yet."""
     import kfp
 
-    token, cookie = _secret("--token-env", server.token_env), _secret("--cookie-env", server.cookie_env)
+    token, cookie = secret("--token-env", server.token_env), secret("--cookie-env", server.cookie_env)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a hint to users of its first version
         namespace = {"namespace": server.namespace} if server.namespace else {}
