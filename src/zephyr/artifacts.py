@@ -36,6 +36,7 @@ __all__ = [
     "open_store",
     "read_table",
     "step_key",
+    "store_at",
     "unneeded",
     "write_table",
 ]
@@ -228,6 +229,11 @@ def open_store(location: str, cache: Path) -> Store:
 
         return Store(Bucket(location, cache), cache)
     return Store(Folder(location), cache)
+
+
+def store_at(uri: str, cache: Path) -> Store:
+    """The store that the artifact at a URI lies in."""
+    return open_store(_split(uri)[0], cache)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: "pa.Schema") -> None:

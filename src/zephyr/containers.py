@@ -14,7 +14,7 @@ from typing import Any
 from zephyr import workspace
 from zephyr.cluster.platform import ADDRESSES, KEYS, places
 from zephyr.errors import RunError, disk, first_line
-from zephyr.images import IMAGE
+from zephyr.images import chosen
 from zephyr.recipe import Recipe, fill
 
 LABEL = "zephyr.run"
@@ -28,7 +28,7 @@ def find_image(wanted: str | None) -> str:
     """The image to run, as the engine lists it. RunError when there is no engine, or it lacks the image."""
     from docker.errors import APIError, DockerException, ImageNotFound
 
-    wanted = wanted or os.environ.get("ZEPHYR_IMAGE") or IMAGE
+    wanted = chosen(wanted)
     try:
         with closing(_engine()) as client:
             image = client.images.get(wanted)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from zephyr import workspace
-from zephyr.artifacts import Store, open_store, unneeded
+from zephyr.artifacts import Store, open_store, store_at, unneeded
 from zephyr.errors import ArtifactError, RunError, StoreError, ZephyrError
 from zephyr.recipe import load
 
@@ -91,7 +91,7 @@ def _walk(uri: str, digest: str | None, depth: int, rows: list[list[str]], seen:
     seen.add(uri)
     indent = "  " * depth
     try:
-        artifact = open_store(uri.rsplit("/", 2)[0], workspace.home() / "cache").load(uri)
+        artifact = store_at(uri, workspace.home() / "cache").load(uri)
         _ = artifact.path
     except (ArtifactError, StoreError) as error:
         rows.append([f"{indent}?", uri, (digest or "")[:16], str(error)])

@@ -53,7 +53,7 @@ def kept(folder: Path, step: str) -> Iterator[None]:
         try:
             for name, path in texts.items():
                 if path.exists():
-                    store.note(folder.name, name, path.read_bytes()[-MOST:].decode(errors="replace"))
+                    store.note(folder.name, name, _last(path))
         except ZephyrError as error:
             print(f"the records of {step} are not in the store: {error}", file=sys.stderr)
 
@@ -76,6 +76,14 @@ def gather(folder: Path) -> None:
         text = store.noted(folder.name, f"{step}.log")
         if text is not None and not (folder / "logs" / f"{step}.log").exists():
             (folder / "logs" / f"{step}.log").write_text(text)
+
+
+def _last(path: Path) -> str:
+    """The end of a file, from the beginning of a line: half an event could not be read."""
+    data = path.read_bytes()
+    if len(data) > MOST:
+        data = data[-MOST:].partition(b"\n")[2]
+    return data.decode(errors="replace")
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 
 import yaml
 
 from zephyr import containers, workspace
+from zephyr.cluster import compiled
 from zephyr.cluster.platform import arguments
 from zephyr.errors import RunError, disk
 from zephyr.processes import Group, alone
@@ -184,17 +184,13 @@ def _pipeline(folder: Path, name: str, image: str) -> None:
     recipe = load(str(folder / "recipe.yaml"))
     root = folder / "kfp"
     root.mkdir()  # the engine would make it, as root's
-    text = _without_retries(_shipped(name))
+    text = _without_retries(compiled.text(name))
     runner = local.SubprocessRunner(use_venv=False)
     if image:
         runner = local.DockerRunner(**containers.options(recipe, folder.name))
         text = _in_image(text, image)
     local.init(runner=runner, pipeline_root=str(root))
     components.load_component_from_text(text)(**arguments(recipe))
-
-
-def _shipped(name: str) -> str:
-    return (files("zephyr.pipelines") / f"{name}.yaml").read_text()
 
 
 def _without_retries(text: str) -> str:

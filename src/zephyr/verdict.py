@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zephyr import registry, workspace
-from zephyr.artifacts import open_store
+from zephyr.artifacts import store_at
 from zephyr.errors import ModelError
 from zephyr.evals.gate import Verdict, decide, without_scores
 from zephyr.sections import Gate
@@ -68,6 +68,6 @@ def _section(version: Any) -> Gate:
 
 def _scores(uri: str) -> tuple[Any, str | None]:
     """Summary of an evaluation, or why there is none."""
-    store = open_store(uri.rsplit("/", 2)[0], workspace.home() / "cache")
+    store = store_at(uri, workspace.home() / "cache")
     reason = store.describe(uri).reason
     return (None, reason) if reason is not None else (json.loads(store.text(uri, "summary.json")), None)

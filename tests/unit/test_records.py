@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zephyr.records import kept
+from zephyr.records import MOST, kept
 
 STEP = """
 import subprocess, sys, time
@@ -55,3 +55,17 @@ def test_a_run_that_zephyr_run_owns_leaves_nothing(tmp_path: Path, monkeypatch: 
     with kept(tmp_path / "runs" / "run-1", "sft"):
         pass
     assert not (tmp_path / "store").exists()
+
+
+def test_of_a_long_record_the_end_is_kept_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEPHYR_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("ZEPHYR_LOGS", raising=False)
+    folder = tmp_path / "runs" / "run-1"
+    (folder / "logs").mkdir(parents=True)
+    line = '{"event": "note", "step": "sft", "time": 1.0, "text": "x"}\n'
+    (folder / "progress.jsonl").write_text(line * (MOST // len(line) + 10))
+    with kept(folder, "sft"):
+        pass
+    text = (tmp_path / "store" / "runs" / "run-1" / "sft.jsonl").read_text()
+    assert set(text.splitlines(keepends=True)) == {line}
+    assert MOST - len(line) <= len(text) <= MOST

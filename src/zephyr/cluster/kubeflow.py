@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import tempfile
 import time
 import urllib.error
@@ -18,6 +17,7 @@ from zephyr.client import secret
 from zephyr.cluster import compiled
 from zephyr.cluster.platform import arguments, step_of
 from zephyr.errors import RunError, first_line
+from zephyr.images import chosen
 from zephyr.recipe import Recipe
 from zephyr.steps import ORDER
 
@@ -166,11 +166,10 @@ def upload(server: Server, image: str | None = None) -> list[str]:
     `image`, or ZEPHYR_IMAGE, takes the place of the default image.
     """
     check(server)
-    image = image or os.environ.get("ZEPHYR_IMAGE")
     client = _client(server)
     said = []
     for name, title in compiled.TITLES.items():
-        text = compiled.text(name, image)
+        text = compiled.text(name, chosen(image))
         version = compiled.version(text)
         with _errors(server), _file(text) as path, _quiet():
             pipeline = (

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from zephyr.errors import RecipeError
-from zephyr.images import IMAGE, TRAIN_IMAGE
+from zephyr.images import chosen, chosen_for_training
 from zephyr.recipe import Recipe, load
 
 PLATFORM = "zephyr-platform"
@@ -50,13 +50,12 @@ def arguments(recipe: Recipe, image: str | None = None, train_image: str | None 
     Without a GPU the training steps run in the image without CUDA, on any node that has no taint.
     """
     pool = recipe.cluster
-    image = image or os.environ.get("ZEPHYR_IMAGE") or IMAGE
-    train_image = train_image or os.environ.get("ZEPHYR_TRAIN_IMAGE") or TRAIN_IMAGE
+    image = chosen(image)
     return {
         "recipe": recipe.to_yaml(),
         "overrides": "",
         "image": image,
-        "train_image": train_image if pool.gpus else image,
+        "train_image": chosen_for_training(train_image) if pool.gpus else image,
         "gpus": str(pool.gpus),
         "eval_gpus": str(min(pool.gpus, 1)),
         "gpu_type": pool.gpu_type,

@@ -145,26 +145,29 @@ def settle(version: Any, section: Deploy, place: Place, replaced: bool) -> str:
     `replaced`: pods of another version may still answer for a while.
     """
     found = wait(version.name, section, place, ready)
-    base = section.base_path or ("/v1" if section.runtime == "vllm" else "/openai/v1")
     status = found["status"]
     inside = status.get("address", {}).get("url") if in_pod() else None
     examine(place.url or inside or status["url"], version, section, place, section.timeout if replaced else 0.0)
-    endpoint = str(status["url"]).rstrip("/") + base
+    endpoint = _routes(str(status["url"]), section)
     keep(version, section)
     registry.record_endpoint(version, endpoint)
     return endpoint
 
 
+def _routes(address: str, section: Deploy) -> str:
+    """Where the OpenAI routes of a server at that address begin."""
+    return address.rstrip("/") + (section.base_path or ("/v1" if section.runtime == "vllm" else "/openai/v1"))
+
+
 def examine(address: str, version: Any, section: Deploy, place: Place, patience: float = 0.0) -> None:
     """Probe the server at an address; for `patience` seconds another model's answer isn't held against it."""
-    base = section.base_path or ("/v1" if section.runtime == "vllm" else "/openai/v1")
     golden = json.loads(version.tags["zephyr.golden"]) if "zephyr.golden" in version.tags else None
     exact = golden is not None and golden["dtype"] == "float32" and section.runtime == "zephyr" and not section.gpus
     began = time.monotonic()
     routes = min(_ROUTES, section.timeout)
     while True:
         try:
-            place.tell(f"probe: {probe(address.rstrip('/') + base, version.name, golden, exact)}")
+            place.tell(f"probe: {probe(_routes(address, section), version.name, golden, exact)}")
             return
         except EndpointError as error:
             left = (patience if isinstance(error, Mismatch) else max(patience, routes)) - (time.monotonic() - began)

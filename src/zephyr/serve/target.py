@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import folder, registry, workspace
-from zephyr.artifacts import open_store
+from zephyr.artifacts import store_at
 from zephyr.data import template
 from zephyr.errors import ModelError
 from zephyr.lineage import tracking_uri
@@ -33,7 +33,7 @@ def find(model: str) -> Target:
         raise ModelError(f"{model}: no such folder; name a model folder, or a registered model as NAME@ALIAS")
     version = registered(model)
     uri, digest = version.tags["zephyr.uri"], version.tags["zephyr.digest"]
-    artifact = open_store(uri.rsplit("/", 2)[0], workspace.home() / "cache").load(uri)
+    artifact = store_at(uri, workspace.home() / "cache").load(uri)
     if artifact.digest != digest:
         raise ModelError(f"{model}: {uri} was made again with another result since it was registered; run again")
     _check_listed(artifact.path, artifact.manifest)
