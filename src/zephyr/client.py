@@ -12,9 +12,9 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from zephyr.account import Account
 from zephyr.errors import EndpointError, RunError
 from zephyr.journal import Journal, Reply
 from zephyr.progress import Progress
@@ -40,7 +40,7 @@ class Call:
 def complete(
     calls: Sequence[Call],
     endpoints: Mapping[str, Endpoint],
-    journal: Path,
+    account: Account,
     progress: Progress,
     unit: str = "calls",
 ) -> list[Reply]:
@@ -48,7 +48,7 @@ def complete(
 
     Raises EndpointError when an endpoint can't serve any call, StoreError when the journal can't be written.
     """
-    book = Journal(journal)
+    book = Journal(account.journal)
     keys = [key_of(call, endpoints[call.endpoint]) for call in calls]
     replies: dict[str, Reply] = {}
     try:

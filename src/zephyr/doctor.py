@@ -85,7 +85,7 @@ def _prompt_count(recipe: Recipe) -> int:
     """Prompts that `sample` will send at most: rows of its sources, or of the dialogues."""
     from zephyr.data.locations import local, read_rows
 
-    sources = recipe.sample.prompts or recipe.prepare.dialogues
+    sources = recipe.sample.prompts or recipe.prepare.locations
     rows = sum(1 for source in sources for _ in read_rows(local(fill(source, recipe), workspace.home() / "cache")))
     return min(rows, recipe.sample.limit or rows)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import lineage, records, release, workspace
+from zephyr.account import Account
 from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError, disk
 from zephyr.manifest import MANIFEST, Manifest, Source, step_key
@@ -150,7 +151,7 @@ def _make(
     reason = None
     with store.writing() as staging:
         try:
-            figures = step.body(Context(recipe, inputs, staging, work, journal, sources, progress))
+            figures = step.body(Context(recipe, inputs, staging, work, Account(journal), sources, progress))
         except Skip as skip:
             reason = str(skip)
         artifact = store.publish(

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from zephyr.errors import RecipeError
 from zephyr.sections import (
     Cluster,
+    Contamination,
     Deploy,
     Dpo,
     Endpoint,
@@ -50,7 +51,10 @@ class Recipe(Section):
     licenses: Mapping[str, Text] = {}
     """Licence by location of a source or name of an endpoint's model, for the model card."""
     model: Model
+    budget: float | None = Field(None, ge=0)
+    """US dollars that all calls behind the run's results may cost, paid now or before; null: without end."""
     prepare: Prepare = Prepare()
+    contamination: Contamination = Contamination()
     sft: Sft = Sft()
     sample: Sample = Sample()
     rate: Rate = Rate()

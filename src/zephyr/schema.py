@@ -25,10 +25,24 @@ class Completion(TypedDict):
 
     prompt: str
     prompt_id: str
+    source: str
+    """Of the prompt: a data set's name, or ""; principles are mixed by it."""
     model: str
+    principle: str | None
+    system_prompt: str | None
     response: str | None
     finish_reason: str | None
     error: str | None
+
+
+class Loss(TypedDict):
+    """A row that prepare dropped."""
+
+    row: str
+    """location[/file]:line"""
+    prompt_id: str | None
+    rule: str
+    reason: str
 
 
 class Rating(TypedDict):
@@ -37,10 +51,14 @@ class Rating(TypedDict):
     prompt_id: str
     model: str
     aspect: str
-    rating: float | None  # 1 to 5
+    rating: float | None  # 1 to 5; the aspect "overall" 1 to 10, its rationale is the critique
     rationale: str | None
+    type: str | None
+    """Of the fault, where the aspect names one."""
     position: int  # place of the text in the judge's prompt, from 0
     error: str | None
+    reply: str | None
+    """The judge's raw reply, kept where it could not be read."""
 
 
 class Pair(TypedDict):
@@ -113,6 +131,7 @@ def _schema(row: type) -> pa.Schema:
 
 DIALOGUE = _schema(Dialogue)
 COMPLETION = _schema(Completion)
+LOSS = _schema(Loss)
 RATING = _schema(Rating)
 PAIR = _schema(Pair)
 ANSWER = _schema(Answer)

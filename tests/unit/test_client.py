@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.openai_server import serving
+from zephyr.account import Account
 from zephyr.client import Call, complete, cost, probe
 from zephyr.errors import EndpointError
 from zephyr.progress import Progress
@@ -39,16 +40,16 @@ def test_replies_keep_their_order_and_are_journalled(tmp_path: Path) -> None:
     with serving(echo) as server:
         ends = endpoint(server.url, price_in=100, price_out=1000)
         calls = [call(f"t{n}") for n in range(40)]
-        first = complete(calls, ends, tmp_path, Progress())
+        first = complete(calls, ends, Account(tmp_path), Progress())
         assert [reply.text for reply in first] == [f"T{n}" for n in range(40)]
         # 40 replies of 10 tokens in, 5 out: 40 * (10 * 100 + 5 * 1000) / 1e6 dollars
         assert cost(calls, first, ends) == pytest.approx(0.24)
-        again = complete([*calls, call("new")], ends, tmp_path, Progress())
+        again = complete([*calls, call("new")], ends, Account(tmp_path), Progress())
         assert [reply.text for reply in again] == [*(f"T{n}" for n in range(40)), "NEW"]
         assert len(server.calls) == 41
         assert cost([*calls, call("new")], again, ends) == pytest.approx(0.006)
         # Another seed or another model is another call; another place of the same model is not.
-        complete([call("t0", seed=1)], ends, tmp_path, Progress())
+        complete([call("t0", seed=1)], ends, Account(tmp_path), Progress())
         assert len(server.calls) == 42
 
 
@@ -67,15 +68,15 @@ def test_calls_are_told_with_their_cost_also_when_the_step_fails(tmp_path: Path)
         ends = endpoint(server.url, price_in=100, price_out=1000)
         progress = Progress("rate", events)
         # The same call twice is one call; a refused one costs nothing.
-        complete([call("x"), call("x"), call("y"), call("bad")], ends, tmp_path, progress)
+        complete([call("x"), call("x"), call("y"), call("bad")], ends, Account(tmp_path), progress)
         bill = told()
         assert (bill["paid"], bill["journal"], bill["failed"]) == (2, 0, 1)
         assert (bill["tokens_in"], bill["tokens_out"]) == (20, 10)  # 10 in and 5 out each
         assert bill["dollars"] == pytest.approx(0.012)  # 2 * (10 * 100 + 5 * 1000) / 1e6
-        complete([call("x"), call("z")], ends, tmp_path, progress)
+        complete([call("x"), call("z")], ends, Account(tmp_path), progress)
         assert (told()["paid"], told()["journal"]) == (1, 1)
     with serving(lambda body, before: failure(401)) as server, pytest.raises(EndpointError):
-        complete([call("x"), call("new")], endpoint(server.url), tmp_path, progress)
+        complete([call("x"), call("new")], endpoint(server.url), Account(tmp_path), progress)
     assert (told()["paid"], told()["journal"]) == (0, 1)
 
 
@@ -84,29 +85,29 @@ def test_passing_troubles_are_retried(tmp_path: Path) -> None:
         return failure(429, **{"retry-after": "0"}) if before == 0 else failure(500) if before == 1 else "ok"
 
     with serving(flaky) as server:
-        assert complete([call("x")], endpoint(server.url), tmp_path, Progress())[0].text == "ok"
+        assert complete([call("x")], endpoint(server.url), Account(tmp_path), Progress())[0].text == "ok"
         assert len(server.calls) == 3
 
 
 def test_lasting_troubles_are_counted_and_not_journalled(tmp_path: Path) -> None:
     with serving(lambda body, before: failure(503, **{"retry-after": "0"})) as server:
-        reply = complete([call("x")], endpoint(server.url), tmp_path, Progress())[0]
+        reply = complete([call("x")], endpoint(server.url), Account(tmp_path), Progress())[0]
         assert reply.text is None and "503" in str(reply.error)
         asked = len(server.calls)
-        complete([call("x")], endpoint(server.url), tmp_path, Progress())
+        complete([call("x")], endpoint(server.url), Account(tmp_path), Progress())
         assert len(server.calls) == 2 * asked
 
 
 def test_an_answer_without_text_is_a_failure(tmp_path: Path) -> None:
     with serving(lambda body, before: (200, {"id": "x", "object": "chat.completion", "choices": []}, {})) as server:
-        assert complete([call("x")], endpoint(server.url), tmp_path, Progress())[0].error is not None
+        assert complete([call("x")], endpoint(server.url), Account(tmp_path), Progress())[0].error is not None
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "refuses the key"), (404, "has no model `m`")])
 def test_an_endpoint_that_can_serve_nothing_ends_the_step(tmp_path: Path, status: int, said: str) -> None:
     with serving(lambda body, before: failure(status)) as server:
         with pytest.raises(EndpointError, match=said) as error:
-            complete([call(f"t{n}") for n in range(100)], endpoint(server.url), tmp_path, Progress())
+            complete([call(f"t{n}") for n in range(100)], endpoint(server.url), Account(tmp_path), Progress())
         assert "endpoints.e" in str(error.value) and "\n" not in str(error.value)
         assert len(server.calls) < 100
 
@@ -136,7 +137,7 @@ def test_the_worlds_server_wants_its_key(monkeypatch: pytest.MonkeyPatch, tmp_pa
         right = Endpoint(base_url=f"{url}/v1", model="tiny-teacher", api_key_env="WORLD_KEY")
         probe("teacher", right)
         asked = Call("teacher", [{"role": "user", "content": "What is 2 plus 3?"}], 0.0)
-        reply = complete([asked], {"teacher": right}, tmp_path, Progress())[0]
+        reply = complete([asked], {"teacher": right}, Account(tmp_path), Progress())[0]
         assert reply.text and reply.tokens_out > 0
         assert b"open-sesame" not in (tmp_path / "replies.sqlite").read_bytes()
         wrong = right.model_copy(update={"api_key_env": "WRONG_KEY"})
@@ -148,11 +149,13 @@ def test_the_worlds_server_wants_its_key(monkeypatch: pytest.MonkeyPatch, tmp_pa
 KILLED = """
 import sys
 from pathlib import Path
+from zephyr.account import Account
 from zephyr.client import Call, complete
 from zephyr.progress import Progress
 from zephyr.sections import Endpoint
 calls = [Call("e", [{"role": "user", "content": f"t{n}"}], 0.5, max_tokens=9) for n in range(200)]
-complete(calls, {"e": Endpoint(base_url=sys.argv[1], model="m", max_concurrency=8)}, Path(sys.argv[2]), Progress())
+ends = {"e": Endpoint(base_url=sys.argv[1], model="m", max_concurrency=8)}
+complete(calls, ends, Account(Path(sys.argv[2])), Progress())
 """
 
 
@@ -171,7 +174,7 @@ def test_kill_9_repeats_no_journalled_call(tmp_path: Path) -> None:
         process.wait()
         time.sleep(0.1)
         replies = complete(
-            [call(f"t{n}") for n in range(200)], endpoint(server.url, max_concurrency=8), tmp_path, Progress()
+            [call(f"t{n}") for n in range(200)], endpoint(server.url, max_concurrency=8), Account(tmp_path), Progress()
         )
         assert [reply.text for reply in replies] == [f"T{n}" for n in range(200)]
         # Paid twice at most: the 8 in flight and the group of 32 that was not committed yet.
@@ -184,6 +187,6 @@ def test_two_processes_share_a_journal(tmp_path: Path) -> None:
         processes = [subprocess.Popen(command, env=os.environ) for _ in range(2)]
         assert [process.wait(60) for process in processes] == [0, 0]
         asked = len(server.calls)
-        replies = complete([call(f"t{n}") for n in range(200)], endpoint(server.url), tmp_path, Progress())
+        replies = complete([call(f"t{n}") for n in range(200)], endpoint(server.url), Account(tmp_path), Progress())
         assert [reply.text for reply in replies] == [f"T{n}" for n in range(200)]
         assert len(server.calls) == asked

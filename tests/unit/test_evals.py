@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers import tiny_model, tokenizer
 from tests.openai_server import serving
+from zephyr.account import Account
 from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.evals import judge
@@ -166,7 +167,7 @@ def test_evaluation_end_to_end(models: dict[str, Path], tmp_path: Path) -> None:
         ends = {"j": Endpoint(base_url=server.url, model="m")}
 
         def run() -> Any:
-            return evaluate(models, "base", section, ends, 0, questions, instructions, tmp_path, Progress())
+            return evaluate(models, "base", section, ends, 0, questions, instructions, Account(tmp_path), Progress())
 
         found = run()
         asked = len(server.calls)
@@ -194,7 +195,7 @@ def test_the_same_text_is_a_draw_without_a_call(models: dict[str, Path], tmp_pat
     section = Evaluate(instructions="i", judge="j", max_tokens=8, bootstrap=50)
     with serving(lambda body, before: "never") as server:
         ends = {"j": Endpoint(base_url=server.url, model="m")}
-        found = evaluate(twins, "base", section, ends, 0, [], [{"instruction": "say"}], tmp_path, Progress())
+        found = evaluate(twins, "base", section, ends, 0, [], [{"instruction": "say"}], Account(tmp_path), Progress())
         assert server.calls == []
     assert [c["preference"] for c in found.comparisons] == [0.5]
 
@@ -202,4 +203,4 @@ def test_the_same_text_is_a_draw_without_a_call(models: dict[str, Path], tmp_pat
 def test_questions_without_two_turns_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     bad = [{"question_id": 1, "category": "math", "turns": ["only one"]}]
     with pytest.raises(DataError, match=r"evaluate\.questions, row 1"):
-        evaluate(models, "base", Evaluate(), {}, 0, bad, [], tmp_path, Progress())
+        evaluate(models, "base", Evaluate(), {}, 0, bad, [], Account(tmp_path), Progress())

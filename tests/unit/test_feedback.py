@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from tests.openai_server import serving
+from zephyr.account import Account
 from zephyr.feedback import prompts
 from zephyr.feedback.pair import mean_ratings, pair
 from zephyr.feedback.rate import rate
@@ -49,7 +50,7 @@ def test_sampled_rows_say_who_failed(tmp_path: Path) -> None:
     with serving(reply) as server:  # type: ignore[arg-type]
         ends = {name: Endpoint(base_url=server.url, model=name) for name in ("good", "bad")}
         section = Sample(ensemble=("good", "bad"), per_prompt=2)
-        rows = sample(["p", "q"], section, ends, 0, tmp_path, Progress())
+        rows = sample(["p", "q"], section, ends, 0, Account(tmp_path), Progress())
     found = {(row["prompt"], row["model"]): row["response"] for row in rows}
     assert found == {("p", "good"): "fine", ("p", "bad"): None, ("q", "good"): "fine", ("q", "bad"): None}
     assert all((row["error"] is None) == (row["response"] == "fine") for row in rows)
@@ -82,7 +83,7 @@ def test_shuffled_texts_get_their_own_ratings(tmp_path: Path) -> None:
     rows += [completion("alone", "a", "5"), completion("alone", "b", " "), completion("alone", "c", None)]
     section = Rate(judge="j", aspects=("helpfulness", "honesty"))
     with serving(judge) as server:
-        found = rate(rows, section, {"j": Endpoint(base_url=server.url, model="j")}, 0, tmp_path, Progress())
+        found = rate(rows, section, {"j": Endpoint(base_url=server.url, model="j")}, 0, Account(tmp_path), Progress())
         assert len(server.calls) == 12  # six prompts, two aspects; the prompt with one usable text isn't sent
     helpful = [row for row in found if row["aspect"] == "helpfulness"]
     assert all(row["rating"] == {"a": 1.0, "b": 3.0, "c": 5.0}[row["model"]] for row in helpful)

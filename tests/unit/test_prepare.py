@@ -196,7 +196,7 @@ def test_a_users_disclaimer_is_kept(tmp_path: Path) -> None:
 
 def test_rules_can_be_switched_off(tmp_path: Path) -> None:
     row = talk("why?", "I have no opinions.")
-    prepared = run(tmp_path, row, truecase=False, drop_disclaimers=False)
+    prepared = run(tmp_path, row, clean={"rules": ()})
     assert prepared.train[0]["messages"] == row["messages"]
 
 

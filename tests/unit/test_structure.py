@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "zephyr"
 # From the ground up; a module may import from its own layer's folder and from lower layers.
 LAYERS = (
-    ("errors", "images"),
+    ("errors", "images", "account"),
     ("sections", "schema", "manifest"),
     ("recipe",),
     ("progress", "folder", "workspace", "journal", "cluster.platform", "cluster.compiled", "cluster.kube"),

@@ -108,7 +108,7 @@ def places(recipe: Recipe) -> dict[str, tuple[str | None, ...]]:
     """Every setting that says where something lies, with its locations."""
     return {
         "model.base": (recipe.model.base,),
-        "prepare.dialogues": recipe.prepare.dialogues,
+        "prepare.dialogues": recipe.prepare.locations,
         "sample.prompts": recipe.sample.prompts,
         "pair.pairs": recipe.pair.pairs,
         "evaluate.questions": (recipe.evaluate.questions,),

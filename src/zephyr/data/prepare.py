@@ -82,13 +82,15 @@ def _is_unicode(text: str) -> bool:
 
 def _clean(messages: list[dict[str, str]], section: Prepare, counts: Counter[str]) -> Dialogue | None:
     said = [message["content"] for message in messages if message["role"] == "assistant"]
-    if section.drop_disclaimers and any(rules.disclaims(text) for text in said):
+    if "disclaimers" in section.clean.rules and any(rules.disclaims(text) for text in said):
         counts["disclaimers"] += 1
         return None
     clean: list[Message] = [
         {
             "role": message["role"],
-            "content": rules.truecase(message["content"].strip()) if section.truecase else message["content"].strip(),
+            "content": rules.truecase(message["content"].strip())
+            if "truecase" in section.clean.rules
+            else message["content"].strip(),
         }
         for message in messages
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from zephyr.account import Account
 from zephyr.client import Call, complete
 from zephyr.errors import DataError
 from zephyr.evals import golden, judge
@@ -37,7 +38,7 @@ def evaluate(
     seed: int,
     questions: Sequence[Mapping[str, Any]],
     instructions: Sequence[Mapping[str, Any]],
-    journal: Path,
+    account: Account,
     progress: Progress,
 ) -> Evaluated:
     """Let every model answer, let the judge grade and compare, and summarise with intervals.
@@ -50,9 +51,9 @@ def evaluate(
     for name, folder in models.items():
         made, said[name] = _answers(name, folder, section, seed, questions, instructions, progress)
         answers += made
-    scores = _scores([a for a in answers if a["set"] == QUESTIONS], section, endpoints, seed, journal, progress)
+    scores = _scores([a for a in answers if a["set"] == QUESTIONS], section, endpoints, seed, account, progress)
     single = [a for a in answers if a["set"] == INSTRUCTIONS]
-    comparisons = _comparisons(single, instructions, baseline, section, endpoints, seed, journal, progress)
+    comparisons = _comparisons(single, instructions, baseline, section, endpoints, seed, account, progress)
     summary = summarise(answers, scores, comparisons, baseline, section.bootstrap, seed)
     return Evaluated(answers, scores, comparisons, summary, said)
 
@@ -126,7 +127,7 @@ def _scores(
     section: Evaluate,
     endpoints: Mapping[str, Endpoint],
     seed: int,
-    journal: Path,
+    account: Account,
     progress: Progress,
 ) -> list[Score]:
     """Grades of all turns; an empty answer gets the lowest grade without a call, and is counted."""
@@ -138,7 +139,7 @@ def _scores(
 
     asked = [answer for answer in answers if answer["answer"]]
     calls = [_call(section, judge.grading(turns(answer)), seed) for answer in asked]
-    replies = iter(complete(calls, endpoints, journal, progress, "grades"))
+    replies = iter(complete(calls, endpoints, account, progress, "grades"))
     rows = []
     for answer in answers:
         score, correct, text, error = 1.0, False, None, answer["error"]
@@ -171,7 +172,7 @@ def _comparisons(
     section: Evaluate,
     endpoints: Mapping[str, Endpoint],
     seed: int,
-    journal: Path,
+    account: Account,
     progress: Progress,
 ) -> list[Comparison]:
     """Each model against the baseline model, and against the reference outputs where the file has them."""
@@ -195,7 +196,7 @@ def _comparisons(
         for (a, _, text), first, known in zip(matches, order, decided, strict=True)
         if known is None
     ]
-    replies = iter(complete(calls, endpoints, journal, progress, "comparisons"))
+    replies = iter(complete(calls, endpoints, account, progress, "comparisons"))
     rows = []
     for (answer, other, text), first, known in zip(matches, order, decided, strict=True):
         preference, judgment, error = known, None, None

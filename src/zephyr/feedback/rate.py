@@ -1,9 +1,9 @@
 """The judge's ratings: one call per prompt and aspect, all texts in shuffled order (UltraFeedback)."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from random import Random
 
+from zephyr.account import Account
 from zephyr.client import Call, complete
 from zephyr.feedback import prompts
 from zephyr.feedback.sample import number
@@ -17,7 +17,7 @@ def rate(
     section: Rate,
     endpoints: Mapping[str, Endpoint],
     seed: int,
-    journal: Path,
+    account: Account,
     progress: Progress,
 ) -> list[Rating]:
     """One row per usable completion and aspect. A reply that can't be read is a counted failure that keeps it.
@@ -46,7 +46,7 @@ def rate(
                     seed=number(seed, key, aspect),
                 )
             )
-    replies = complete(calls, endpoints, journal, progress, "judgements")
+    replies = complete(calls, endpoints, account, progress, "judgements")
     rows: list[Rating] = []
     for (aspect, shown), reply in zip(asked, replies, strict=True):
         parsed = None if reply.text is None else prompts.parse(reply.text, len(shown))
@@ -60,8 +60,10 @@ def rate(
                     aspect=aspect,
                     rating=rated.rating if rated else None,
                     rationale=rated.rationale if rated else None,
+                    type=None,
                     position=position,
                     error=error,
+                    reply=None if parsed else reply.text,
                 )
             )
     return rows

@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from random import Random
 
+from zephyr.account import Account
 from zephyr.client import Call, complete
 from zephyr.progress import Progress
 from zephyr.schema import Completion, prompt_id
@@ -16,7 +16,7 @@ def sample(
     section: Sample,
     endpoints: Mapping[str, Endpoint],
     seed: int,
-    journal: Path,
+    account: Account,
     progress: Progress,
 ) -> list[Completion]:
     """One row per prompt and drawn model; a failed call is a row with its error. Same seed, same draw."""
@@ -32,12 +32,15 @@ def sample(
         )
         for prompt, name in drawn
     ]
-    replies = complete(calls, endpoints, journal, progress, "completions")
+    replies = complete(calls, endpoints, account, progress, "completions")
     return [
         Completion(
             prompt=prompt,
             prompt_id=prompt_id(prompt),
+            source="",
             model=name,
+            principle=None,
+            system_prompt=None,
             response=reply.text,
             finish_reason=reply.finish_reason,
             error=reply.error,

@@ -1,0 +1,39 @@
+"""The sections of a recipe: every setting once, its default and its explanation beneath it."""
+
+from zephyr.sections.base import Section, Text
+from zephyr.sections.cleaning import Cleaning
+from zephyr.sections.cluster import Cluster, Secrets
+from zephyr.sections.data import Prepare, Source
+from zephyr.sections.distillation import Distillation
+from zephyr.sections.endpoint import Endpoint
+from zephyr.sections.overlap import Contamination, Duplicates
+from zephyr.sections.pairing import Pairing
+from zephyr.sections.release import Deploy, Evaluate, Gate, Register
+from zephyr.sections.sampling import Rate, Sample
+from zephyr.sections.training import Dpo, Lora, Model, Sft, Training
+
+__all__ = [
+    "Cleaning",
+    "Cluster",
+    "Contamination",
+    "Deploy",
+    "Distillation",
+    "Dpo",
+    "Duplicates",
+    "Endpoint",
+    "Evaluate",
+    "Gate",
+    "Lora",
+    "Model",
+    "Pairing",
+    "Prepare",
+    "Rate",
+    "Register",
+    "Sample",
+    "Secrets",
+    "Section",
+    "Sft",
+    "Source",
+    "Text",
+    "Training",
+]

@@ -1,0 +1,85 @@
+"""The steps of the recipe, top to bottom: the table of contents of Zephyr.
+
+Each is a function of a `Context`: recipe and input artifacts in, files written to `ctx.out`, figures returned.
+`execute.py` runs them, the same in a test, in a subprocess, in a container and in a pod. The steps that release
+a model (register, gate, deploy) stand in release.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from zephyr.data import rules
+from zephyr.recipe import Recipe
+from zephyr.steps.context import Context, Figures, Skip, Step
+from zephyr.steps.data import prepare
+from zephyr.steps.evaluation import ALIGNED, BASELINE, evaluate
+from zephyr.steps.feedback import pair, rate, sample
+from zephyr.steps.training import dpo, sft, sft_on_chosen
+
+__all__ = ["ALIGNED", "BASELINE", "ORDER", "STEPS", "Context", "Figures", "Skip", "Step"]
+
+
+def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
+    """Of an endpoint, what decides its replies; prices and limits don't."""
+    return {name: {k: getattr(recipe.endpoints[name], k) for k in ("base_url", "model")} for name in names}
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    return {"pairs_given": bool(recipe.pair.pairs)}
+
+
+def _judged(recipe: Recipe) -> dict[str, Any]:
+    wanted = recipe.evaluate.questions or recipe.evaluate.instructions
+    return recipe.slice("seed", "evaluate") | _models(recipe, *([recipe.evaluate.judge] if wanted else []))
+
+
+def _trained(section: str) -> Callable[[Recipe], dict[str, Any]]:
+    def settings(recipe: Recipe) -> dict[str, Any]:
+        from zephyr.data import template
+
+        return recipe.slice("seed", "model", section) | {"template": template.digest()}
+
+    return settings
+
+
+def _base_source(recipe: Recipe) -> tuple[str, ...]:
+    return (recipe.model.base,)
+
+
+STEPS = {
+    "prepare": Step(
+        prepare,
+        1,
+        lambda r: r.slice("prepare") | {"rules": rules.VERSION},
+        lambda r: r.prepare.locations,
+        main_figure="train",
+    ),
+    "sample": Step(
+        sample,
+        1,
+        lambda r: r.slice("seed", "sample") | _asked(r) | _models(r, *r.sample.ensemble),
+        lambda r: r.sample.prompts,
+        main_figure="completions",
+    ),
+    "rate": Step(
+        rate,
+        1,
+        lambda r: r.slice("seed", "rate") | _asked(r) | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
+        main_figure="mean_rating",
+    ),
+    "pair": Step(pair, 3, lambda r: r.slice("seed", "pair"), lambda r: r.pair.pairs, main_figure="train"),
+    "sft": Step(sft, 2, _trained("sft"), _base_source, main_figure="eval_loss"),
+    "sft_on_chosen": Step(sft_on_chosen, 2, _trained("sft"), main_figure="eval_loss"),
+    "dpo": Step(dpo, 2, _trained("dpo"), main_figure="eval_rewards/accuracies"),
+    "dpo_on_base": Step(dpo, 2, _trained("dpo"), _base_source, main_figure="eval_rewards/accuracies"),
+    "evaluate": Step(
+        evaluate,
+        3,
+        _judged,
+        lambda r: tuple(x for x in (r.evaluate.questions, r.evaluate.instructions) if x),
+        main_figure=f"{ALIGNED}/win_rate_vs_{BASELINE}",
+    ),
+}
+
+ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
+"""All steps, those of release.py too, in the order of their events."""
