@@ -68,19 +68,18 @@ class Place:
         return _retried(task)
 
     def paying(self, task: PipelineTask) -> PipelineTask:
-        """A task that pays for calls. Its journal goes with its pod, so it isn't retried: that would pay again."""
-        self._cpu(task, LONG, "1", "2Gi", "4", "16Gi")
+        """A task that pays for calls. Its journal lies in the store, so another attempt pays for what is open only."""
         _keys(task, "endpoints", self.endpoints_secret)
-        return task
+        return self.long(task)
 
     def train(self, task: PipelineTask) -> PipelineTask:
         """A training, on the pool of GPUs."""
         return _retried(self._gpu(task, self.gpus))
 
     def generate(self, task: PipelineTask) -> PipelineTask:
-        """A task that generates with the trained models, on one GPU of the pool, and pays a judge: not retried."""
-        _keys(task, "endpoints", self.endpoints_secret)  # of the judge
-        return self._gpu(task, self.eval_gpus)
+        """A task that generates with the trained models, on one GPU of the pool, and pays a judge."""
+        _keys(task, "endpoints", self.endpoints_secret)
+        return _retried(self._gpu(task, self.eval_gpus))
 
     def _cpu(self, task: PipelineTask, seconds: int, cpu: str, memory: str, most_cpu: str, most_memory: str) -> None:
         task.set_container_image(self.image)

@@ -28,10 +28,12 @@ def zephyr(at: Place, recipe: str = "tiny", overrides: str = "") -> None:
     with dsl.ExitHandler(at.last(report(run_id=run_id))):
         resolved = resolve(recipe=recipe, overrides=overrides, run_id=run_id, gpus=at.gpus, gpu_type=at.gpu_type)
         r = at.short(resolved).outputs["resolved"]
-        dialogues = at.long(prepare(recipe=r)).outputs["dialogues"]
-        completions = at.paying(sample(recipe=r, dialogues=dialogues)).outputs["completions"]
-        ratings = at.paying(rate(recipe=r, completions=completions)).outputs["ratings"]
-        pairs = at.long(pair(recipe=r, completions=completions, ratings=ratings)).outputs["pairs"]
+        dialogues = at.paying(prepare(recipe=r)).outputs["dialogues"]
+        with dsl.ParallelFor(resolved.outputs["Output"]) as shard:
+            completions = at.paying(sample(recipe=r, dialogues=dialogues, shard=shard)).outputs["completions"]
+            ratings = at.paying(rate(recipe=r, completions=completions, shard=shard)).outputs["ratings"]
+        parts = {"completions": dsl.Collected(completions), "ratings": dsl.Collected(ratings)}
+        pairs = at.long(pair(recipe=r, **parts)).outputs["pairs"]
         sft_model = at.train(sft(recipe=r, dialogues=dialogues)).outputs["model"]
         dpo_model = at.train(dpo(recipe=r, sft_model=sft_model, pairs=pairs)).outputs["model"]
         scores = at.generate(evaluate(recipe=r, sft_model=sft_model, dpo_model=dpo_model)).outputs["scores"]

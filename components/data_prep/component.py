@@ -1,5 +1,6 @@
 """Resolve the recipe; prepare the dialogues."""
 
+
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Output
 
@@ -7,9 +8,9 @@ from zephyr.images import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def resolve(  # type: ignore[no-untyped-def]
+def resolve(
     recipe: str, overrides: str, run_id: str, gpus: str, gpu_type: str, resolved: Output[Artifact]
-):
+) -> list[str]:
     """Spell out every default of the recipe and pin what may change during the run.
 
     Args:
@@ -19,11 +20,15 @@ def resolve(  # type: ignore[no-untyped-def]
         gpus: GPUs that the pipeline gives a training step; the recipe's cluster.gpus must say the same.
         gpu_type: Their name among a node's resources.
         resolved: recipe.json.
+
+    Returns:
+        The parts that sample and rate run in: 1/2, 2/2.
     """
-    from zephyr.execute import execute
+    from zephyr.execute import execute, shards
 
     settings = {"recipe": recipe, "overrides": overrides, "run_id": run_id, "gpus": gpus, "gpu_type": gpu_type}
     execute("resolve", "", {}, resolved, **settings)
+    return shards(resolved.path)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

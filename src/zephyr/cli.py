@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(actions, verbs.step, "step", "run one step by hand on plain folders")
     verb.add_argument("name")
     verb.add_argument("--resolved", default="", help="folder that `zephyr step resolve` wrote")
-    verb.add_argument("--input", action="append", default=[], metavar="NAME=FOLDER")
+    verb.add_argument("--input", action="append", default=[], metavar="NAME=FOLDER", help="again for each shard's")
+    verb.add_argument("--shard", metavar="2/4", help="the part of sample or rate to run")
     verb.add_argument("--output", required=True, metavar="FOLDER")
     _recipe_options(verb)
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,26 @@ from zephyr.recipe import Recipe, check, fill
 from zephyr.steps import ORDER, STEPS, Context, Skip, Step
 
 SKIPPED = "skipped.json"
+WHOLE = "1/1"
+"""The only shard of a step that isn't cut."""
 
 
-def execute(step: str, recipe_path: str, inputs: Mapping[str, str], output: Any, **parameters: str) -> str:
-    """Run `step`; folders of `inputs` come from earlier steps; `output` has a `path` (and `metadata` in KFP).
+Inputs = Mapping[str, str | Sequence[str]]
+"""Folders that earlier steps wrote, by name; several where shards wrote them."""
+
+
+def execute(step: str, recipe_path: str, inputs: Inputs, output: Any, **parameters: str) -> str:
+    """Run `step`; `output` has a `path` (and `metadata` in KFP).
 
     Returns the gate's verdict for the gate, else "". A user's error ends the process with exit code 2 after one
     line; any other leaves its traceback in the step's log.
     """
     folder = _run_folder(recipe_path, parameters)
-    with records.kept(folder, step), _log(folder, step):
-        progress = Progress(step, folder / "progress.jsonl")
+    shard = parameters.get("shard", WHOLE)
+    shard = "" if shard == WHOLE else shard
+    name = records.named(step, shard)
+    with records.kept(folder, name), _log(folder, name):
+        progress = Progress(step, folder / "progress.jsonl", shard=shard)
         started = _process_start()
         progress.event("start", started=started)
         try:
@@ -58,7 +67,7 @@ def _dispatch(
     step: str,
     folder: Path,
     recipe_path: str,
-    inputs: Mapping[str, str],
+    inputs: Inputs,
     output: Any,
     parameters: Mapping[str, str],
     progress: Progress,
@@ -73,17 +82,28 @@ def _dispatch(
     if recipe.model.threads:  # torch reads it when it is imported, by whichever step needs it
         os.environ["OMP_NUM_THREADS"] = str(recipe.model.threads)
     store = open_store(workspace.store_location(recipe), workspace.home() / "cache")
-    artifacts = {
-        name: store.load(_manifest(Path(path)).uri)
-        for name, path in inputs.items()
-        if (Path(path) / MANIFEST).is_file()
-    }
-    with lineage.StepRun(resolved["run_id"], step) as run:
+    artifacts = {name: store.load(_manifest(path).uri) for name, path in _parts(inputs) if (path / MANIFEST).is_file()}
+    with lineage.StepRun(resolved["run_id"], step, progress.shard) as run:
         if step in STEPS:
             return _stored(step, recipe, store, artifacts, run, progress, output)
         job = release.Job(recipe, resolved, store, artifacts, folder, run, progress)
-        version = Path(inputs["version"]) / "version.json" if "version" in inputs else None
+        folders = dict(_parts(inputs))
+        version = folders["version"] / "version.json" if "version" in folders else None
         return release.STEPS[step](job, version, Path(output.path) if output else None)
+
+
+def shards(recipe_path: str) -> list[str]:
+    """The parts that sample and rate run in, as the resolved recipe says: 1/2, 2/2."""
+    count = json.loads((Path(recipe_path) / "recipe.json").read_text())["recipe"]["shards"]
+    return [f"{part}/{count}" for part in range(1, count + 1)]
+
+
+def _parts(inputs: Inputs) -> Iterator[tuple[str, Path]]:
+    """Name and folder of each input; the parts that shards made are NAME.1, NAME.2, a single one is NAME."""
+    for name, given in inputs.items():
+        folders = [given] if isinstance(given, str) else given
+        for number, folder in enumerate(folders, start=1):
+            yield (name if len(folders) == 1 else f"{name}.{number}"), Path(folder)
 
 
 def _stored(
@@ -99,12 +119,15 @@ def _stored(
     step = STEPS[name]
     sources, read = _sources(step, recipe)
     settings = step.settings(recipe) | {"sources": {s["path"]: s["sha256"] for s in read}}
+    if progress.shard:
+        settings |= {"shard": progress.shard}
+        recipe = recipe.part()
     key = step_key(name, step.version, settings, {n: a.digest for n, a in inputs.items()})
     found = None if _again(name) else store.find(name, key)
     if found is None and _before_from(name):
         raise RunError(f"--from {os.environ['ZEPHYR_FROM']}: {name} is not in the store yet; leave --from out")
     seconds, artifact = 0.0, found
-    progress = Progress(name, progress.path, run.log_metrics)
+    progress = Progress(name, progress.path, run.log_metrics, progress.shard)
     if artifact is None:
         began = time.time()
         artifact = _make(name, step, key, settings, read, sources, recipe, store, inputs, progress)
@@ -151,7 +174,9 @@ def _make(
     reason = None
     with store.writing() as staging:
         try:
-            figures = step.body(Context(recipe, inputs, staging, work, Account(journal), sources, progress))
+            figures = step.body(
+                Context(recipe, inputs, staging, work, Account(journal), sources, progress, progress.shard)
+            )
         except Skip as skip:
             reason = str(skip)
         artifact = store.publish(

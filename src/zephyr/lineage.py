@@ -106,11 +106,12 @@ def end_run(run_id: str, failed: bool, report: Path) -> None:
 class StepRun:
     """The nested run of one step; an injected MLFLOW_RUN_ID is used instead of a run of its own."""
 
-    def __init__(self, run_id: str, step: str) -> None:
+    def __init__(self, run_id: str, step: str, shard: str = "") -> None:
         self._mlflow = client()
         self.run_id = run_id
         """Of the whole run of the pipeline."""
         self._step = step
+        self._name = f"{step} {shard}".strip()
         self._metrics: list[tuple[str, float, int, int]] = []
         self.id = ""
 
@@ -124,7 +125,7 @@ class StepRun:
             parent = _parent(self._mlflow, self.run_id)
             if parent:
                 tags["mlflow.parentRunId"] = parent
-            run = self._mlflow.create_run(_experiment(self._mlflow), run_name=self._step, tags=tags)
+            run = self._mlflow.create_run(_experiment(self._mlflow), run_name=self._name, tags=tags)
             self.id = str(run.info.run_id)
         return self
 

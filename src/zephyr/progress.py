@@ -18,8 +18,12 @@ class Progress:
     written, which suits tests.
     """
 
-    def __init__(self, step: str = "", path: Path | None = None, sink: MetricsSink | None = None) -> None:
+    def __init__(
+        self, step: str = "", path: Path | None = None, sink: MetricsSink | None = None, shard: str = ""
+    ) -> None:
         self.step = step
+        self.shard = shard
+        """Of a step in parts: "2/4"."""
         self.path = path
         self._sink = sink
         self._last = 0.0
@@ -28,7 +32,8 @@ class Progress:
         """Append one event: `kind`, the step, the time in seconds since the epoch, and any fields."""
         if self.path is None:
             return
-        line = json.dumps({"event": kind, "step": self.step, "time": time.time(), **fields})
+        part = {"shard": self.shard} if self.shard else {}
+        line = json.dumps({"event": kind, "step": self.step, **part, "time": time.time(), **fields})
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, (line + "\n").encode())

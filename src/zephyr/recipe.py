@@ -35,6 +35,8 @@ from zephyr.sections import (
     Text,
 )
 
+LIMITS = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
+"""Of an endpoint, what shards divide among them."""
 SECTIONS_OF_TRAINING = ("seed", "model", "prepare", "sft", "sample", "rate", "pair", "dpo", "endpoints")
 
 
@@ -53,6 +55,9 @@ class Recipe(Section):
     model: Model
     budget: float | None = Field(None, ge=0)
     """US dollars that all calls behind the run's results may cost, paid now or before; null: without end."""
+    shards: int = Field(1, gt=0, le=1000)
+    """sample and rate run in so many parts beside each other, cut by the prompt's hash; each has its part of the
+    endpoints' limits and of the budget."""
     prepare: Prepare = Prepare()
     contamination: Contamination = Contamination()
     sft: Sft = Sft()
@@ -91,9 +96,31 @@ class Recipe(Section):
             )
         if self.model.quantize == "4bit" and not (self.sft.lora and self.dpo.lora):
             missing.append("model.quantize: 4bit trains adapters only; set sft.lora and dpo.lora")
+        if self.shards > 1:
+            missing += [
+                f"endpoints.{name}.{limit}: {value} can't be divided among {self.shards} shards"
+                for name in dict.fromkeys((*self.sample.ensemble, self.rate.judge))
+                for limit in LIMITS
+                if (value := getattr(self.endpoints.get(name), limit, None)) is not None and value < self.shards
+            ]
         if missing:
             raise ValueError("; ".join(missing))
         return self
+
+    def part(self) -> "Recipe":
+        """The recipe of one shard: its part of the endpoints' limits and of the budget."""
+        endpoints = {
+            name: endpoint.model_copy(
+                update={
+                    limit: value // self.shards
+                    for limit in LIMITS
+                    if (value := getattr(endpoint, limit, None)) is not None
+                }
+            )
+            for name, endpoint in self.endpoints.items()
+        }
+        budget = None if self.budget is None else self.budget / self.shards
+        return self.model_copy(update={"endpoints": endpoints, "budget": budget})
 
     def slice(self, *settings: str) -> dict[str, Any]:
         """The named settings (`seed`, `dpo`, `dpo.beta`, …) with every default spelled out."""

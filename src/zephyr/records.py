@@ -16,9 +16,21 @@ from pathlib import Path
 from zephyr import workspace
 from zephyr.artifacts import Store, open_store
 from zephyr.errors import ZephyrError
-from zephyr.steps import ORDER
+from zephyr.steps import ORDER, SHARDED
 
 MOST = 4 * 2**20  # bytes of a log's end that are kept
+
+
+def named(step: str, shard: str) -> str:
+    """Of a step's records: its own, or its shard's ("2/4" is STEP-2)."""
+    return f"{step}-{shard.partition('/')[0]}" if shard else step
+
+
+def logs(folder: Path, step: str | None) -> list[Path]:
+    """A run's logs, or those of one step and its shards, in the order they ended."""
+    found = (folder / "logs").glob("*.log")
+    chosen = [path for path in found if step is None or path.stem.partition("-")[0] == step]
+    return sorted(chosen, key=lambda path: path.stat().st_mtime)
 
 
 def shared() -> Store | None:
@@ -32,6 +44,8 @@ def shared() -> Store | None:
 @contextmanager
 def kept(folder: Path, step: str) -> Iterator[None]:
     """While a step runs, copy what it prints to its log; then keep log, events and recipe.json in the shared store.
+
+    `step` is the name of its records.
 
     A store that fails here doesn't fail the step: that is said in the step's own output.
     """
@@ -64,18 +78,27 @@ def gather(folder: Path) -> None:
     if store is None:
         return
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    events = [text for step in ORDER if (text := store.noted(folder.name, f"{step}.jsonl")) is not None]
+    recipe = store.noted(folder.name, "recipe.json")
+    if recipe is not None:
+        (folder / "recipe.json").write_text(recipe)
+    names = _names(json.loads(recipe)["recipe"]["shards"] if recipe else 1)
+    events = [text for step in names if (text := store.noted(folder.name, f"{step}.jsonl")) is not None]
     own = folder / "progress.jsonl"
     lines = {*"".join(events).splitlines(), *(own.read_text().splitlines() if own.exists() else [])}
     ordered = sorted(lines, key=lambda line: float(json.loads(line)["time"]))
     own.write_text("".join(f"{line}\n" for line in ordered))
-    recipe = store.noted(folder.name, "recipe.json")
-    if recipe is not None:
-        (folder / "recipe.json").write_text(recipe)
-    for step in ORDER:
+    for step in names:
         text = store.noted(folder.name, f"{step}.log")
         if text is not None and not (folder / "logs" / f"{step}.log").exists():
             (folder / "logs" / f"{step}.log").write_text(text)
+
+
+def _names(shards: int) -> list[str]:
+    """Of all steps' records, in the order of the steps."""
+    if shards == 1:
+        return list(ORDER)
+    parts = [f"{part}/{shards}" for part in range(1, shards + 1)]
+    return [named(step, part) for step in ORDER for part in (parts if step in SHARDED else [""])]
 
 
 def _last(path: Path) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
+from zephyr.records import named
 
 
 class Terminal:
@@ -29,7 +30,7 @@ class Terminal:
 
     def show(self, event: Mapping[str, Any]) -> None:
         """One event of progress.jsonl."""
-        step, kind = event["step"], event["event"]
+        step, kind = label(event), event["event"]
         if kind == "start" and self._live:
             self._replace(f"  {step:<14} …")
         elif kind == "progress" and self._live:
@@ -48,12 +49,13 @@ class Terminal:
         last = ""
         for event in events:
             self.show(event)
+            step = label(event)
             if event["event"] == "start":
-                last = f"  {event['step']:<14} at work"
+                last = f"  {step:<14} at work"
             elif event["event"] == "progress":
-                last = f"  {event['step']:<14} {event['done']}/{event['total']} {event['unit']}"
+                last = f"  {step:<14} {event['done']}/{event['total']} {event['unit']}"
             elif event["event"] == "failed":
-                last = f"  [red]✗[/red] {event['step']}: {event['message']}"
+                last = f"  [red]✗[/red] {step}: {event['message']}"
             elif event["event"] in ("done", "skipped"):
                 last = ""
         if last:
@@ -61,8 +63,12 @@ class Terminal:
 
     def failed(self, event: Mapping[str, Any], folder: Path) -> None:
         self._clear()
-        self.console.print(f"  [red]✗[/red] {event['step']}")
-        log = "" if event["user"] else f" (log: {folder / 'logs' / (event['step'] + '.log')})"
+        self.console.print(f"  [red]✗[/red] {label(event)}")
+        log = (
+            ""
+            if event["user"]
+            else f" (log: {folder / 'logs' / (named(event['step'], event.get('shard', '')) + '.log')})"
+        )
         print(f"error: {event['message']}{log}", file=sys.stderr)
         self._report(folder)
 
@@ -127,6 +133,11 @@ class Shown(Progress):
 
     def event(self, kind: str, **fields: Any) -> None:
         self._terminal.show({"event": kind, "step": self.step, **fields})
+
+
+def label(event: Mapping[str, Any]) -> str:
+    """A step's name, with its part if it runs in parts."""
+    return f"{event['step']} {event['shard']}" if event.get("shard") else str(event["step"])
 
 
 def _main(event: Mapping[str, Any]) -> str:

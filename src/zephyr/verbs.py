@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace) -> "tuple[str, Server | None]":
 
 
 def logs(options: argparse.Namespace) -> int:
-    from zephyr import workspace
+    from zephyr import records, workspace
     from zephyr.errors import RunError
 
     run_id, server = _run(options)
@@ -89,13 +89,11 @@ def logs(options: argparse.Namespace) -> int:
         for step, text in logs_there(run_id, options.step, server.namespace):
             print(f"==> {step}\n{text}")
         return 0
-    folder = workspace.run_folder(run_id) / "logs"
-    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    if options.step:
-        logs = [path for path in logs if path.stem == options.step]
-        if not logs:
-            raise RunError(f"{folder}: no log of step {options.step}")
-    for path in logs:
+    folder = workspace.run_folder(run_id)
+    found = records.logs(folder, options.step)
+    if options.step and not found:
+        raise RunError(f"{folder / 'logs'}: no log of step {options.step}")
+    for path in found:
         print(f"==> {path}")
         print(path.read_text(errors="replace"))
     return 0
@@ -129,8 +127,10 @@ def step(options: argparse.Namespace) -> int:
 
     if options.name not in ORDER:
         raise RunError(f"{options.name}: no such step; steps: {', '.join(ORDER)}")
-    inputs = dict(pair.partition("=")[::2] for pair in options.input)
-    parameters = {}
+    inputs: dict[str, list[str]] = {}
+    for name, _, folder in (given.partition("=") for given in options.input):
+        inputs.setdefault(name, []).append(folder)
+    parameters = {"shard": options.shard} if options.shard else {}
     if options.name == "resolve":
         recipe = load(options.recipe, options.overrides)
         parameters = {"recipe": recipe.to_yaml(), "overrides": "", "run_id": Path(options.output).name}

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,15 +199,19 @@ def _look(client: Any, server: Server, run_id: str) -> Snapshot:
     with _errors(server):
         run = client.get_run(run_id)
     details = run.run_details.task_details if run.run_details else None
-    found = {step_of(task.display_name): task for task in details or ()}
-    tasks = {}
-    for step in ORDER:
-        task = found.get(step)
-        if task is not None and task.state not in (None, "RUNTIME_STATE_UNSPECIFIED"):
-            ended = task.end_time.timestamp() if task.end_time and task.end_time.year > 1970 else time.time()
-            began = task.start_time.timestamp() if task.start_time else ended
-            tasks[step] = Task(step, task.state, max(0.0, ended - began), _message(task.error))
+    begun = [task for task in details or () if task.state not in (None, "RUNTIME_STATE_UNSPECIFIED")]
+    found = {step: [task for task in begun if step_of(task.display_name) == step] for step in ORDER}
+    tasks = {step: _whole(step, parts) for step, parts in found.items() if parts}
     return Snapshot(run.state or "PENDING", _message(run.error), tasks)
+
+
+def _whole(step: str, parts: Sequence[Any]) -> Task:
+    """A step of one task, or of one in every shard: it has failed with the first, and is done with the last."""
+    worst = min(parts, key=lambda task: {"FAILED": 0, "CANCELED": 1, "SUCCEEDED": 4, "SKIPPED": 3}.get(task.state, 2))
+    ends = [task.end_time.timestamp() for task in parts if task.end_time and task.end_time.year > 1970]
+    ended = max(ends) if len(ends) == len(parts) else time.time()
+    began = min((task.start_time.timestamp() for task in parts if task.start_time), default=ended)
+    return Task(step, worst.state, max(0.0, ended - began), _message(worst.error))
 
 
 def _message(error: Any) -> str:

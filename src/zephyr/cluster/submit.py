@@ -128,7 +128,7 @@ def _kept(run_id: str, step: str | None, namespace: str | None) -> Iterator[tupl
         raise RunError("ZEPHYR_STORE is not set here, where steps leave their logs")
     folder = workspace.run_folder(run_id)
     records.gather(folder)
-    paths = sorted((folder / "logs").glob(f"{step or '*'}.log"), key=lambda path: path.stat().st_mtime)
+    paths = records.logs(folder, step)
     if not paths:
         raise RunError(f"{os.environ['ZEPHYR_STORE']} has none")
     for path in paths:

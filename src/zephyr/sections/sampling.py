@@ -13,8 +13,6 @@ class Sample(Section):
     prompts: tuple[Text, ...] = ()
     """Locations of prompts (`prompt` column or JSONL key); empty takes the dialogues' first turns."""
     limit: Positive | None = None
-    shards: Positive = 1
-    """sample and rate run in so many parts beside each other, cut by the prompt's hash."""
     ensemble: tuple[Text, ...] = ()
     """Names of endpoints; `per_prompt` of them are drawn for each prompt."""
     per_prompt: Positive = 4

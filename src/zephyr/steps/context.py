@@ -33,6 +33,12 @@ class Context:
     sources: Mapping[str, Path]
     """Location in the recipe to local file or folder."""
     progress: Progress
+    shard: str = ""
+    """The part of sample and rate that this is: "2/4"; "" is the whole."""
+
+    def parts(self, name: str) -> list[Artifact]:
+        """An input that shards may have made: all parts of it, in order."""
+        return [artifact for given, artifact in self.inputs.items() if given == name or given.startswith(f"{name}.")]
 
     def put(self, name: str, rows: Any, kind: Any) -> None:
         write_table(self.out / f"{name}.parquet", rows, kind)

@@ -59,15 +59,15 @@ def pair(ctx: Context) -> Figures:
     """Chosen and rejected completions, every lost prompt or given row counted."""
     from zephyr.feedback.pair import pair as run
 
-    ratings = ctx.inputs["ratings"]
+    ratings = ctx.parts("ratings")
     if ctx.recipe.pair.pairs:
         paired = _given(ctx)
-    elif ratings.manifest.reason:
-        raise Skip(f"no ratings: {ratings.manifest.reason}")
+    elif reason := ratings[0].manifest.reason:
+        raise Skip(f"no ratings: {reason}")
     else:
         paired = run(
-            cast(Any, ctx.inputs["completions"].table("completions")),
-            cast(Any, ratings.table("ratings")),
+            cast(Any, [row for part in ctx.parts("completions") for row in part.table("completions")]),
+            cast(Any, [row for part in ratings for row in part.table("ratings")]),
             ctx.recipe.pair,
             ctx.recipe.seed,
         )

@@ -40,6 +40,8 @@ class Step:
     """done, found (by its key), empty, skipped, failed, unfinished."""
     event: Mapping[str, Any]
     """The last word of it."""
+    uris: Sequence[str] = ()
+    """Of what it made; several where it ran in shards."""
 
     @property
     def figures(self) -> Mapping[str, float]:
@@ -142,19 +144,40 @@ def gather(run_id: str) -> Facts:
 
 def steps_of(events: Rows) -> dict[str, Step]:
     """The last state of every step that began, in the order they began; the report itself is none of them."""
-    steps: dict[str, Step] = {}
+    steps: dict[str, dict[str, Step]] = {}
     for event in events:
         name, kind = event["step"], event["event"]
         if name == "report":
             continue
+        parts = steps.setdefault(name, {}) if kind == "start" else steps.get(name, {})
+        shard = event.get("shard", "")
         if kind == "start":
-            steps[name] = Step(name, "unfinished", event)
+            parts[shard] = Step(name, "unfinished", event)
         elif kind in ("failed", "skipped"):
-            steps[name] = Step(name, kind, event)
+            parts[shard] = Step(name, kind, event)
         elif kind == "done":
             state = "empty" if event.get("reason") else "found" if event.get("found") else "done"
-            steps[name] = Step(name, state, event)
-    return steps
+            parts[shard] = Step(name, state, event, (event["uri"],) if event.get("uri") else ())
+    return {name: _whole([*parts.values()]) for name, parts in steps.items()}
+
+
+_WORST = ("failed", "unfinished", "skipped", "empty", "done", "found")
+
+
+def _whole(parts: Sequence[Step]) -> Step:
+    """A step that ran in shards: as bad as the worst of them, its figures their sums (means weighted by `rated`)."""
+    worst = min(parts, key=lambda part: _WORST.index(part.state))
+    if len(parts) == 1:
+        return worst
+    names = {name: None for part in parts for name in part.figures}
+    figures = {name: sum(part.figures.get(name, 0.0) for part in parts) for name in names}
+    for name in names:
+        if name.startswith("mean_") and figures.get("rated"):
+            weighed = sum(part.figures.get(name, 0.0) * part.figures.get("rated", 0.0) for part in parts)
+            figures[name] = weighed / figures["rated"]
+    seconds = sum(part.event.get("work_seconds", 0.0) for part in parts)
+    uris = tuple(uri for part in parts for uri in part.uris)
+    return Step(worst.name, worst.state, {**worst.event, "figures": figures, "work_seconds": seconds}, uris)
 
 
 def why(steps: Mapping[str, Step], name: str) -> str:
@@ -250,7 +273,7 @@ def _histories(steps: Mapping[str, Step], store: Store) -> tuple[dict[str, dict[
 
 
 def _lineage(steps: Mapping[str, Step], store: Store) -> list[Link]:
-    uris = {step.event["uri"]: name for name, step in steps.items() if step.event.get("uri")}
+    uris = {uri: name for name, step in steps.items() for uri in step.uris}
     links = []
     for uri, name in uris.items():
         try:
