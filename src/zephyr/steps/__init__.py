@@ -16,7 +16,7 @@ from zephyr.steps.evaluation import ALIGNED, BASELINE, evaluate
 from zephyr.steps.feedback import pair, rate, sample
 from zephyr.steps.training import dpo, sft, sft_on_chosen
 
-__all__ = ["ALIGNED", "BASELINE", "ORDER", "STEPS", "Context", "Figures", "Skip", "Step"]
+__all__ = ["ALIGNED", "BASELINE", "ORDER", "SHARDED", "STEPS", "Context", "Figures", "Skip", "Step"]
 
 
 def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
@@ -81,5 +81,7 @@ STEPS = {
     ),
 }
 
+SHARDED = ("sample", "rate")
+"""Steps that run in parts beside each other, `shards` of the recipe."""
 ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
 """All steps, those of release.py too, in the order of their events."""
