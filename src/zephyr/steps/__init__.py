@@ -50,7 +50,7 @@ STEPS = {
     "prepare": Step(
         prepare,
         1,
-        lambda r: r.slice("prepare") | {"rules": rules.VERSION},
+        lambda r: r.slice("prepare") | {"rules": rules.versions(r.prepare.clean)},
         lambda r: r.prepare.locations,
         main_figure="train",
     ),

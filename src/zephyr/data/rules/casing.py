@@ -1,11 +1,9 @@
-"""The cleaning rules (paper, section 4): truecasing, and dialogues whose assistant disclaims being a person.
-
-The paper's own script was never published; these are ours, versioned, and counted by `prepare`.
-"""
+"""Truecasing (paper, section 4): what a careless typist wrote small, and nothing else."""
 
 import re
 
-VERSION = 2
+from zephyr.data.rules.rule import Rule, per_text
+from zephyr.sections import Cleaning
 
 # What isn't prose: fenced (to the end where the fence stays open), inline and indented code, lines with the signs
 # of code or formulas, addresses.
@@ -26,18 +24,17 @@ _START = re.compile(rf"\A(){_WORD}|{_NEXT}")
 _NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d)\Z")
 _LONE_I = re.compile(r"(?<![\w'.-])(?<!\bfor )i(?='(?:m|ve|ll|d)\b|\s(?!in range)|,(?! ?[a-z]\b)|[!?])")
 
-_LACK = (
-    r"\bi(?: (?:do not|don't|cannot|can't) (?:actually |really |truly )?(?:have|possess|hold|feel|experience|form)"
-    r"| (?:have|possess) no| lack"
-    r"| (?:do not|don't) (?:have|possess) the (?:ability|capacity) to (?:have|feel|experience|form|hold|express)"
-    r"|(?: am|'m) (?:not capable|incapable|not able|unable) (?:of|to)"
-    r" (?:have|having|feel|feeling|experience|experiencing|form|forming))"
-)
-_PERSONAL = r"(?:personal|human|real|own|any|subjective|true|such)"
-_THING = r"(?:emotions?|feelings?|opinions?|beliefs?|preferences?|experiences|personal experience|consciousness)"
-_CLAIM = re.compile(
-    rf"{_LACK} (?:(?:{_PERSONAL}|or|and)\b,? ?)*{_THING}\b(?! (?:for|about|towards?) (?:him|her|you|them)\b)", re.I
-)
+
+def rule(_: Cleaning) -> Rule:
+    roles = ("system", "user", "assistant")
+    return Rule(
+        "truecase",
+        3,
+        'sentence starts and a lone "i" become capitals; code, addresses and acronyms stay',
+        roles,
+        r"\A[a-z]|[.!?](?: +|\n\n)[a-z]|\bi\b",
+        per_text(roles, truecase),
+    )
 
 
 def truecase(text: str) -> str:
@@ -54,8 +51,3 @@ def _capital(match: re.Match[str]) -> str:
     end, letter = (group for group in match.groups() if group is not None)
     before = match.string[max(0, match.start() - 40) : match.start()]
     return match[0] if end.startswith("!") and _NAME.search(before) else end + letter.upper()
-
-
-def disclaims(text: str) -> bool:
-    """Whether an assistant's text claims to have no emotions, opinions or experiences."""
-    return _CLAIM.search(text.replace("’", "'")) is not None

@@ -1,0 +1,65 @@
+"""Phrases by which an assistant speaks of itself instead of answering: disclaimers, refusals.
+
+The phrases stand in text files beside this module. A line is a pattern in the syntax that Python's `re` and RE2 share;
+upper and lower case are the same, a space is any white space, ' is ’ too. `name = pattern` makes a part that later
+lines use as {name}; behind ~ stands what may not follow a phrase.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+
+from zephyr.data.rules.rule import Rule
+from zephyr.schema import Message
+from zephyr.sections import Cleaning
+
+
+def disclaimers(section: Cleaning) -> Rule:
+    return _rule(
+        "disclaimers",
+        2,
+        "dialogues whose assistant claims to have no emotions, opinions, experiences or preferences are dropped",
+        section.disclaimers,
+    )
+
+
+def _rule(name: str, version: int, says: str, more: Sequence[str]) -> Rule:
+    listed, stops = _listed(name)
+    pattern = rf"\b(?:{'|'.join((*listed, *map(_spelled, more)))})"
+    behind = rf"(?!{'|'.join(stops)})" if stops else ""
+    return Rule(name, version, says, ("assistant",), f"(?i){pattern}", _dropping(pattern + behind))
+
+
+def _dropping(pattern: str) -> Callable[[Sequence[Message]], Sequence[Message] | str]:
+    search = re.compile(pattern, re.IGNORECASE | re.ASCII).search  # ASCII: what RE2 means by \b and \w
+
+    def apply(messages: Sequence[Message]) -> Sequence[Message] | str:
+        for message in messages:
+            if message["role"] == "assistant" and (found := search(message["content"])):
+                return f"the assistant says: {' '.join(found[0].split())}"
+        return messages
+
+    return apply
+
+
+@cache
+def _listed(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Patterns of the package's list, and what may not follow them."""
+    parts: dict[str, str] = {}
+    lines: tuple[list[str], list[str]] = [], []
+    for line in files(__package__).joinpath(f"{name}.txt").read_text().splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        line = re.sub(r"\{(\w+)\}", lambda part: f"(?:{parts[part[1]]})", line)
+        if part := re.match(r"(\w+) = (.*)", line):
+            parts[part[1]] = part[2]
+        elif line.startswith("~"):
+            lines[1].append(_spelled(line[1:]))
+        else:
+            lines[0].append(_spelled(line))
+    return tuple(lines[0]), tuple(lines[1])
+
+
+def _spelled(line: str) -> str:
+    return line.replace(" ", "(?:[ \t\r\n\f\xa0]+)").replace("'", "['’]")

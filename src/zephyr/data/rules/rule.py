@@ -1,0 +1,75 @@
+"""What a rule is, and which rows of a table it can have anything to do with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zephyr.schema import Message
+
+NEVER = r"[^\x00-\x{10FFFF}]"
+"""A pattern (RE2) that no text matches."""
+Columns = Callable[[pa.Array, pa.Array, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to mend a dialogue or to drop it. Texts come without white space at their ends, as `prepare` reads them.
+
+    `suspect` and `screen` say of which rows the rule can change or drop any; they may say too much, never too little.
+    Whole columns go through them in pyarrow, so that most texts never become Python's.
+    """
+
+    name: str
+    version: int
+    """Raised when the rule comes to do anything else; a part of the step's key."""
+    says: str
+    """One line for the report."""
+    roles: tuple[str, ...]
+    """Whose texts it looks at."""
+    suspect: str | None
+    """RE2: a text of these roles that doesn't match is none of the rule's business. None: there is no such pattern."""
+    apply: Callable[[Sequence[Message]], Sequence[Message] | str]
+    """The same object: nothing to do; other messages: mended; a text: dropped, for this reason."""
+    screen: Columns | None = None
+    """The same for what isn't in one text alone: roles, texts and the rows' offsets in them to a mask of rows."""
+
+
+def suspects(rule: Rule, dialogues: pa.ListArray) -> np.ndarray:
+    """Which rows (bool) `rule` has to look at, of an array of lists of {role, content}."""
+    flat, offsets = dialogues.flatten(), _offsets(dialogues)
+    roles, texts = flat.field("role"), flat.field("content")
+    if rule.suspect is None and rule.screen is None:
+        return np.ones(len(dialogues), dtype=bool)
+    rows = np.zeros(len(dialogues), dtype=bool)
+    if rule.suspect is not None:
+        found = _mask(pc.match_substring_regex(texts, rule.suspect))
+        found &= _mask(pc.is_in(roles, pa.array(rule.roles, roles.type)))
+        rows |= np.diff(np.concatenate([[0], np.cumsum(found)])[offsets]) > 0
+    if rule.screen is not None:
+        rows |= rule.screen(roles, texts, offsets)
+    return rows
+
+
+def _offsets(dialogues: pa.ListArray) -> np.ndarray:
+    """Where each row begins and ends among the flat messages; a slice of an array begins at 0 as well."""
+    offsets = dialogues.offsets.to_numpy()
+    return np.asarray(offsets - offsets[0])
+
+
+def _mask(found: pa.Array) -> np.ndarray:
+    return np.asarray(pc.fill_null(found, True).to_numpy(zero_copy_only=False))
+
+
+def per_text(roles: tuple[str, ...], mend: Callable[[str], str]) -> Callable[[Sequence[Message]], Sequence[Message]]:
+    """`apply` of a rule that changes each text of some roles by itself."""
+
+    def apply(messages: Sequence[Message]) -> Sequence[Message]:
+        mended = [mend(m["content"]) if m["role"] in roles else m["content"] for m in messages]
+        if all(new == old["content"] for new, old in zip(mended, messages, strict=True)):
+            return messages
+        return [{"role": old["role"], "content": new} for new, old in zip(mended, messages, strict=True)]
+
+    return apply
