@@ -35,6 +35,9 @@ class Call:
     top_p: float = 1.0
     max_tokens: int = 1024
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    """JSON schema of the reply; asked for only where Endpoint.json_schema says that the server knows how."""
 
 
 def complete(
@@ -57,6 +60,7 @@ def complete(
         if open_calls:
             asyncio.run(_all(open_calls, endpoints, book, progress, unit, len(calls), replies))
         found = [replies[key] for key in keys]
+        _charge(account, {key: (endpoints[call.endpoint], replies[key]) for key, call in zip(keys, calls, strict=True)})
         if dollars := cost(calls, found, endpoints):
             progress.note(f"paid ${dollars:,.2f} for {sum(reply.paid for reply in found)} {unit}")
         return found
@@ -87,6 +91,14 @@ def _bill(
             }
         )
     return rows
+
+
+def _charge(account: Account, replies: Mapping[str, tuple[Endpoint, Reply]]) -> None:
+    for endpoint, reply in replies.values():
+        account.calls += reply.error is None
+        account.tokens_in += reply.tokens_in
+        account.tokens_out += reply.tokens_out
+        account.spent += (reply.tokens_in * endpoint.price_in + reply.tokens_out * endpoint.price_out) / 1e6
 
 
 def cost(calls: Sequence[Call], replies: Sequence[Reply], endpoints: Mapping[str, Endpoint]) -> float:
@@ -135,6 +147,8 @@ async def _listed(name: str, endpoint: Endpoint, ask: Any) -> list[str] | None:
 def key_of(call: Call, endpoint: Endpoint) -> str:
     """SHA-256 of all that decides the reply; not of where the model is served, nor of the key."""
     decides = [endpoint.model, call.messages, call.temperature, call.top_p, call.max_tokens, call.seed]
+    decides += [{"stop": call.stop}] if call.stop else []
+    decides += [{"schema": call.schema}] if call.schema is not None and endpoint.json_schema else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -197,6 +211,8 @@ async def _call(name: str, client: Any, endpoint: Endpoint, call: Call) -> Reply
                 top_p=call.top_p,
                 max_tokens=call.max_tokens,
                 seed=call.seed if call.seed is not None else openai.omit,
+                stop=list(call.stop) or openai.omit,
+                response_format=_format(call, endpoint) or openai.omit,
             )
             return _reply(answer)
         except openai.OpenAIError as error:
@@ -209,6 +225,12 @@ async def _call(name: str, client: Any, endpoint: Endpoint, call: Call) -> Reply
                 return _failed(error)
             await asyncio.sleep(_pause(error, attempt))
     raise AssertionError("unreachable")
+
+
+def _format(call: Call, endpoint: Endpoint) -> Any:
+    if call.schema is None or not endpoint.json_schema:
+        return None
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": dict(call.schema), "strict": True}}
 
 
 def _reply(answer: Any) -> Reply:
