@@ -15,7 +15,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from zephyr import workspace
-from zephyr.evals.report.facts import Missing, summary_of
+from zephyr.evals.report.facts import summary_of
+from zephyr.evals.report.states import Missing
 from zephyr.steps import ALIGNED, BASELINE
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,6 +14,58 @@ from zephyr.schema import Answer, Comparison, Score
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 CATEGORIES = ("writing", "math", "coding", "<b>stem</b>")
 VARIANTS = ("dSFT-1", "dDPO+dSFT")
+RULES = [
+    {
+        "name": "truecase",
+        "version": 3,
+        "says": "capitals where sentences begin",
+        "seen": 100,
+        "changed": 5,
+        "dropped": 0,
+        "examples": [{"row": "rows.jsonl:4", "before": f"hello. {HOSTILE}", "after": f"Hello. {HOSTILE}"}],
+    },
+    {
+        "name": "disclaimers",
+        "version": 2,
+        "says": "claims of having no feelings",
+        "seen": 100,
+        "changed": 0,
+        "dropped": 12,
+        "examples": [{"row": "rows.jsonl:9", "before": f"I have no opinions. {HOSTILE}", "reason": HOSTILE}],
+    },
+]
+OVERLAP = {
+    "row": "rows.jsonl:7",
+    "prompt": f"What is it? {HOSTILE}",
+    "set": "mt_bench",
+    "question_id": "81",
+    "question": f"What is it? {HOSTILE}",
+    "kind": "exact",
+    "shared": 1.0,
+}
+CHECKS = [
+    {
+        "name": "ties",
+        "says": "both sides have the same score",
+        "found": 3,
+        "of": 90,
+        "share": 1 / 30,
+        "limit": 0.5,
+        "blocks": False,
+        "examples": [HOSTILE],
+    },
+    {
+        "name": "longer_chosen",
+        "says": "the chosen side is the longer one",
+        "found": 60,
+        "of": 90,
+        "share": 2 / 3,
+        "limit": None,
+        "blocks": False,
+        "examples": [],
+    },
+]
+DISTILLED = {"stopped": "2 rounds were asked for", "rounds": [{"round": 1, "asked": 9, "new": 8, "topics": {"a": 1}}]}
 SFT = [{"step": n, "loss": 3.0 / n} for n in range(1, 21)] + [{"step": 20, "eval_loss": 0.2}]
 DPO = [
     {
@@ -71,14 +123,17 @@ class Stored:
     def until_pairs(self) -> None:
         self.tell("resolve", "start")
         self.tell("resolve", "done", seconds=1.0, text="small, seed 7")
-        counts = {"read": 100, "bad": 0, "disclaimers": 12, "duplicates": 3, "truecased": 5, "train": 75, "test": 10}
-        self.step("prepare", counts, source="https://me:secret@host/rows.jsonl")
+        counts = {"read": 100, "bad": 0, "disclaimers/dropped": 12, "duplicates": 3, "train": 75, "test": 10}
+        files = {"rules.json": {"rules": RULES}, "distill.json": DISTILLED}
+        self.tell("prepare", "contamination", decision="drop", prompts=100, found=1, pairs=[OVERLAP])
+        self.step("prepare", counts, source="https://me:secret@host/rows.jsonl", files=files)
         bill = {"endpoint": "a", "paid": 390, "failed": 10, "journal": 0, "tokens_in": 1000, "tokens_out": 2000}
         self.tell("sample", "calls", unit="completions", endpoints=[bill | {"dollars": 1.25}])
         self.step("sample", {"prompts": 100, "completions": 400, "failed": 10}, ["prepare"])
         self.step("rate", {"ratings": 1560, "failed": 4, "mean_rating": 3.5}, ["sample"])
         lost = {"too_few_rated": 1, "ties": 9, "identical_texts": 0, "failed_ratings": 1}
-        self.step("pair", lost | {"prompts": 100, "train": 80, "test": 10}, ["sample", "rate"])
+        files = {"checks.json": {"checks": CHECKS}}
+        self.step("pair", lost | {"prompts": 100, "train": 80, "test": 10}, ["sample", "rate"], files=files)
 
     def until_models(self) -> None:
         self.until_pairs()

@@ -74,7 +74,8 @@ class Terminal:
 
     def summary(self, run_id: str, folder: Path, events: Sequence[Mapping[str, Any]]) -> None:
         """The variants with their intervals, the time, and where outputs lie."""
-        from zephyr.evals.report.facts import Missing, summary_of
+        from zephyr.evals.report.facts import summary_of
+        from zephyr.evals.report.states import Missing
         from zephyr.evals.table import at_equal_length, table
 
         self._clear()

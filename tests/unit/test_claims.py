@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zephyr.evals.report import claims
-from zephyr.evals.report.facts import Missing
+from zephyr.evals.report.states import Missing
 
 
 def summary(**differences: tuple[float, float, float]) -> dict[str, Any]:

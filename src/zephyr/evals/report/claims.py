@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zephyr.evals.report.facts import Missing, Rows
+from zephyr.evals.report.states import Missing, Rows
 from zephyr.evals.table import interval, score, won, won_at_equal_length
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from zephyr.evals.report import charts, talks
 from zephyr.evals.report.claims import DSFT
-from zephyr.evals.report.facts import Facts, Missing, Rows
+from zephyr.evals.report.facts import Facts
+from zephyr.evals.report.states import Missing, Rows
 from zephyr.evals.table import interval
 
 POINTS = 240

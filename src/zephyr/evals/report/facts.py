@@ -5,15 +5,18 @@ A run may lack any part: a step failed, was skipped, had nothing to do, or its a
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from zephyr import workspace
 from zephyr.artifacts import Store, open_store
 from zephyr.errors import ZephyrError
+from zephyr.evals.report.quality import Quality
+from zephyr.evals.report.quality import gather as quality_of
+from zephyr.evals.report.states import Missing, Rows, Step, made, steps_of, why
 from zephyr.manifest import HISTORY, Manifest
 
 TRAINED = {
@@ -23,39 +26,6 @@ TRAINED = {
     "dpo_on_base": ("dpo", "dDPO"),
 }
 """Step to its kind of training and the name that the evaluation gives its model."""
-
-Rows = Sequence[Mapping[str, Any]]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Missing:
-    why: str
-
-
-@dataclass(frozen=True)
-class Step:
-    name: str
-    state: str
-    """done, found (by its key), empty, skipped, failed, unfinished."""
-    event: Mapping[str, Any]
-    """The last word of it."""
-    uris: Sequence[str] = ()
-    """Of what it made; several where it ran in shards."""
-
-    @property
-    def figures(self) -> Mapping[str, float]:
-        figures: Mapping[str, float] = self.event.get("figures", {})
-        return figures
-
-    @property
-    def says(self) -> str:
-        """Its result or trouble in words."""
-        said = self.event.get("reason") or self.event.get("message") or self.event.get("text")
-        main = self.event.get("main", "")
-        if not said and main in self.figures:
-            said = f"{main.replace('eval_', 'held-out ')} {self.figures[main]:.4g}"
-        return str(said or "")
 
 
 @dataclass(frozen=True)
@@ -114,6 +84,7 @@ class Facts:
     """Why a kind of training has none."""
     lineage: Sequence[Link]
     bills: Sequence[Bill] | Missing
+    quality: Quality
 
 
 def gather(run_id: str) -> Facts:
@@ -139,60 +110,8 @@ def gather(run_id: str) -> Facts:
         no_history=no_history,
         lineage=_lineage(steps, store),
         bills=_bills(events),
+        quality=quality_of(events, steps, store),
     )
-
-
-def steps_of(events: Rows) -> dict[str, Step]:
-    """The last state of every step that began, in the order they began; the report itself is none of them."""
-    steps: dict[str, dict[str, Step]] = {}
-    for event in events:
-        name, kind = event["step"], event["event"]
-        if name == "report":
-            continue
-        parts = steps.setdefault(name, {}) if kind == "start" else steps.get(name, {})
-        shard = event.get("shard", "")
-        if kind == "start":
-            parts[shard] = Step(name, "unfinished", event)
-        elif kind in ("failed", "skipped"):
-            parts[shard] = Step(name, kind, event)
-        elif kind == "done":
-            state = "empty" if event.get("reason") else "found" if event.get("found") else "done"
-            parts[shard] = Step(name, state, event, (event["uri"],) if event.get("uri") else ())
-    return {name: _whole([*parts.values()]) for name, parts in steps.items()}
-
-
-_WORST = ("failed", "unfinished", "skipped", "empty", "done", "found")
-
-
-def _whole(parts: Sequence[Step]) -> Step:
-    """A step that ran in shards: as bad as the worst of them, its figures their sums (means weighted by `rated`)."""
-    worst = min(parts, key=lambda part: _WORST.index(part.state))
-    if len(parts) == 1:
-        return worst
-    names = {name: None for part in parts for name in part.figures}
-    figures = {name: sum(part.figures.get(name, 0.0) for part in parts) for name in names}
-    for name in names:
-        if name.startswith("mean_") and figures.get("rated"):
-            weighed = sum(part.figures.get(name, 0.0) * part.figures.get("rated", 0.0) for part in parts)
-            figures[name] = weighed / figures["rated"]
-    seconds = sum(part.event.get("work_seconds", 0.0) for part in parts)
-    uris = tuple(uri for part in parts for uri in part.uris)
-    return Step(worst.name, worst.state, {**worst.event, "figures": figures, "work_seconds": seconds}, uris)
-
-
-def why(steps: Mapping[str, Step], name: str) -> str:
-    """Why this run has nothing of a step."""
-    found = steps.get(name)
-    if found is None:
-        ended = next((step.name for step in steps.values() if step.state in ("failed", "unfinished")), None)
-        return f"the run ended in {ended}, before {name}" if ended else f"this run has no step {name}"
-    said = {
-        "failed": f"{name} failed",
-        "unfinished": f"{name} began and has not ended",
-        "skipped": f"{name} was skipped ({found.says})",
-        "empty": f"{name} had nothing to do ({found.says})",
-    }
-    return said.get(found.state, f"{name} left nothing of it")
 
 
 def summary_of(events: Rows) -> Mapping[str, Any] | Missing:
@@ -205,21 +124,10 @@ def _store() -> Store:
 
 
 def _summary(steps: Mapping[str, Step], store: Store) -> Mapping[str, Any] | Missing:
-    found: Mapping[str, Any] | Missing = _made(
+    found: Mapping[str, Any] | Missing = made(
         steps, "evaluate", lambda uri: json.loads(store.text(uri, "summary.json"))
     )
     return found
-
-
-def _made(steps: Mapping[str, Step], name: str, read: Callable[[str], T]) -> T | Missing:
-    """What `read` finds at the artifact of a step."""
-    step = steps.get(name)
-    if step is None or step.state not in ("done", "found"):
-        return Missing(why(steps, name))
-    try:
-        return read(step.event["uri"])
-    except (ZephyrError, OSError) as error:
-        return Missing(f"the artifact of {name} can't be read: {error}")
 
 
 def _tables(steps: Mapping[str, Step], store: Store) -> dict[str, Rows | Missing]:
@@ -230,7 +138,7 @@ def _tables(steps: Mapping[str, Step], store: Store) -> dict[str, Rows | Missing
         _ = artifact.path  # on S3 the download, with its own errors
         return {name: artifact.table(name) for name in names}
 
-    found = _made(steps, "evaluate", read)
+    found = made(steps, "evaluate", read)
     return dict.fromkeys(names, found) if isinstance(found, Missing) else found
 
 
@@ -264,7 +172,7 @@ def _histories(steps: Mapping[str, Step], store: Store) -> tuple[dict[str, dict[
     histories: dict[str, dict[str, Rows]] = {"sft": {}, "dpo": {}}
     absent: dict[str, Missing] = {}
     for name, (kind, variant) in TRAINED.items():
-        found: Rows | Missing = _made(steps, name, lambda uri: json.loads(store.text(uri, HISTORY)))
+        found: Rows | Missing = made(steps, name, lambda uri: json.loads(store.text(uri, HISTORY)))
         if not isinstance(found, Missing):
             histories[kind][variant] = found
         elif name in histories:

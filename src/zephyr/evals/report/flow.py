@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zephyr.evals.report.facts import Step, why
+from zephyr.evals.report.states import Step, why
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,12 @@ _PLANS = {
         {"train": "to train on", "test": "held out"},
         {
             "bad": "unreadable rows",
-            "disclaimers": "the assistant claims to lack feelings, opinions or experiences (paper, section 4)",
             "duplicates": "the prompt was there already",
+            "near_duplicates": "nearly the same dialogue was there already",
+            "contaminated": "an evaluation asks it",
+            "not_drawn": "not drawn into the mixture",
         },
-        {
-            "truecased": "dialogues got capitals at the start of sentences",
-            "trimmed": "dialogues lost an answer at their start or a question at their end",
-        },
+        {},
     ),
     "sample": _Plan(
         ("completions", "completions asked for"),
@@ -124,12 +123,14 @@ def _read(name: str, figures: Mapping[str, float], plan: _Plan) -> Stage:
         return round(figures.get(figure, 0))
 
     lost = [Share(words, count(figure)) for figure, words in plan.lost.items()]
+    ruled = {figure: rule for figure in figures if (rule := figure.removesuffix("/dropped")) != figure}
+    lost += [Share(f"the rule {rule}", count(figure)) for figure, rule in ruled.items()]
     rest = count(plan.total[0]) - sum(share.count for share in lost)
     kept = [Share(words, count(figure) if figure else rest) for figure, words in plan.kept.items()]
     unexplained = rest - sum(share.count for share in kept)
     if unexplained > 0:
         lost.append(Share("reason not known", unexplained))
-    known = {plan.total[0], *plan.kept, *plan.lost, *plan.notes}
+    known = {plan.total[0], *plan.kept, *plan.lost, *plan.notes, *ruled}
     notes = [f"{figures[figure]:,.4g} {words}" for figure, words in plan.notes.items() if figures.get(figure)]
     notes += [f"{value:,.4g} {figure.replace('_', ' ')}" for figure, value in figures.items() if figure not in known]
     return Stage(name, Share(plan.total[1], count(plan.total[0])), tuple(kept), tuple(lost), tuple(notes))

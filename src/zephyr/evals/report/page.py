@@ -12,7 +12,8 @@ from markupsafe import Markup
 from zephyr import __version__, workspace
 from zephyr.evals.report import charts, claims, drawings, flow, paper, talks
 from zephyr.evals.report.claims import ALIGNED, DSFT
-from zephyr.evals.report.facts import Facts, Missing, Step
+from zephyr.evals.report.facts import Facts
+from zephyr.evals.report.states import Missing, Step
 from zephyr.evals.table import interval, score, table, won, won_at_equal_length
 
 FOLDER = "zephyr.evals.report"

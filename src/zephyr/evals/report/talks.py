@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zephyr.evals.report.facts import Missing, Rows
+from zephyr.evals.report.states import Missing, Rows
 
 TALKS = 6
 _ORDER = ("dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT")
