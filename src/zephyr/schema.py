@@ -20,13 +20,40 @@ class Dialogue(TypedDict):
     messages: list[Message]
 
 
+class Distilled(TypedDict):
+    """A dialogue that a teacher wrote."""
+
+    id: str
+    """distill:ROUND:NUMBER"""
+    topic: str
+    round: int
+    parent: str | None
+    """prompt_id of the prompt that its prompt was refined from; None: a seed."""
+    messages: list[Message]
+
+
+class Prompt(TypedDict):
+    """What the ensemble is asked, and what the judge may know of it."""
+
+    prompt: str
+    prompt_id: str
+    question_id: str | None
+    source: str
+    """A data set's name, or ""; principles and notes go by it."""
+    correct_answers: list[str]
+    incorrect_answers: list[str]
+    reference: str | None
+    """An answer that is right."""
+    note: str | None
+
+
 class Completion(TypedDict):
     """One answer of one ensemble member; `error` says why when `response` is null."""
 
     prompt: str
     prompt_id: str
     source: str
-    """Of the prompt: a data set's name, or ""; principles are mixed by it."""
+    """As in Prompt."""
     model: str
     principle: str | None
     system_prompt: str | None
@@ -121,6 +148,7 @@ _TYPES: dict[Any, pa.DataType] = {
     float: pa.float64(),
     float | None: pa.float64(),
     bool | None: pa.bool_(),
+    list[str]: pa.list_(pa.string()),
     list[Message]: _MESSAGES,
 }
 
@@ -130,6 +158,7 @@ def _schema(row: type) -> pa.Schema:
 
 
 DIALOGUE = _schema(Dialogue)
+PROMPT = _schema(Prompt)
 COMPLETION = _schema(Completion)
 LOSS = _schema(Loss)
 RATING = _schema(Rating)
