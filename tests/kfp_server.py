@@ -64,7 +64,8 @@ def _details(course: dict[str, Any]) -> dict[str, Any]:
             "end_time": "2026-01-01T00:01:30Z",
             **({"error": {"code": 2, "message": error}} if error else {}),
         }
-        for name, (state, error) in course.get("tasks", {}).items()
+        for name, found in course.get("tasks", {}).items()
+        for state, error in (found if isinstance(found, list) else [found])  # one of each shard
     ]
     return {"state": course["state"], "run_details": {"task_details": tasks}}
 

@@ -121,6 +121,29 @@ def test_watch_shows_the_failed_step_and_the_end_of_its_log(
     assert "line 0\n" in capsys.readouterr().out
 
 
+def test_a_step_in_shards_is_one_step(
+    state: State, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", "--set", "shards=3", "--endpoint", url]) == 0
+    run = only(state.runs)["run_id"]
+    done, busy, failed = ("SUCCEEDED", ""), ("RUNNING", ""), ("FAILED", "endpoint down")
+    state.course = [{"state": "RUNNING", "tasks": {"sample": [done, busy, done], "rate": [done, done]}}]
+    capsys.readouterr()
+    assert main(["status", run]) == 0
+    said = capsys.readouterr().out
+    assert said.count("sample") == 1 and "running" in said and "✓ rate" in said
+    store = tmp_path / "store" / "runs" / run
+    store.mkdir(parents=True)
+    (store / "recipe.json").write_text(json.dumps({"recipe": {"shards": 3}}))
+    for part in (1, 2, 3):
+        (store / f"sample-{part}.log").write_text(f"shard {part}\n")
+    monkeypatch.setenv("ZEPHYR_STORE", str(tmp_path / "store"))
+    state.course = [{"state": "FAILED", "tasks": {"sample": [done, failed, done]}}]
+    assert main(["status", run]) == 1
+    said = capsys.readouterr().out
+    assert "failed at sample" in said and "endpoint down" in said and "| shard 2" in said
+
+
 def test_the_report_of_a_run_on_a_cluster_is_made_here(
     state: State, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
