@@ -10,8 +10,9 @@ from zephyr.sections.base import Positive, Section, Text
 class Duplicates(Section):
     """Dialogues with the same first prompt are always duplicates; of each group the first one is kept."""
 
-    near: float | None = Field(0.85, gt=0, lt=1)
-    """Also those whose texts' shingles are so similar (Jaccard); null: only equal prompts."""
+    near: float | None = Field(0.65, gt=0, lt=1)
+    """Also those whose texts have sets of word pairs so similar (Jaccard): 0.65 finds a text of which a tenth of the
+    words was changed, 0.85 a fiftieth; null: only equal prompts."""
 
 
 class Contamination(Section):
