@@ -101,6 +101,11 @@ def _charge(account: Account, replies: Mapping[str, tuple[Endpoint, Reply]]) -> 
         account.spent += (reply.tokens_in * endpoint.price_in + reply.tokens_out * endpoint.price_out) / 1e6
 
 
+def number(seed: int, *parts: str) -> int:
+    """A call's seed: 31 bits from the recipe's seed and texts, the same on every machine."""
+    return int(hashlib.sha256(repr((seed, *parts)).encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+
+
 def cost(calls: Sequence[Call], replies: Sequence[Reply], endpoints: Mapping[str, Endpoint]) -> float:
     """US dollars paid for these replies; those found in the journal cost nothing again."""
     dollars = 0.0
