@@ -83,7 +83,7 @@ def _sources(ancestors: Iterable[Manifest], recipe: Recipe) -> list[list[str]]:
         for manifest in ancestors
         for source in manifest.sources
     ]
-    asked = {"sample": [*recipe.sample.ensemble], "rate": [recipe.rate.judge] if recipe.sample.ensemble else []}
+    asked = {"sample": [*recipe.sample.asked], "rate": [recipe.rate.judge] if recipe.sample.ensemble else []}
     for step, names in asked.items():
         for name in names:
             endpoint = recipe.endpoints[name]

@@ -73,7 +73,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _endpoints_exist(self) -> "Recipe":
-        wanted = {"sample.ensemble": self.sample.ensemble}
+        wanted = {"sample.ensemble": self.sample.asked}
         if self.sample.ensemble:
             wanted["rate.judge"] = (self.rate.judge,)
         if self.evaluate.questions or self.evaluate.instructions:

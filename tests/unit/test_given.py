@@ -147,12 +147,6 @@ def test_the_split_keeps_a_prompt_on_one_side(tmp_path: Path) -> None:
     assert not {pair["prompt"] for pair in train} & {pair["prompt"] for pair in test}
 
 
-def test_prompts_need_a_text(tmp_path: Path) -> None:
-    assert given.prompts([lines(tmp_path, {"prompt": "Hi"}, {"prompt": "Ho"})]) == ["Hi", "Ho"]
-    with pytest.raises(DataError, match=r"rows.jsonl:2: no `prompt` text"):
-        given.prompts([lines(tmp_path, {"prompt": "Hi"}, {"prompt": " "})])
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data/ultrafeedback")
 def test_real_pairs() -> None:
     """1,000 rows: 2 have an empty side, 111 equal scores, 4 equal texts; counted apart below."""

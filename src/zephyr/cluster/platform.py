@@ -110,6 +110,7 @@ def places(recipe: Recipe) -> dict[str, tuple[str | None, ...]]:
         "model.base": (recipe.model.base,),
         "prepare.dialogues": recipe.prepare.locations,
         "sample.prompts": recipe.sample.prompts,
+        "sample.replay": tuple(recipe.sample.replay.values()),
         "pair.pairs": recipe.pair.pairs,
         "evaluate.questions": (recipe.evaluate.questions,),
         "evaluate.instructions": (recipe.evaluate.instructions,),

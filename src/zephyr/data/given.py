@@ -1,11 +1,10 @@
-"""What the user has already: preference pairs, every row kept or counted under its loss; prompts."""
+"""What the user has already: preference pairs, every row kept or counted under its loss."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from zephyr.data import reading, schemas
-from zephyr.data.locations import checked_rows
 from zephyr.errors import DataError
 from zephyr.progress import Progress
 from zephyr.schema import Pair
@@ -49,14 +48,3 @@ def _loss(made: Pair, section: Pairing) -> str | None:
     if better == worse:
         return "identical_texts"
     return "reversed" if high is not None and low is not None and high < low else None
-
-
-def prompts(paths: Sequence[Path]) -> list[str]:
-    """The `prompt` texts of all rows. Raises DataError naming file and line where there is none."""
-    found = []
-    for path in paths:
-        for where, row in checked_rows(path):
-            if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
-                raise DataError(f"{where}: no `prompt` text; every row of sample.prompts needs one")
-            found.append(row["prompt"])
-    return found

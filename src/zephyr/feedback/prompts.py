@@ -1,8 +1,9 @@
-"""What the judge is asked: one call per aspect that shows all texts (UltraFeedback's four aspects, our own words)."""
+"""What the judge is asked: UltraFeedback's four aspects and its critique, in our own words."""
 
-import re
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from zephyr.feedback.forms import Critique, Ratings
+from zephyr.schema import Completion, Prompt
 
 GUIDES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "instruction_following": (
@@ -51,38 +52,73 @@ GUIDES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
 }
 
+TYPES: dict[str, dict[str, str]] = {
+    "truthfulness": {
+        "world": "says what is known to be false",
+        "instruction": "disagrees with the instruction or its material, or adds to it",
+        "itself": "contradicts itself, or draws conclusions that don't follow",
+    },
+    "helpfulness": {
+        "unclear": "hard to follow, or beside the question",
+        "thin": "leaves out what the person needs: facts, steps, reasons",
+        "long": "longer than it need be, or says things twice",
+    },
+}
+"""Kinds of fault, by aspect."""
 
-class Rated(NamedTuple):
-    """The judge's word on one text; rating None is "N/A"."""
-
-    rating: float | None
-    rationale: str
-
-
-def assessment(aspect: str, instruction: str, texts: Sequence[str]) -> str:
-    """The judge's prompt for one aspect of all texts, in the order they are shown."""
-    goal, indicators, rubric = GUIDES[aspect]
-    shown = "\n".join(f"<text {i}>\n{text}\n</text {i}>" for i, text in enumerate(texts, start=1))
-    levels = "\n".join(f"{points}. {level}" for points, level in enumerate(rubric, start=1))
-    return (
-        f"# Assessment: {aspect}\n\n{goal}\nLook for: {indicators}.\n\nRatings:\n{levels}\n"
-        "Write N/A where the aspect does not apply.\n\n"
-        f"<instruction>\n{instruction}\n</instruction>\n\n{shown}\n\n"
-        f"Rate each of the {len(texts)} texts, in their order. For each one write exactly three lines:\n"
-        "#### Output for Text 1\nRating: a whole number from 1 to 5, or N/A\nRationale: one sentence\n"
-    )
-
-
-_ENTRY = re.compile(
-    r"^#### Output for Text (?P<number>\d+)\s*\n\s*Rating:\s*(?P<rating>[1-5]|N/A)\s*\n\s*Rationale:\s*(?P<why>.*?)\s*"
-    r"(?=^####|\Z)",
-    re.MULTILINE | re.DOTALL,
+AGAIN = (
+    "# Write it again\n\nYour reply can not be read. Give the same judgement once more, in this form and with "
+    "nothing before or after it:\n\n"
 )
 
 
-def parse(reply: str, count: int) -> list[Rated] | None:
-    """The ratings of all texts, or None when the reply isn't in the format or doesn't rate each text once."""
-    entries = list(_ENTRY.finditer(reply))
-    if [int(entry["number"]) for entry in entries] != list(range(1, count + 1)):
-        return None
-    return [Rated(None if e["rating"] == "N/A" else float(e["rating"]), e["why"]) for e in entries]
+def types_of(aspect: str) -> tuple[str, ...]:
+    """Names of the kinds of fault that an aspect knows."""
+    return tuple(TYPES.get(aspect, ()))
+
+
+def assessment(aspect: str, instruction: str, texts: Sequence[str], form: Ratings, known: str = "") -> str:
+    """The judge's prompt for one aspect of texts, in the order they are shown."""
+    goal, indicators, rubric = GUIDES[aspect]
+    shown = "\n".join(_tagged(f"text {i}", text) for i, text in enumerate(texts, start=1))
+    levels = "\n".join(f"{points}. {level}" for points, level in enumerate(rubric, start=1))
+    kinds = "".join(f"- {name}: {TYPES[aspect][name]}\n" for name in form.types)
+    return (
+        f"# Assessment: {aspect}\n\n{goal}\nLook for: {indicators}.\n\n"
+        + (f"Types of fault:\n{kinds}\n" if kinds else "")
+        + f"Ratings:\n{levels}\nWrite N/A where the aspect does not apply.\n\n"
+        f"{_tagged('instruction', instruction)}\n\n{known}{shown}\n\n{form.asks()}"
+    )
+
+
+def critique(completion: Completion, form: Critique, known: str = "") -> str:
+    """The judge's prompt for the critique and overall score of one completion."""
+    told = completion["system_prompt"]
+    system = f"{_tagged('system prompt', told)}\n\n" if told else ""
+    return (
+        "# Critique\n\nTell the writer of the text how to do better: what is weak in it, why, and what to change. "
+        "Look at all of it: whether it does what was asked, whether it is true, as sure as it may be, and of use. "
+        "Ask for nothing that the instruction doesn't ask for, and don't write the better text yourself.\n"
+        "Then grade the text as a whole, from 1 (of no use) to 10 (could not be better).\n\n"
+        f"{_tagged('instruction', completion['prompt'])}\n\n{system}{known}"
+        f"{_tagged('text 1', str(completion['response']))}\n\n{form.asks()}"
+    )
+
+
+def knowledge(prompt: Prompt | None, note: str | None) -> str:
+    """What the judge may know beside the instruction, as a part of its prompt; "" where there is nothing."""
+    if prompt is None:
+        return ""
+    notes = [text for text in (note, prompt["note"]) if text]
+    parts = [
+        ("Right answers, not all of them", [f"- {text}" for text in prompt["correct_answers"]]),
+        ("Wrong answers, not all of them", [f"- {text}" for text in prompt["incorrect_answers"]]),
+        ("A right answer", [prompt["reference"]] if prompt["reference"] else []),
+        ("Note", notes),
+    ]
+    said = "\n".join(f"{title}:\n" + "\n".join(lines) for title, lines in parts if lines)
+    return f"{_tagged('known', said)}\n\n" if said else ""
+
+
+def _tagged(name: str, text: str) -> str:
+    return f"<{name}>\n{text}\n</{name}>"

@@ -1,52 +1,61 @@
 """Completions of every prompt by models drawn from the ensemble (paper, section 3; UltraFeedback draws four of 17)."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from random import Random
+from typing import Any
 
 from zephyr.account import Account
 from zephyr.client import Call, complete
+from zephyr.feedback import principles
+from zephyr.feedback.principles import Drawn
 from zephyr.progress import Progress
-from zephyr.schema import Completion, prompt_id
+from zephyr.schema import Completion, Message, Prompt, number
 from zephyr.sections import Endpoint, Sample
+
+NO_ANSWER = "no answer to this prompt in the file"
 
 
 def sample(
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     section: Sample,
     endpoints: Mapping[str, Endpoint],
+    replayed: Mapping[str, Mapping[str, str]],
     seed: int,
     account: Account,
     progress: Progress,
 ) -> list[Completion]:
-    """One row per prompt and drawn model; a failed call is a row with its error. Same seed, same draw."""
-    drawn = [(prompt, name) for prompt in prompts for name in draw(prompt, section, seed)]
-    calls = [
-        Call(
+    """One row per prompt and drawn model; a failed call is a row with its error. Same seed, same draw.
+
+    `replayed` holds the texts of the models that are read from files, by prompt_id.
+    """
+    asked = calls(prompts, section, seed)
+    replies = dict(zip(asked, complete(list(asked.values()), endpoints, account, progress, "completions"), strict=True))
+    rows = []
+    for prompt in prompts:
+        for name in draw(prompt["prompt"], section, seed):
+            key = (prompt["prompt_id"], name)
+            if name in replayed:
+                text = replayed[name].get(prompt["prompt_id"])
+                rows.append(_row(prompt, name, principles.NONE, text, None, NO_ANSWER if text is None else None))
+            else:
+                reply, own = replies[key], _principle(prompt, section, seed, name)
+                rows.append(_row(prompt, name, own, reply.text, reply.finish_reason, reply.error))
+    return rows
+
+
+def calls(prompts: Sequence[Prompt], section: Sample, seed: int) -> dict[tuple[str, str], Call]:
+    """What is asked of endpoints, by prompt_id and model."""
+    return {
+        (prompt["prompt_id"], name): Call(
             endpoint=name,
-            messages=[{"role": "user", "content": prompt}],
-            temperature=section.temperature,
-            top_p=section.top_p,
-            max_tokens=section.max_tokens,
-            seed=number(seed, prompt, name),
+            messages=_messages(prompt["prompt"], _principle(prompt, section, seed, name)),
+            seed=number(seed, prompt["prompt"], name),
+            **_settings(section, name),
         )
-        for prompt, name in drawn
-    ]
-    replies = complete(calls, endpoints, account, progress, "completions")
-    return [
-        Completion(
-            prompt=prompt,
-            prompt_id=prompt_id(prompt),
-            source="",
-            model=name,
-            principle=None,
-            system_prompt=None,
-            response=reply.text,
-            finish_reason=reply.finish_reason,
-            error=reply.error,
-        )
-        for (prompt, name), reply in zip(drawn, replies, strict=True)
-    ]
+        for prompt in prompts
+        for name in draw(prompt["prompt"], section, seed)
+        if name not in section.replay
+    }
 
 
 def draw(prompt: str, section: Sample, seed: int) -> list[str]:
@@ -54,6 +63,40 @@ def draw(prompt: str, section: Sample, seed: int) -> list[str]:
     return Random(f"{seed}:ensemble:{prompt}").sample(section.ensemble, section.per_prompt)
 
 
-def number(seed: int, *parts: str) -> int:
-    """A 31-bit number from a seed and texts, the same on every machine."""
-    return int(hashlib.sha256(repr((seed, *parts)).encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+def figures(rows: Sequence[Completion]) -> dict[str, int]:
+    """What the step shows of its completions."""
+    failed = sum(row["response"] is None for row in rows)
+    silent = sum(row["error"] == NO_ANSWER for row in rows)
+    return {"completions": len(rows), "failed": failed} | ({"not_in_file": silent} if silent else {})
+
+
+def _principle(prompt: Prompt, section: Sample, seed: int, name: str) -> Drawn:
+    return principles.drawn(section, seed, prompt["prompt"], prompt["source"], name)
+
+
+def _messages(prompt: str, drawn: Drawn) -> list[Message]:
+    asked: list[Message] = [{"role": "user", "content": prompt}]
+    return asked if drawn.system_prompt is None else [{"role": "system", "content": drawn.system_prompt}, *asked]
+
+
+def _settings(section: Sample, name: str) -> dict[str, Any]:
+    """How a model generates: its own settings over the section's."""
+    own = section.models[name].model_dump(exclude_none=True) if name in section.models else {}
+    common = {setting: getattr(section, setting) for setting in ("temperature", "top_p", "max_tokens", "stop")}
+    return common | own
+
+
+def _row(
+    prompt: Prompt, model: str, drawn: Drawn, text: str | None, finish_reason: str | None, error: str | None
+) -> Completion:
+    return Completion(
+        prompt=prompt["prompt"],
+        prompt_id=prompt["prompt_id"],
+        source=prompt["source"],
+        model=model,
+        principle=drawn.principle,
+        system_prompt=drawn.system_prompt,
+        response=text,
+        finish_reason=finish_reason,
+        error=error,
+    )

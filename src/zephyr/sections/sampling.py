@@ -74,7 +74,7 @@ class Rate(Section):
     """Name of the endpoint that rates."""
     aspects: tuple[Aspect, ...] = ("instruction_following", "honesty", "truthfulness", "helpfulness")
     texts: Literal["together", "alone"] = "together"
-    """together shows all texts of a prompt in one call per aspect, in an order drawn by seed; alone shows one a call."""
+    """together: all texts of a prompt in one call per aspect, in an order drawn by seed; alone: one text a call."""
     types: bool = False
     """Truthfulness and helpfulness also name the kinds of fault (UltraFeedback)."""
     critique: bool = False

@@ -21,7 +21,8 @@ __all__ = ["ALIGNED", "BASELINE", "ORDER", "SHARDED", "STEPS", "Context", "Figur
 
 def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
     """Of an endpoint, what decides its replies; prices and limits don't."""
-    return {name: {k: getattr(recipe.endpoints[name], k) for k in ("base_url", "model")} for name in names}
+    decides = ("base_url", "model", "json_schema")
+    return {name: {k: getattr(recipe.endpoints[name], k) for k in decides} for name in names}
 
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
@@ -56,14 +57,14 @@ STEPS = {
     ),
     "sample": Step(
         sample,
-        1,
-        lambda r: r.slice("seed", "sample") | _asked(r) | _models(r, *r.sample.ensemble),
-        lambda r: r.sample.prompts,
+        2,
+        lambda r: r.slice("seed", "sample") | _asked(r) | _models(r, *r.sample.asked),
+        lambda r: r.sample.locations,
         main_figure="completions",
     ),
     "rate": Step(
         rate,
-        1,
+        2,
         lambda r: r.slice("seed", "rate") | _asked(r) | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
         main_figure="mean_rating",
     ),

@@ -13,7 +13,8 @@ GIVEN = "pairs are given: pair.pairs"
 
 def sample(ctx: Context) -> Figures:
     """Completions of every prompt by models drawn from the ensemble (paper, section 3, AIF)."""
-    from zephyr.data import given
+    from zephyr.feedback import asked, replay
+    from zephyr.feedback.sample import figures
     from zephyr.feedback.sample import sample as run
 
     section = ctx.recipe.sample
@@ -22,18 +23,26 @@ def sample(ctx: Context) -> Figures:
     if not section.ensemble:
         raise Skip("the recipe names no ensemble")
     if section.prompts:
-        prompts = given.prompts([ctx.sources[location] for location in section.prompts])
+        given = asked.read([ctx.sources[location] for location in section.prompts], section.columns)
     else:
-        prompts = [dialogue["prompt"] for dialogue in ctx.inputs["dialogues"].table("train")]
-    prompts = list(dict.fromkeys(prompts))[: section.limit]
-    rows = run(prompts, section, ctx.recipe.endpoints, ctx.recipe.seed, ctx.account, ctx.progress)
+        given = (asked.plain(dialogue["prompt"]) for dialogue in ctx.inputs["dialogues"].table("train"))
+    chosen = asked.chosen(given, section.limit, ctx.shard)
+    replayed = {
+        name: replay.answers(name, ctx.sources[place], chosen.prompts) for name, place in section.replay.items()
+    }
+    endpoints = ctx.recipe.endpoints
+    rows = run(chosen.prompts, section, endpoints, replayed, ctx.recipe.seed, ctx.account, ctx.progress)
+    ctx.put("prompts", chosen.prompts, schema.PROMPT)
     ctx.put("completions", rows, schema.COMPLETION)
-    failed = sum(row["response"] is None for row in rows)
-    return {"prompts": len(prompts), "completions": len(rows), "failed": failed}
+    counts = chosen.counts | figures(rows)
+    ctx.put_json("counts", counts)
+    return {name: float(count) for name, count in counts.items()}
 
 
 def rate(ctx: Context) -> Figures:
     """The judge's rating of every completion under every aspect (UltraFeedback)."""
+    from zephyr.feedback.asked import in_shard
+    from zephyr.feedback.rate import figures
     from zephyr.feedback.rate import rate as run
 
     completions = ctx.inputs["completions"]
@@ -41,8 +50,10 @@ def rate(ctx: Context) -> Figures:
         raise Skip(GIVEN)
     if completions.manifest.reason:
         raise Skip(f"no completions: {completions.manifest.reason}")
+    own = [row for row in completions.table("completions") if in_shard(row["prompt_id"], ctx.shard)]
     rows = run(
-        cast(Any, completions.table("completions")),
+        cast(Any, own),
+        cast(Any, completions.table("prompts")),
         ctx.recipe.rate,
         ctx.recipe.endpoints,
         ctx.recipe.seed,
@@ -50,9 +61,7 @@ def rate(ctx: Context) -> Figures:
         ctx.progress,
     )
     ctx.put("ratings", rows, schema.RATING)
-    given = [row["rating"] for row in rows if row["rating"] is not None]
-    figures = {"ratings": len(rows), "failed": sum(row["error"] is not None for row in rows)}
-    return figures | ({"mean_rating": sum(given) / len(given)} if given else {})
+    return figures(rows)
 
 
 def pair(ctx: Context) -> Figures:

@@ -1,0 +1,68 @@
+"""Completions that a model has given already, read from a file instead of asked for."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zephyr.data.locations import checked_rows
+from zephyr.errors import DataError
+from zephyr.schema import Prompt, prompt_id
+
+PROMPTS = ("prompt", "instruction")
+TEXTS = ("output", "response", "completion")
+
+
+def answers(name: str, path: Path, prompts: Sequence[Prompt]) -> dict[str, str]:
+    """The model's texts by prompt_id; of several to one prompt the first counts, other prompts' are passed over.
+
+    Rows are MT-Bench's `model_answer` (`question_id` and `choices`, whose first turn is taken: the prompts must have
+    question ids), AlpacaEval's `model_outputs` (`instruction` and `output`), or any of `prompt` or `instruction`
+    beside any of `output`, `response` or `completion`. Raises DataError naming file and line for a row in no such form.
+    """
+    ids = {key: row["prompt_id"] for row in prompts if (key := row["question_id"]) is not None}
+    found: dict[str, str] = {}
+    for where, row in _rows(path):
+        if "choices" in row and prompts and not ids:
+            raise DataError(f"{where}: goes by question_id, which no row of sample.prompts has; add it there")
+        try:
+            key, text = _by_question(row, ids) if "choices" in row else _by_prompt(row)
+        except ValueError as problem:
+            raise DataError(f"{where}: {problem}; sample.replay.{name} can't use it") from None
+        if key is not None:
+            found.setdefault(key, text)
+    return found
+
+
+def _by_question(row: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[str | None, str]:
+    """prompt_id (None: not asked) and text."""
+    try:
+        text = row["choices"][0]["turns"][0]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError("no text at choices[0].turns[0]") from None
+    if "question_id" not in row or not isinstance(text, str):
+        raise ValueError("no `question_id`, or no text at choices[0].turns[0]")
+    return ids.get(str(row["question_id"])), text
+
+
+def _by_prompt(row: Mapping[str, Any]) -> tuple[str, str]:
+    prompt = next((row[column] for column in PROMPTS if isinstance(row.get(column), str)), None)
+    text = next((row[column] for column in TEXTS if isinstance(row.get(column), str)), None)
+    if prompt is None or text is None:
+        raise ValueError(f"needs a text in {' or '.join(PROMPTS)} and one in {', '.join(TEXTS)}, or MT-Bench's form")
+    return prompt_id(prompt), text
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """AlpacaEval's files are one JSON list; all others are those of prompts and dialogues."""
+    if path.suffix != ".json":
+        yield from checked_rows(path)
+        return
+    try:
+        rows = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: not a list of JSON objects")
+    for number, row in enumerate(rows, start=1):
+        yield f"{path}:{number}", row
