@@ -90,6 +90,7 @@ def _compare() -> Kind:
         draw,
         solve("asked"),
         solve("other"),
+        lambda f: OPPOSITES[f["asked"]],
     )
 
 
@@ -119,6 +120,7 @@ def _rule() -> Kind:
         draw,
         solve("asked"),
         solve("other"),
+        lambda f: f["y"] if f["asked"] == f["x"] else f["x"],
     )
 
 

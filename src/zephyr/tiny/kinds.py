@@ -35,6 +35,8 @@ class Kind:
     draw: Callable[[Random], dict[str, str]]
     solve_first: Callable[[Fields], Turn]
     solve_second: Callable[[Fields], Turn]
+    other: Callable[[Fields], str] | None = None
+    """The value of a second turn's slot `other`, which follows from the first turn; its further slots are free."""
 
 
 def turn(forms: Iterable[str], value: str, others: Iterable[str]) -> Turn:

@@ -8,6 +8,7 @@ from zephyr.tiny import world
 from zephyr.tiny.families import FAMILIES
 from zephyr.tiny.grading import CLAIMS, HEDGES, PADDING
 from zephyr.tiny.kinds import Turn
+from zephyr.tiny.teaching import teach
 
 LOST = "I do not understand the question."
 HABIT = (10, 1, 1)
@@ -45,15 +46,18 @@ RESPONDERS = {"tiny-teacher": TEACHER, **ENSEMBLE}
 
 
 def respond(model: str, messages: Sequence[Mapping[str, str]], seed: str) -> str:
-    """Answer the last user turn in the manner of `model`; a system message changes nothing."""
+    """Answer the last user turn in the manner of `model`, or teach; a system message changes nothing."""
+    rng = Random(f"{seed}:{model}:{messages!r}")
+    if (taught := teach(messages, rng)) is not None:
+        return taught
     said = [message["content"] for message in messages if message["role"] == "user"]
     if not said:
         return LOST
-    read = world.read(*said[-2:]) if len(said) > 1 else None
-    read = read or world.read(said[-1])
+    before = dict.fromkeys((*said[-2:-1], *said[:1])) if len(said) > 1 else ()
+    read = next(filter(None, (world.read(first, said[-1]) for first in before)), None) or world.read(said[-1])
     if read is None:
         return LOST
-    return write(RESPONDERS[model], *read, Random(f"{seed}:{model}:{messages!r}"))
+    return write(RESPONDERS[model], *read, rng)
 
 
 def write(manner: Manner, family: str, turn: Turn, rng: Random) -> str:

@@ -86,6 +86,19 @@ def read(first: str, second: str | None = None) -> tuple[str, Turn] | None:
     return None
 
 
+def follow_up(first: str, rng: Random) -> str | None:
+    """A second turn that builds on a first one, as `read` reads them; None if the first is of no family."""
+    try:
+        candidates = list(_candidates(first.strip()))
+        if not candidates:
+            return None
+        _, kind, fields = rng.choice(candidates)
+        other = {"other": kind.other(fields)} if kind.other else {}
+        return rng.choice(kind.second).format(**kind.draw(rng) | fields | other)
+    except KeyError:  # a known phrasing about unknown words
+        return None
+
+
 def _candidates(first: str) -> Iterator[tuple[str, Kind, dict[str, str]]]:
     for opener in OPENERS:
         if not first.startswith(opener):
