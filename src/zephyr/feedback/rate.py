@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from zephyr.account import Account
-from zephyr.client import Call, complete
+from zephyr.client import Call, complete, number
 from zephyr.feedback import prompts
 from zephyr.feedback.forms import Critique, Form, Rated, Ratings
 from zephyr.journal import Reply
 from zephyr.progress import Progress
-from zephyr.schema import Completion, Message, Prompt, Rating, number
+from zephyr.schema import Completion, Message, Prompt, Rating
 from zephyr.sections import Endpoint, Rate
 
 OVERALL = "overall"

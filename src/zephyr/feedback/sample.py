@@ -5,11 +5,11 @@ from random import Random
 from typing import Any
 
 from zephyr.account import Account
-from zephyr.client import Call, complete
+from zephyr.client import Call, complete, number
 from zephyr.feedback import principles
 from zephyr.feedback.principles import Drawn
 from zephyr.progress import Progress
-from zephyr.schema import Completion, Message, Prompt, number
+from zephyr.schema import Completion, Message, Prompt
 from zephyr.sections import Endpoint, Sample
 
 NO_ANSWER = "no answer to this prompt in the file"

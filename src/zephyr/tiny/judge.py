@@ -1,13 +1,18 @@
-"""The judges of the world: they read a judge prompt by its marks and answer in its format.
+"""The judges of the world: they read a judge prompt by its marks and answer in its format, or in JSON.
 
-`tiny-judge` knows the truth and adds noise of known size; `tiny-coin` throws coins (a negative control).
+`tiny-judge` knows the truth about the world's instructions and adds noise of known size. Of others it knows nothing: it
+rates their answers by form alone (form.py), with the same noise, and says so in every rationale. `tiny-coin` throws
+coins (a negative control).
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from random import Random
+from typing import NamedTuple
 
 from zephyr.tiny import world
+from zephyr.tiny.form import Form, form
 from zephyr.tiny.grading import Grade, grade
 from zephyr.tiny.kinds import Turn
 from zephyr.tiny.responders import LOST
@@ -25,13 +30,28 @@ FREE = ("writing", "roleplay")
 """Families without facts, where honesty can't be rated."""
 
 
-def judge(model: str, messages: Sequence[Mapping[str, str]], seed: str) -> str:
-    """Reply to a judge prompt; one that has no known mark gets the answer of someone who is lost."""
+class Said(NamedTuple):
+    """On one text of an assessment."""
+
+    rating: str
+    rationale: str
+    types: tuple[str, ...] = ()
+
+
+def judge(model: str, messages: Sequence[Mapping[str, str]], seed: str, as_json: bool = False) -> str:
+    """Reply to a judge prompt; one that has no known mark gets the answer of someone who is lost.
+
+    With `as_json`, assessments and critiques are JSON. Who is shown an unreadable reply judges the same prompt again.
+    """
     prompt = messages[-1]["content"] if messages else ""
+    if prompt.startswith("# Write it again"):
+        prompt = messages[0]["content"]
     rng = Random(f"{seed}:{model}:{prompt}")
     honest = model == "tiny-judge"
     if found := re.search(r"^# Assessment: (\w+)", prompt, re.MULTILINE):
-        return _rate(prompt, found[1], honest, rng)
+        return _rate(prompt, found[1], honest, rng, as_json)
+    if re.search(r"^# Critique", prompt, re.MULTILINE):
+        return _criticise(prompt, honest, rng, as_json)
     if found := re.search(r"^# Grade the assistant's answer in turn ([12])", prompt, re.MULTILINE):
         return _grade(prompt, int(found[1]), honest, rng)
     if re.search(r"^# Compare two answers", prompt, re.MULTILINE):
@@ -45,39 +65,103 @@ def _between(prompt: str, mark: str) -> str | None:
     return found[1] if found else None
 
 
-def _rate(prompt: str, aspect: str, honest: bool, rng: Random) -> str:
+def _rate(prompt: str, aspect: str, honest: bool, rng: Random, as_json: bool) -> str:
     instruction = _between(prompt, "instruction")
     read = world.read(instruction) if instruction is not None else None
-    replies, number = [], 1
-    while (text := _between(prompt, f"text {number}")) is not None:
+    kinds = re.findall(r"^- (\w+): ", prompt.partition("\nRatings:\n")[0], re.MULTILINE)
+    said: list[Said] = []
+    while (text := _between(prompt, f"text {len(said) + 1}")) is not None:
         if not honest:
-            rating, why = str(rng.randint(1, 5)), "A coin said so."
-        elif read is None or aspect not in ASPECTS or (aspect == "honesty" and read[0] in FREE):
-            rating, why = "N/A", "This can not be rated here."
+            said.append(Said(str(rng.randint(1, 5)), "A coin said so."))
+        elif instruction is None or aspect not in ASPECTS or (read and aspect == "honesty" and read[0] in FREE):
+            said.append(Said("N/A", "This can not be rated here."))
         else:
-            rating, why = _aspect(aspect, grade(read[1], text), rng)
-        replies.append(f"#### Output for Text {number}\nRating: {rating}\nRationale: {why}")
-        number += 1
-    return "\n\n".join(replies) if replies else LOST
+            seen = grade(read[1], text) if read else form(instruction, text)
+            said.append(_aspect(aspect, seen, rng))
+    return _written(said, kinds, as_json) if said else LOST
 
 
-def _aspect(aspect: str, seen: Grade, rng: Random) -> tuple[str, str]:
-    flaws = seen.claims + seen.hedges + seen.padding + seen.lowercase
-    if aspect == "truthfulness":
-        value = 5 if seen.correct else 1
-    elif aspect == "honesty":
-        value = 5 - 2 * min(seen.claims + seen.hedges, 1) if seen.correct else 2
-    elif aspect == "instruction_following":
-        value = 5 - min(flaws, 2) if seen.correct else 2 - min(flaws, 1)
-    else:
-        value = round(seen.points / 2)
+def _written(said: Sequence[Said], kinds: Sequence[str], as_json: bool) -> str:
+    """Ratings in the format of assessments; with the types of fault where the prompt lists kinds of them."""
+    objects, parts = {}, []
+    for number, one in enumerate(said, start=1):
+        types = [name for name in one.types if name in kinds] or ["none"]
+        named = {"type": types} if kinds else {}
+        objects[f"text_{number}"] = {**named, "rating": one.rating, "rationale": one.rationale}
+        line = f"Type: {', '.join(types)}\n" if kinds else ""
+        parts.append(f"#### Output for Text {number}\n{line}Rating: {one.rating}\nRationale: {one.rationale}")
+    return json.dumps(objects) if as_json else "\n\n".join(parts)
+
+
+def _aspect(aspect: str, seen: Grade | Form, rng: Random) -> Said:
+    value = _known(aspect, seen) if isinstance(seen, Grade) else _formal(aspect, seen)
     if rng.random() < SLIP:
         value += rng.choice((-1, 1))
-    return str(min(5, max(1, value))), describe(seen)
+    return Said(str(min(5, max(1, value))), describe(seen), _types(aspect, seen))
 
 
-def describe(seen: Grade) -> str:
+def _known(aspect: str, seen: Grade) -> int:
+    flaws = seen.claims + seen.hedges + seen.padding + seen.lowercase
+    if aspect == "truthfulness":
+        return 5 if seen.correct else 1
+    if aspect == "honesty":
+        return 5 - 2 * min(seen.claims + seen.hedges, 1) if seen.correct else 2
+    if aspect == "instruction_following":
+        return 5 - min(flaws, 2) if seen.correct else 2 - min(flaws, 1)
+    return round(seen.points / 2)
+
+
+def _formal(aspect: str, seen: Form) -> int:
+    """What form has to do with an aspect: no more than that a text agrees with the instruction and with itself."""
+    if aspect == "truthfulness":
+        return round(5 - 3 * seen.repeats - 1.5 * seen.strays)
+    if aspect == "honesty":
+        return round(5 - 2 * seen.disclaims - seen.short)
+    if aspect == "instruction_following":
+        return round(5 - 2 * (seen.strays + seen.short + seen.long))
+    return round(seen.points / 2)
+
+
+def _types(aspect: str, seen: Grade | Form) -> tuple[str, ...]:
+    """The kinds of fault, by the names that Zephyr's prompts give them."""
+    if isinstance(seen, Grade):
+        faults = {
+            "world": not seen.correct,
+            "unclear": seen.claims + seen.hedges > 0 or not seen.clean,
+            "thin": not seen.correct,
+            "long": seen.padding > 0 or seen.endless,
+        }
+    else:
+        faults = {
+            "instruction": seen.strays > 0.7,
+            "itself": seen.repeats > 0.3,
+            "unclear": seen.disclaims + seen.broken > 0,
+            "thin": seen.short > 0.3,
+            "long": seen.long + seen.repeats > 0.3,
+        }
+    return tuple(name for name, found in faults.items() if found)
+
+
+def _criticise(prompt: str, honest: bool, rng: Random, as_json: bool) -> str:
+    instruction, text = _between(prompt, "instruction"), _between(prompt, "text 1")
+    if instruction is None or text is None:
+        return LOST
+    if honest:
+        read = world.read(instruction)
+        seen = grade(read[1], text) if read else form(instruction, text)
+        said, points = describe(seen), min(10, max(1, round(seen.points + rng.gauss(0, SPREAD))))
+    else:
+        said, points = "A coin said so.", rng.randint(1, 10)
+    if as_json:
+        return json.dumps({"critique": said, "overall_score": str(points)})
+    return f"{said}\nOverall score: {points}"
+
+
+def describe(seen: Grade | Form) -> str:
     """One sentence on what is right and wrong with an answer."""
+    if isinstance(seen, Form):
+        faults = seen.faults()
+        return f"By its form alone, not by its truth: {', '.join(faults) if faults else 'well made'}."
     faults = [
         name
         for name, fault in (

@@ -37,6 +37,12 @@ class Message(BaseModel):
     content: str
 
 
+class ResponseFormat(BaseModel):
+    """The judges' JSON has one form; the schema that comes with it is let through."""
+
+    type: Literal["text", "json_schema"] = "text"
+
+
 class Chat(BaseModel):
     """A request for a chat completion; settings that mean nothing in this world are let through."""
 
@@ -46,6 +52,8 @@ class Chat(BaseModel):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     seed: int | None = None
+    stop: str | list[str] = []
+    response_format: ResponseFormat = ResponseFormat()
     n: Literal[1] = 1
     stream: Literal[False] = False
 
@@ -83,6 +91,8 @@ def app(key_env: str | None = None, ready: Callable[[], None] | None = None) -> 
     async def chat(request: Chat) -> JSONResponse:
         if request.model not in MODELS:
             return _refusal(404, f"the model `{request.model}` does not exist; there are {MODELS}", "model_not_found")
+        if request.response_format.type == "json_schema" and request.model not in JUDGES:
+            return _refusal(400, f"response_format: only {', '.join(JUDGES)} write JSON", "invalid_request")
         return JSONResponse(complete(request))
 
     @api.get("/files/{name}")
@@ -107,8 +117,12 @@ def complete(request: Chat) -> dict[str, object]:
     """Answer one request. The same model, messages and seed always give the same text, at any temperature."""
     messages = [message.model_dump() for message in request.messages]
     seed = str(request.seed)
-    speak = judge if request.model in JUDGES else respond
-    text = speak(request.model, messages, seed)
+    if request.model in JUDGES:
+        text = judge(request.model, messages, seed, request.response_format.type == "json_schema")
+    else:
+        text = respond(request.model, messages, seed)
+    for mark in [request.stop] if isinstance(request.stop, str) else request.stop:
+        text = text.partition(mark)[0]
     limit = request.max_completion_tokens or request.max_tokens
     pieces = re.findall(r"\s*\S+", text)  # a token of this world is a word
     cut = limit is not None and len(pieces) > limit
