@@ -97,6 +97,8 @@ def called(recipe: Recipe) -> set[str]:
         names.add(recipe.rate.judge)
     if recipe.evaluate.questions or recipe.evaluate.instructions:
         names.add(recipe.evaluate.judge)
+    if recipe.prepare.mode == "distill":
+        names.add(recipe.prepare.distill.teacher)
     return names
 
 

@@ -78,6 +78,8 @@ class Recipe(Section):
             wanted["rate.judge"] = (self.rate.judge,)
         if self.evaluate.questions or self.evaluate.instructions:
             wanted["evaluate.judge"] = (self.evaluate.judge,)
+        if self.prepare.mode == "distill":
+            wanted["prepare.distill.teacher"] = (self.prepare.distill.teacher,)
         known = ", ".join(self.endpoints) or "none"
         missing = [
             f"{setting}: no endpoint `{name}` (endpoints: {known})"
@@ -85,6 +87,8 @@ class Recipe(Section):
             for name in names
             if name not in self.endpoints
         ]
+        if self.prepare.mode == "distill" and not self.prepare.distill.seeds:
+            missing.append("prepare.distill.seeds: mode distill needs prompts to start from; name a file of them")
         if self.sample.ensemble and len(self.sample.ensemble) < self.sample.per_prompt:
             missing.append(
                 f"sample.per_prompt: {self.sample.per_prompt} models per prompt can't be drawn "

@@ -109,6 +109,7 @@ def places(recipe: Recipe) -> dict[str, tuple[str | None, ...]]:
     return {
         "model.base": (recipe.model.base,),
         "prepare.dialogues": recipe.prepare.locations,
+        "prepare.distill.seeds": recipe.prepare.distill.seeds,
         "sample.prompts": recipe.sample.prompts,
         "sample.replay": tuple(recipe.sample.replay.values()),
         "pair.pairs": recipe.pair.pairs,

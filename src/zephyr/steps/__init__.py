@@ -25,6 +25,18 @@ def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
     return {name: {k: getattr(recipe.endpoints[name], k) for k in decides} for name in names}
 
 
+def _prepared(recipe: Recipe) -> dict[str, Any]:
+    settings = recipe.slice("prepare") | {"rules": rules.versions(recipe.prepare.clean)}
+    if recipe.prepare.mode == "distill":
+        settings |= recipe.slice("seed") | _models(recipe, recipe.prepare.distill.teacher)
+    return settings
+
+
+def _dialogues(recipe: Recipe) -> tuple[str, ...]:
+    section = recipe.prepare
+    return section.distill.seeds if section.mode == "distill" else section.locations
+
+
 def _asked(recipe: Recipe) -> dict[str, Any]:
     return {"pairs_given": bool(recipe.pair.pairs)}
 
@@ -48,13 +60,7 @@ def _base_source(recipe: Recipe) -> tuple[str, ...]:
 
 
 STEPS = {
-    "prepare": Step(
-        prepare,
-        1,
-        lambda r: r.slice("prepare") | {"rules": rules.versions(r.prepare.clean)},
-        lambda r: r.prepare.locations,
-        main_figure="train",
-    ),
+    "prepare": Step(prepare, 1, _prepared, _dialogues, main_figure="train"),
     "sample": Step(
         sample,
         2,

@@ -1,18 +1,26 @@
 """Dialogues to train on."""
 
-from zephyr import schema
 from zephyr.steps.context import Context, Figures, Skip
+from zephyr.steps.distillation import distilled
 
 
 def prepare(ctx: Context) -> Figures:
-    """Dialogues from the recipe's sources, cleaned and split (paper, sections 3 and 4)."""
+    """Dialogues from the recipe's sources or from a teacher, cleaned and split (paper, sections 3 and 4)."""
+    from zephyr.data.locations import digest
+    from zephyr.data.prepare import Given
     from zephyr.data.prepare import prepare as run
 
-    if not ctx.recipe.prepare.dialogues:
+    section = ctx.recipe.prepare
+    figures: Figures = {}
+    work = ctx.work / "prepare"
+    if section.mode == "distill":
+        files, figures = distilled(ctx)
+        given = [Given(location, path) for location, path in files.items()]
+        # A teacher's failed call may go well in a rerun: parts of other rows are of no use then.
+        work = work / "-".join(digest(path)[:8] for path in files.values())
+    elif section.dialogues:
+        given = [Given(s.location, ctx.sources[s.location], s.columns, s.weight) for s in section.sources]
+    else:
         raise Skip("the recipe names no dialogues")
-    paths = [ctx.sources[location] for location in ctx.recipe.prepare.locations]
-    prepared = run(ctx.recipe.prepare, paths, ctx.progress)
-    ctx.put("train", prepared.train, schema.DIALOGUE)
-    ctx.put("test", prepared.test, schema.DIALOGUE)
-    ctx.put_json("counts", prepared.counts)
-    return {name: float(count) for name, count in prepared.counts.items()}
+    counts = run(section, given, ctx.out, work, ctx.progress, seed=ctx.recipe.seed)
+    return figures | {name: float(count) for name, count in counts.items()}
