@@ -7,7 +7,7 @@ one dialogue, `suspects` says for whole columns which dialogues they can have an
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zephyr.data.rules import casing, phrases, turns
+from zephyr.data.rules import casing, encoding, language, length, phrases, repetition, turns
 from zephyr.data.rules.casing import truecase
 from zephyr.data.rules.rule import Rule, suspects
 from zephyr.errors import RecipeError
@@ -17,8 +17,13 @@ from zephyr.sections import Cleaning
 __all__ = ["RULES", "Cleaned", "Rule", "Trace", "chosen", "clean", "disclaims", "suspects", "truecase", "versions"]
 
 RULES: dict[str, Callable[[Cleaning], Rule]] = {
+    "encoding": encoding.rule,
     "turns": turns.rule,
+    "length": length.rule,
+    "repetition": repetition.rule,
+    "language": language.rule,
     "disclaimers": phrases.disclaimers,
+    "refusals": phrases.refusals,
     "truecase": casing.rule,
 }
 

@@ -10,7 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zephyr.data.rules import prose
 from zephyr.data.rules.rule import Rule
+from zephyr.errors import RecipeError, first_line
 from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
@@ -24,23 +29,41 @@ def disclaimers(section: Cleaning) -> Rule:
     )
 
 
+def refusals(section: Cleaning) -> Rule:
+    says = "dialogues whose assistant declines to help are dropped"
+    return _rule("refusals", 1, says, section.refusals)
+
+
 def _rule(name: str, version: int, says: str, more: Sequence[str]) -> Rule:
     listed, stops = _listed(name)
-    pattern = rf"\b(?:{'|'.join((*listed, *map(_spelled, more)))})"
+    pattern = rf"\b(?:{'|'.join((*listed, *(_own(name, line) for line in more)))})"
     behind = rf"(?!{'|'.join(stops)})" if stops else ""
     return Rule(name, version, says, ("assistant",), f"(?i){pattern}", _dropping(pattern + behind))
 
 
 def _dropping(pattern: str) -> Callable[[Sequence[Message]], Sequence[Message] | str]:
-    search = re.compile(pattern, re.IGNORECASE | re.ASCII).search  # ASCII: what RE2 means by \b and \w
+    search = re.compile(pattern, re.IGNORECASE | re.ASCII).search  # ASCII: what RE2 means by \b and (?i)
 
     def apply(messages: Sequence[Message]) -> Sequence[Message] | str:
         for message in messages:
-            if message["role"] == "assistant" and (found := search(message["content"])):
-                return f"the assistant says: {' '.join(found[0].split())}"
+            # A character in a story may say it, and code may print it: looked at again in prose alone.
+            if message["role"] == "assistant" and search(message["content"]):
+                found = search(prose.only(message["content"]))
+                if found:
+                    return f"the assistant says: {' '.join(found[0].split())}"
         return messages
 
     return apply
+
+
+def _own(name: str, line: str) -> str:
+    """A pattern of the recipe, refused where either engine can't read it."""
+    try:
+        pc.match_substring_regex(pa.array([""]), _spelled(line))
+        re.compile(_spelled(line))
+    except (pa.ArrowInvalid, re.error) as error:
+        raise RecipeError(f"prepare.clean.{name}: `{line}` is no pattern ({first_line(error)})") from None
+    return _spelled(line)
 
 
 @cache

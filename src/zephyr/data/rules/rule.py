@@ -61,15 +61,3 @@ def _offsets(dialogues: pa.ListArray) -> np.ndarray:
 
 def _mask(found: pa.Array) -> np.ndarray:
     return np.asarray(pc.fill_null(found, True).to_numpy(zero_copy_only=False))
-
-
-def per_text(roles: tuple[str, ...], mend: Callable[[str], str]) -> Callable[[Sequence[Message]], Sequence[Message]]:
-    """`apply` of a rule that changes each text of some roles by itself."""
-
-    def apply(messages: Sequence[Message]) -> Sequence[Message]:
-        mended = [mend(m["content"]) if m["role"] in roles else m["content"] for m in messages]
-        if all(new == old["content"] for new, old in zip(mended, messages, strict=True)):
-            return messages
-        return [{"role": old["role"], "content": new} for new, old in zip(mended, messages, strict=True)]
-
-    return apply

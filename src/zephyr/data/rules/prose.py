@@ -1,0 +1,17 @@
+"""Which parts of a text are somebody's prose, and which are code, formulas, addresses or words of others."""
+
+import re
+
+OTHER = re.compile(
+    r"(```.*?(?:```|\Z)|`[^`\n]*`"  # code between signs; a fence that stays open goes to the end
+    r"|^(?: {4}|\t|>)[^\n]*"  # indented code, and what is quoted line by line
+    r"|^[^\n]*[{}<>=\\$][^\n]*|^[^\n]*;[ \t]*$"  # lines with the signs of code or formulas
+    r"|https?://\S+|www\.\S+|\S+@\S+\.\w+"
+    r"|(?<![\w\"])\"(?=\S)[^\"\n]*(?<=\S)\"(?!\w)|“[^”\n]*”|«[^»\n]*»|„[^“”\n]*[“”])",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def only(text: str) -> str:
+    """The prose where it stood; every letter of all else is a #."""
+    return OTHER.sub(lambda other: re.sub(r"[^\n]", "#", other[0]), text)
