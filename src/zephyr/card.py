@@ -83,7 +83,11 @@ def _sources(ancestors: Iterable[Manifest], recipe: Recipe) -> list[list[str]]:
         for manifest in ancestors
         for source in manifest.sources
     ]
-    asked = {"sample": [*recipe.sample.asked], "rate": [recipe.rate.judge] if recipe.sample.ensemble else []}
+    asked = {
+        "prepare": [recipe.prepare.distill.teacher] if recipe.prepare.mode == "distill" else [],
+        "sample": [*recipe.sample.asked],
+        "rate": [recipe.rate.judge] if recipe.sample.ensemble else [],
+    }
     for step, names in asked.items():
         for name in names:
             endpoint = recipe.endpoints[name]
