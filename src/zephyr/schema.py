@@ -89,10 +89,16 @@ class Rating(TypedDict):
 
 
 class Pair(TypedDict):
+    """As UltraFeedback binarized, and where it comes from."""
+
     prompt: str
     prompt_id: str
+    source: str
+    """As in Prompt."""
     chosen: list[Message]
     rejected: list[Message]
+    messages: list[Message]
+    """The chosen ones: what SFT on this table takes."""
     score_chosen: float | None  # None: the pair was given without
     score_rejected: float | None
     chosen_model: str
@@ -171,3 +177,8 @@ COMPARISON = _schema(Comparison)
 def prompt_id(prompt: str) -> str:
     """SHA-256 of the UTF-8 prompt, as in the public data sets (hex, 64 characters)."""
     return hashlib.sha256(prompt.encode()).hexdigest()
+
+
+def number(seed: int, *parts: str) -> int:
+    """A 31-bit number from a seed and texts, the same on every machine: draws, and the seeds of calls."""
+    return int(hashlib.sha256(repr((seed, *parts)).encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
