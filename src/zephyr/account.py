@@ -1,7 +1,10 @@
 """Where a step's calls are paid from, and what they have cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from zephyr.journal import Reply
+from zephyr.segments import Segments
 
 
 @dataclass
@@ -14,10 +17,27 @@ class Account:
     """US dollars that the step's replies may cost in all, those found in the journal counted; None: without end."""
     spent: float = 0.0
     """US dollars that the replies to this step's calls have cost so far, journalled ones counted."""
+    segments: Segments | None = None
+    """Where no disk is shared: the journal's place on the store; the folder is a cache of it then."""
+    payer: str = ""
+    """In whose name the journal keeps the bill: RUN/STEP."""
     calls: int = 0
     """Replies behind `spent`."""
     tokens_in: int = 0
     tokens_out: int = 0
+    _counted: set[str] = field(default_factory=set)
+
+    def count(self, key: str, reply: Reply) -> None:
+        """Add a reply, new or found in the journal; the same one is never counted twice."""
+        if reply.paid or key not in self._counted:
+            self._counted.add(key)
+            self.calls += 1
+            self.tokens_in += reply.tokens_in
+            self.tokens_out += reply.tokens_out
+            self.spent += reply.dollars
+
+    def affords(self, dollars: float) -> bool:
+        return self.allowance is None or dollars <= 0 or self.spent + dollars <= self.allowance
 
     @property
     def figures(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ ZephyrError (ValueError)          the command line prints one line and exits wit
 ├── ArtifactError                 a missing, torn or corrupted artifact
 ├── StoreError                    the store (folder or S3) can't be reached, read or written
 ├── EndpointError                 a model endpoint is down, refuses the key or lacks the model
+├── BudgetError                   the calls of a run have cost what they may cost
 ├── ModelError                    weights or tokenizer that can't be trained or served
 ├── TrackingError                 the MLflow server or registry can't be used
 ├── ClusterError                  a cluster refuses or can't be reached, or what it serves isn't ready or isn't right
@@ -39,6 +40,10 @@ class StoreError(ZephyrError):
 
 
 class EndpointError(ZephyrError):
+    pass
+
+
+class BudgetError(ZephyrError):
     pass
 
 

@@ -15,11 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "zephyr"
 # From the ground up; a module may import from its own layer's folder and from lower layers.
 LAYERS = (
-    ("errors", "images", "account"),
+    ("errors", "images", "intervals"),
     ("sections", "schema", "manifest"),
     ("recipe",),
     ("progress", "folder", "workspace", "journal", "cluster.platform", "cluster.compiled", "cluster.kube"),
-    ("s3",),
+    ("s3", "segments"),
+    ("account",),
     ("artifacts", "client", "cache"),
     ("lineage", "engine"),
     ("registry",),
