@@ -177,8 +177,3 @@ COMPARISON = _schema(Comparison)
 def prompt_id(prompt: str) -> str:
     """SHA-256 of the UTF-8 prompt, as in the public data sets (hex, 64 characters)."""
     return hashlib.sha256(prompt.encode()).hexdigest()
-
-
-def number(seed: int, *parts: str) -> int:
-    """A 31-bit number from a seed and texts, the same on every machine: draws, and the seeds of calls."""
-    return int(hashlib.sha256(repr((seed, *parts)).encode()).hexdigest()[:8], 16) & 0x7FFFFFFF

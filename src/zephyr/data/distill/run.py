@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zephyr.client import number
 from zephyr.data.distill.counts import Round, total
 from zephyr.data.distill.prompts import WAYS
 from zephyr.data.distill.seeds import Instruction, Known, Unusable, seeds
 from zephyr.data.distill.teacher import Talk, Teacher
 from zephyr.errors import DataError
-from zephyr.schema import Distilled, Loss, number, prompt_id
+from zephyr.schema import Distilled, Loss, prompt_id
 
 
 class Distiller:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from zephyr.account import Account
-from zephyr.client import Call, complete
+from zephyr.client import Call, complete, number
 from zephyr.data.distill import prompts
 from zephyr.data.distill.seeds import Instruction
 from zephyr.journal import Reply
 from zephyr.progress import Progress
-from zephyr.schema import Message, number
+from zephyr.schema import Message
 from zephyr.sections import Distillation, Endpoint
 
 
