@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 DISCLAIMERS = re.compile(
-    r"\b(as an? (ai|artificial|language|large)\b|i (cannot|can't|am unable to|am not able to)\b|i'?m sorry\b|i apologi)",
+    r"\b(as an? (ai|artificial|language|large)\b|i (cannot|can't|am unable to|am not able to)\b|i'?m sorry\b|apologi)",
     re.IGNORECASE,
 )
 LONG = 450

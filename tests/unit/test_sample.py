@@ -1,0 +1,227 @@
+"""Sampling: what is drawn, by what principle and with what settings; completions from files; prompts and shards."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.feedback import feedback, lines, recipe
+from tests.openai_server import serving
+from zephyr.account import Account
+from zephyr.errors import DataError, RecipeError
+from zephyr.feedback import asked, principles, replay
+from zephyr.feedback.sample import NO_ANSWER, draw, figures, sample
+from zephyr.progress import Progress
+from zephyr.recipe import check
+from zephyr.schema import prompt_id
+from zephyr.sections import Endpoint, Sample
+from zephyr.tiny.rows import prompts as world_prompts
+from zephyr.tiny.server import running
+
+NAMES = ("a", "b", "c", "d", "e")
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def test_the_draw_depends_on_seed_and_prompt_alone() -> None:
+    section = Sample(ensemble=NAMES, per_prompt=4)
+    drawn = {prompt: draw(prompt, section, 0) for prompt in map(str, range(200))}
+    assert drawn["7"] == draw("7", section, 0)
+    assert all(len(set(names)) == 4 for names in drawn.values())
+    # Each of 5 models is left out of a fifth of the prompts: 40 of 200, give or take four deviations of 5.7.
+    for name in NAMES:
+        assert 17 <= sum(name not in names for names in drawn.values()) <= 63
+
+
+def test_sampled_rows_say_who_failed(tmp_path: Path) -> None:
+    def reply(body: dict[str, Any], before: int) -> Any:
+        if body["model"] == "bad":
+            return 400, {"error": {"message": "no", "type": "t", "code": "c"}}, {}
+        return "fine"
+
+    with serving(reply) as server:
+        ends = {name: Endpoint(base_url=server.url, model=name) for name in ("good", "bad")}
+        section = Sample(ensemble=("good", "bad"), per_prompt=2)
+        rows = sample([asked.plain("p"), asked.plain("q")], section, ends, {}, 0, Account(tmp_path), Progress())
+    found = {(row["prompt"], row["model"]): row["response"] for row in rows}
+    assert found == {("p", "good"): "fine", ("p", "bad"): None, ("q", "good"): "fine", ("q", "bad"): None}
+    assert all((row["error"] is None) == (row["response"] == "fine") for row in rows)
+    assert figures(rows) == {"completions": 4, "failed": 2}
+
+
+def test_principles_are_mixed_by_source() -> None:
+    mix = {"quiz": {"truthfulness": 3, "honesty": 1}, "default": {"helpfulness": 1}}
+    section = Sample(ensemble=("a",), principles=mix)  # type: ignore[arg-type]
+    drawn = [principles.drawn(section, 0, str(number), "quiz", "a") for number in range(400)]
+    counts = Counter(one.principle for one in drawn)
+    assert set(counts) == {"truthfulness", "honesty"}
+    assert abs(counts["truthfulness"] - 300) < 35  # four deviations of sqrt(400 x 0.75 x 0.25) = 8.7
+    texts = {one.system_prompt for one in drawn if one.principle == "honesty"}
+    assert texts == set(principles.shipped()["system_prompts"]["honesty"])  # each of them is drawn
+    assert principles.drawn(section, 0, "x", "other", "a").principle == "helpfulness"
+    assert principles.drawn(section, 0, "7", "quiz", "a") == drawn[7]
+    assert principles.drawn(Sample(ensemble=("a",)), 0, "x", "quiz", "a") == (None, None)
+    only = Sample(ensemble=("a",), principles={"quiz": {"honesty": 1}})
+    assert principles.drawn(only, 0, "x", "other", "a") == (None, None)
+
+
+def test_the_published_mix() -> None:
+    """Percentages of UltraFeedback's README; each row makes 100, and each principle has system prompts."""
+    mix = principles.shipped()["mixes"]["ultrafeedback"]
+    assert all(sum(weights.values()) == 100 for weights in mix.values())
+    assert mix["sharegpt"] == {"helpfulness": 60, "truthfulness": 20, "honesty": 18, "verbalized_calibration": 2}
+    texts = principles.shipped()["system_prompts"]
+    assert set(texts) == {name for weights in mix.values() for name in weights}
+    assert all(len(set(some)) == len(some) >= 3 for some in texts.values())
+    section = Sample(ensemble=("a",), principles="ultrafeedback")
+    assert principles.drawn(section, 0, "x", "evol_instruct", "a").principle == "helpfulness"
+    assert principles.drawn(section, 0, "x", "truthful_qa", "a").principle == "truthfulness"
+
+
+def test_each_model_is_asked_in_its_way(tmp_path: Path) -> None:
+    with serving(lambda body, before: "fine") as server:
+        ends = {name: Endpoint(base_url=server.url, model=name) for name in "ab"}
+        own = {"b": {"temperature": 0.2, "max_tokens": 7, "stop": ["</s>"]}}
+        section = Sample(
+            ensemble=("a", "b"), per_prompt=2, top_p=0.9, principles={"default": {"honesty": 1}}, models=own
+        )  # type: ignore[arg-type]
+        rows = sample([asked.plain("p")], section, ends, {}, 0, Account(tmp_path), Progress())
+    sent = {call["model"]: call for call in server.calls}
+    assert [sent[name]["temperature"] for name in "ab"] == [1.0, 0.2]
+    assert [sent[name]["max_tokens"] for name in "ab"] == [1024, 7]
+    assert sent["b"]["stop"] == ["</s>"] and "stop" not in sent["a"]
+    assert {call["top_p"] for call in server.calls} == {0.9}
+    for row in rows:
+        system, user = sent[row["model"]]["messages"]
+        assert (system, user["content"]) == ({"role": "system", "content": row["system_prompt"]}, "p")
+        assert row["principle"] == "honesty"
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        ({"ensemble": ["a", "a"]}, "`a` stands there twice"),
+        ({"ensemble": ["a"], "replay": {"b": "x.jsonl"}}, "replay.b: not in sample.ensemble"),
+        ({"ensemble": ["a"], "replay": {"a": "x.jsonl"}, "models": {"a": {}}}, "models.a: no endpoint"),
+        ({"ensemble": ["a"], "per_prompt": 1}, "sample.ensemble: no endpoint `a`"),
+        ({"ensemble": ["a"], "principles": {"x": {"kindness": 1}}}, "principles"),
+        ({"ensemble": ["a"], "principles": {"x": {}}}, "principles"),
+    ],
+)
+def test_what_a_recipe_may_not_say(sample: dict[str, Any], said: str) -> None:
+    ends = {"teacher": {"base_url": "http://x", "model": "m"}}
+    with pytest.raises(RecipeError, match=said):
+        check({"name": "t", "endpoints": ends, "model": {"base": "b"}, "sample": sample})
+
+
+def test_prompts_and_what_is_known_of_them(tmp_path: Path) -> None:
+    rows = lines(
+        tmp_path / "rows.jsonl",
+        {"prompt": "Hi", "source": "quiz", "correct_answers": ["None"], "incorrect_answers": ["Ho"], "note": ""},
+        {"instruction": "What?", "reference": "That."},
+        {"question_id": 81, "turns": ["First", "Second"]},
+    )
+    hi, what, first = asked.read([Path(rows)], {})
+    assert (hi["source"], hi["correct_answers"], hi["incorrect_answers"], hi["note"]) == ("quiz", [], ["Ho"], None)
+    assert (what["prompt"], what["reference"], what["source"]) == ("What?", "That.", "")
+    assert (first["prompt"], first["question_id"]) == ("First", "81")
+    mapped = lines(tmp_path / "mapped.jsonl", {"q": "Hi", "kind": "quiz", "gold": "Ho"})
+    (row,) = asked.read([Path(mapped)], {"prompt": "q", "source": "kind", "correct_answers": "gold"})
+    assert (row["prompt"], row["source"], row["correct_answers"]) == ("Hi", "quiz", ["Ho"])
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "said"),
+    [
+        ({"prompt": " "}, {}, r":2: no `prompt` text"),
+        ({"prompt": "p"}, {"prompt": "q"}, r":2: no `q` text"),
+        ({"prompt": "p"}, {"source": "kind"}, r":2: no column `kind` \(sample.columns.source\)"),
+        ({"prompt": "p", "source": ["x"]}, {}, r":2: `source` is no text"),
+        ({"prompt": "p", "correct_answers": [1]}, {}, r":2: `correct_answers` is no list of texts"),
+    ],
+)
+def test_odd_prompts_are_named(tmp_path: Path, row: dict[str, Any], columns: Any, said: str) -> None:
+    good = {"prompt": "p", "q": "p", "kind": "x"}
+    with pytest.raises(DataError, match=f"rows.jsonl{said}"):
+        list(asked.read([Path(lines(tmp_path / "rows.jsonl", good, row))], columns))
+
+
+def test_every_prompt_is_chosen_or_counted_in_every_shard() -> None:
+    rows = [asked.plain(text) for text in "abcabcdefghij"]  # 13 rows, 3 of them twice, 10 different
+    whole = asked.chosen(rows, limit=8)
+    assert whole.counts == {"read": 13, "duplicates": 3, "beyond_limit": 2, "prompts": 8}
+    parts = [asked.chosen(rows, 8, f"{part}/3") for part in (1, 2, 3)]
+    assert sum((Counter(part.counts) for part in parts), Counter()) == Counter(whole.counts)
+    order = {row["prompt"]: place for place, row in enumerate(whole.prompts)}
+    joined = sorted((row for part in parts for row in part.prompts), key=lambda row: order[row["prompt"]])
+    assert joined == whole.prompts and all(part.prompts for part in parts)
+    assert {asked.shard_of(prompt_id(str(n)), 4) for n in range(50)} == {1, 2, 3, 4}
+
+
+def test_the_union_of_shards_is_the_single_run(tmp_path: Path) -> None:
+    rows = lines(tmp_path / "prompts.jsonl", *world_prompts(24, "s"))
+    section = {"prompts": [rows], "ensemble": ["strong", "good", "fair", "weak"], "per_prompt": 2, "max_tokens": 64}
+    with running() as url:
+        given = recipe(url, sample=section | {"principles": "ultrafeedback"}, rate={"judge": "judge"})
+        (tmp_path / "one").mkdir()
+        (tmp_path / "cut").mkdir()
+        (completions,), (ratings,), pairs = feedback(given, tmp_path / "one")
+        parts, rated, joined = feedback(given, tmp_path / "cut", shards=3)
+    for name, whole, cut in (
+        ("prompts", completions, parts),
+        ("completions", completions, parts),
+        ("ratings", ratings, rated),
+    ):
+        order = {row["prompt_id"]: place for place, row in enumerate(completions.table("prompts"))}
+        union = sorted((row for part in cut for row in part.table(name)), key=lambda row: order[row["prompt_id"]])
+        assert union == whole.table(name)
+        assert all(len(part.table(name)) < len(union) for part in cut)
+    assert joined.table("train") == pairs.table("train") and pairs.table("train")
+    assert completions.json("counts") == {"read": 24, "prompts": 24, "completions": 48} | dict.fromkeys(
+        ("duplicates", "beyond_limit", "failed"), 0
+    )
+
+
+def test_files_with_completions_in_their_forms(tmp_path: Path) -> None:
+    prompts = [asked.plain("p"), asked.plain("q") | {"question_id": "7"}]
+    p, q = (row["prompt_id"] for row in prompts)
+    bench = lines(
+        tmp_path / "bench.jsonl",
+        {"question_id": 7, "choices": [{"index": 0, "turns": ["one", "two"]}]},
+        {"question_id": 8, "choices": [{"index": 0, "turns": ["not asked"]}]},
+    )
+    assert replay.answers("m", Path(bench), prompts) == {q: "one"}  # type: ignore[arg-type]
+    (tmp_path / "alpaca.json").write_text(json.dumps([{"instruction": "p", "output": "yes", "generator": "g"}]))
+    assert replay.answers("m", tmp_path / "alpaca.json", prompts) == {p: "yes"}  # type: ignore[arg-type]
+    plain = lines(tmp_path / "plain.jsonl", {"prompt": "q", "response": "a"}, {"prompt": "q", "response": "b"})
+    assert replay.answers("m", Path(plain), prompts) == {q: "a"}  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"bench.jsonl:1: goes by question_id, which no row of sample.prompts has"):
+        replay.answers("m", Path(bench), prompts[:1])  # type: ignore[arg-type]
+    odd = lines(tmp_path / "odd.jsonl", {"prompt": "p", "text": "a"})
+    with pytest.raises(DataError, match=r"odd.jsonl:1: needs a text in prompt or instruction.*sample.replay.m"):
+        replay.answers("m", Path(odd), prompts)  # type: ignore[arg-type]
+
+
+def test_a_model_without_an_answer_is_a_counted_failure(tmp_path: Path) -> None:
+    with serving(lambda body, before: "said") as server:
+        section = Sample(ensemble=("file", "end"), replay={"file": "x"}, per_prompt=2, principles="ultrafeedback")
+        prompts = [asked.plain("p"), asked.plain("q")]
+        replayed = {"file": {prompt_id("p"): "written"}}
+        ends = {"end": Endpoint(base_url=server.url, model="end")}
+        rows = sample(prompts, section, ends, replayed, 0, Account(tmp_path), Progress())
+    found = {(row["prompt"], row["model"]): (row["response"], row["error"], row["principle"]) for row in rows}
+    assert found[("p", "file")] == ("written", None, None)  # nobody knows what principle it was written by
+    assert found[("q", "file")] == (None, NO_ANSWER, None)
+    assert found[("q", "end")] == ("said", None, "helpfulness")
+    assert figures(rows) == {"completions": 4, "failed": 1, "not_in_file": 1}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
+def test_real_outputs_of_alpaca_eval() -> None:
+    path = DATA / "alpaca_eval" / "text_davinci_003.json"
+    rows = json.loads(path.read_text())
+    prompts = [asked.plain(row["instruction"]) for row in rows]
+    found = replay.answers("davinci", path, prompts)
+    assert len(rows) == 805 and set(found) == {row["prompt_id"] for row in prompts}
+    assert found[prompt_id(rows[0]["instruction"])] == rows[0]["output"]
