@@ -81,6 +81,7 @@ class Backend(Protocol):
     def fetch(self, place: str, files: Mapping[str, File]) -> Path: ...
     def commit(self, staging: Path, place: str, files: Mapping[str, File]) -> Path: ...
     def attach(self, place: str, name: str, text: str) -> None: ...
+    def names(self, place: str) -> list[str]: ...
     def places(self) -> Iterable[str]: ...
     def remove(self, place: str) -> None: ...
     def leftovers(self, seconds: float) -> int: ...
@@ -186,6 +187,17 @@ class Store:
     def noted(self, run_id: str, name: str) -> str | None:
         """The text that `note` kept; None when there is none."""
         return self._backend.read(f"runs/{run_id}", name)
+
+    def shelve(self, place: str, name: str, text: str) -> None:
+        """Keep a text at a place that holds no artifact, as segments.py does."""
+        self._backend.attach(place, name, text)
+
+    def shelved(self, place: str, name: str) -> str | None:
+        return self._backend.read(place, name)
+
+    def shelf(self, place: str) -> list[str]:
+        """Names of the texts at a place."""
+        return self._backend.names(place)
 
     def list(self) -> Iterator[Manifest]:
         """All manifests, by step and key."""

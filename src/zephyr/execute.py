@@ -21,6 +21,7 @@ from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError,
 from zephyr.manifest import MANIFEST, Manifest, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
+from zephyr.segments import Segments
 from zephyr.steps import ORDER, STEPS, Context, Skip, Step
 
 SKIPPED = "skipped.json"
@@ -168,22 +169,48 @@ def _make(
     if fresh and not (work / fresh).exists():  # what an earlier, unfinished --fresh made is kept
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
-    journal = home / "journal" / fresh
-    journal.mkdir(parents=True, exist_ok=True)
+    account = _account(name, key, home / "journal" / fresh, recipe, store, inputs, progress)
     figures: Mapping[str, float] = {}
     reason = None
     with store.writing() as staging:
         try:
-            figures = step.body(
-                Context(recipe, inputs, staging, work, Account(journal), sources, progress, progress.shard)
-            )
+            figures = step.body(Context(recipe, inputs, staging, work, account, sources, progress, progress.shard))
         except Skip as skip:
             reason = str(skip)
         artifact = store.publish(
-            staging, name, step.version, settings, inputs, sources=read, figures=figures, reason=reason
+            staging,
+            name,
+            step.version,
+            settings,
+            inputs,
+            sources=read,
+            figures={**figures, **account.figures},
+            reason=reason,
         )
     shutil.rmtree(work, ignore_errors=True)
     return artifact
+
+
+def _account(
+    name: str,
+    key: str,
+    journal: Path,
+    recipe: Recipe,
+    store: Store,
+    inputs: Mapping[str, Artifact],
+    progress: Progress,
+) -> Account:
+    """What the step's calls are paid from: of the recipe's budget, what the steps before have left of it."""
+    allowance = recipe.budget  # of a shard: its part
+    if allowance is not None:
+        before = {m.uri: m for artifact in inputs.values() for m in release.ancestors(artifact.manifest, store)}
+        for manifest in before.values():
+            parts = recipe.shards if progress.shard and "shard" not in manifest.settings else 1
+            allowance -= manifest.figures.get("dollars", 0.0) / parts
+    segments = Segments(store, f"journal/{name}/{key[:16]}") if records.shared() else None
+    assert progress.path is not None
+    payer = f"{progress.path.parent.name}/{records.named(name, progress.shard)}"
+    return Account(journal, None if allowance is None else max(0.0, allowance), segments=segments, payer=payer)
 
 
 def _sources(step: Step, recipe: Recipe) -> tuple[dict[str, Path], list[Source]]:

@@ -63,6 +63,11 @@ class Folder:
             aside.write_text(text)
             aside.rename(self._root / place / name)
 
+    def names(self, place: str) -> list[str]:
+        folder = self._root / place
+        with disk(self.location):
+            return [p.name for p in folder.iterdir() if p.name[0] != "."] if folder.is_dir() else []
+
     def places(self) -> Iterator[str]:
         for path in self._root.glob("[!.]*/*/manifest.json"):
             yield path.parent.relative_to(self._root).as_posix()

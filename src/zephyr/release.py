@@ -77,7 +77,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         name,
         number,
         model.manifest,
-        _ancestors(model.manifest, job.store),
+        ancestors(model.manifest, job.store),
         job.recipe,
         scores.manifest,
         summary,
@@ -91,7 +91,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
     return {"name": name, "version": number, "text": f"{name} version {number}"}
 
 
-def _ancestors(model: Manifest, store: Store) -> list[Manifest]:
+def ancestors(model: Manifest, store: Store) -> list[Manifest]:
     """The manifests of all that led to a model, itself last."""
     found: dict[str, Manifest] = {}
 

@@ -155,6 +155,9 @@ class Bucket:
         with _errors(self.location):
             self._client.put_object(Bucket=self._bucket, Key=self._key(place, name), Body=text.encode())
 
+    def names(self, place: str) -> list[str]:
+        return [item["Key"].removeprefix(self._key(place, "")) for item in self._objects(f"{place}/")]
+
     def places(self) -> Iterator[str]:
         for item in self._objects(""):
             if item["Key"].endswith(f"/{MANIFEST}"):
