@@ -1,7 +1,7 @@
 """The cleaning rules (paper, section 4), each with a name, a version and a counter.
 
 The paper's own script was never published; these are ours. `chosen` gives those of a recipe, `clean` is what they do to
-one dialogue, `suspects` says for whole columns which dialogues they can have anything to do with.
+one dialogue, `screened` says for whole columns which dialogues they can have anything to do with.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,12 +9,24 @@ from dataclasses import dataclass
 
 from zephyr.data.rules import casing, encoding, language, length, phrases, repetition, turns
 from zephyr.data.rules.casing import truecase
-from zephyr.data.rules.rule import Rule, suspects
+from zephyr.data.rules.rule import Rule, screened, suspects
 from zephyr.errors import RecipeError
 from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
-__all__ = ["RULES", "Cleaned", "Rule", "Trace", "chosen", "clean", "disclaims", "suspects", "truecase", "versions"]
+__all__ = [
+    "RULES",
+    "Cleaned",
+    "Rule",
+    "Trace",
+    "chosen",
+    "clean",
+    "disclaims",
+    "screened",
+    "suspects",
+    "truecase",
+    "versions",
+]
 
 RULES: dict[str, Callable[[Cleaning], Rule]] = {
     "encoding": encoding.rule,

@@ -10,20 +10,18 @@ from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
 _SUSPECT = r"\A[a-z]|[.!?](?: +|\n\n+)[a-z]|\bi\b"
-# The same for Python, whose engine is fast where a pattern begins with one letter or a set of them.
-_after_an_end = re.compile(r"[.!?](?: +|\n\n+)[a-z]").search
-_has_i = re.compile(r"i(?<!\wi)(?!\w)", re.ASCII).search
-# A sentence begins with the text, or after . ! ? and a space or an empty line (a single line break may be verse), but
-# not after abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
-_START = re.compile(
-    r"(?:\A|(?<!\b[A-Za-z])(?<!\betc)(?<!\bvs)(?<!\bapprox)(?<!\bno)(?<!\bcf)(?<!\bal)(?<!\bed)(?<!\bvol)(?<!\bfig)"
-    r"(?<!\.\.)(?<!\n\d)(?<!\n\d\d)(?<!\A\d)(?<!\A\d\d)\.(?: +|\n\n+)|[!?](?: +|\n\n+))"
-    r"(?P<letter>[a-z])(?=[a-z'’]*(?:\s(?!#)|[,.!?;:]|\Z))"  # code or a quotation behind it: "puts" of some language
-)
+# A word in small letters; a quotation or code behind it tells of some language's "puts".
+_WORD = r"(?P<letter>[a-z])(?=[a-z'’]*(?:\s(?!#)|[,.!?;:](?!\w)|\Z))"
+_first = re.compile(_WORD).match
+# A sentence begins with the text, or after . ! ? and a space or an empty line: a single line break may be verse. These
+# patterns begin with one letter or a set of them, with which Python's engine is fast.
+_NEXT = re.compile(rf"[.!?](?: +|\n\n+){_WORD}")
+# But not after abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
+_NO_END = re.compile(r"(?:\b(?:[A-Za-z]|etc|vs|approx|cf|al|ed|vol|fig)|\.|(?:\A|\n)\d\d?)\.\Z")
 # Bangs that end no sentence: of a name (Yahoo!), of a name that is the subject, of a cry within, of factorials.
 _NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d|\b(?i:pop|yahoo|jeopardy|panic|airplane|oklahoma))!\Z")
-_SUBJECT = re.compile(r"(?:\A|[.!?\n]\s*)[A-Z]\w*! (?:is|was|are|were|has|had)\b")
-_LONE_I = re.compile(r"(?<![\w'’.-])(?P<letter>i)(?='(?:m|ve|ll|d)\b|’(?:m|ve|ll|d)\b|\s|,(?! ?[a-z]\b)|[!?])")
+_SUBJECT = re.compile(r"\s*[A-Z]\w*! (?:is|was|are|were|has|had)\b")
+_LONE_I = re.compile(r"i(?<![\w'’.-]i)(?=['’](?:m|ve|ll|d)\b|\s|,(?! ?[a-z]\b)|[!?])")
 # Before an "i" that counts something, and in texts where it may be a variable.
 _COUNTS = re.compile(r"\b(?:for|part|chapter|section|type|phase|level|volume|act|scene|class|stage|world war) \Z", re.I)
 _MATHS = re.compile(
@@ -45,21 +43,19 @@ def rule(_: Cleaning) -> Rule:
 
 
 def _apply(messages: Sequence[Message]) -> Sequence[Message]:
-    if not any(_suspect(message["content"]) for message in messages):
-        return messages
-    whole = "\n".join(message["content"] for message in messages)
     made: list[Message] = []
     for message in messages:
         # What a user writes on several lines is mostly a text of others, whose small "i" may be meant.
         own = message["role"] != "user" or "\n" not in message["content"]
-        made.append({"role": message["role"], "content": truecase(message["content"], whole, own)})
-    changed = any(new["content"] != old["content"] for new, old in zip(made, messages, strict=True))
-    return made if changed and not any(_WANTED_SMALL.search(m["content"]) for m in messages) else messages
+        made.append({"role": message["role"], "content": truecase(message["content"], messages, own)})
+    if all(new["content"] == old["content"] for new, old in zip(made, messages, strict=True)):
+        return messages
+    return messages if any(_WANTED_SMALL.search(message["content"]) for message in messages) else made
 
 
-def truecase(text: str, around: str = "", lone: bool = True) -> str:
+def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> str:
     """Capitals at sentence starts and for a `lone` "i"; `around` tells the language of a text that is too short."""
-    if not _suspect(text):
+    if not (_first(text) or _NEXT.search(text) or (lone and _LONE_I.search(text))):
         return text
     kept = prose.only(text)
     letters = list(text)
@@ -69,22 +65,22 @@ def truecase(text: str, around: str = "", lone: bool = True) -> str:
     return "".join(letters)
 
 
-def _suspect(text: str) -> bool:
-    return "a" <= text[:1] <= "z" or bool(_after_an_end(text)) or bool(_has_i(text))
-
-
 def _starts(text: str) -> Iterator[int]:
-    for found in _START.finditer(text):
-        place = found.start("letter")
-        end = text[max(0, found.start() - 40) : found.start() + 1]
-        if found[0].startswith("!") and (_NAME.search(end) or _SUBJECT.match(text, _sentence(text, found.start()))):
+    if _first(text):
+        yield 0
+    for found in _NEXT.finditer(text):
+        sign, end = found.start(), found.start() + 1
+        if text[sign] == "." and _NO_END.search(text, max(0, sign - 8), end):
             continue
-        yield place
+        if text[sign] == "!" and (_NAME.search(text[max(0, sign - 40) : end]) or _subject(text, end)):
+            continue
+        yield found.start("letter")
 
 
-def _sentence(text: str, end: int) -> int:
-    """Where the words in front of `end` begin that could be a sentence of one name."""
-    return max(text.rfind(sign, 0, end) for sign in ".!?\n") if any(sign in text[:end] for sign in ".!?\n") else 0
+def _subject(text: str, end: int) -> bool:
+    """Whether what ends with a bang is one name, and the verb follows it."""
+    start = max(text.rfind(sign, 0, end - 1) for sign in ".!?\n") + 1
+    return _SUBJECT.match(text, start) is not None
 
 
 def _lone(text: str) -> Iterator[int]:
@@ -95,7 +91,8 @@ def _lone(text: str) -> Iterator[int]:
             yield found.start()
 
 
-def _line_is_english(text: str, place: int, around: str) -> bool:
+def _line_is_english(text: str, place: int, around: Sequence[Message]) -> bool:
     end = text.find("\n", place)
     line = text[text.rfind("\n", 0, place) + 1 : end if end >= 0 else len(text)]
-    return next((found for span in (line, text, around) if (found := is_english(span)) is not None), False)
+    spans = (line, text, *(["\n".join(message["content"] for message in around)] if around else []))
+    return next((found for span in spans if (found := is_english(span)) is not None), False)

@@ -20,7 +20,7 @@ _MOJIBAKE = re.compile(
 )
 _DEGREE = re.compile(r"(?<=\d)\ufffd{1,2}(?= ?[CF]\b)")
 _APOSTROPHE = re.compile(r"(?<=[A-Za-z])\ufffd{1,3}(?=(?:s|t|m|d|ll|ve|re)\b)")
-_BLANK = re.compile(r"(?<=\s)Â (?=\S)")  # a no-break space that became a blank
+_BLANK = re.compile(r"(?<=\s)Â (?=\S)|(?<=[a-z\d.,;:!?)])Â(?= )")  # the first half of a no-break space
 _ESCAPE = re.compile(rf"\x1b\[[0-9;]*[A-Za-z]|\ufeff|[{_CONTROL}]")
 _SUSPECT = (
     rf"[{_CONTROL}\x{{80}}-\x{{9f}}\x{{feff}}\x{{fffd}}]|\x{{c2}} |[\x{{c2}}-\x{{f4}}]"

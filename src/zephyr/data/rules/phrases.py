@@ -38,19 +38,21 @@ def _rule(name: str, version: int, says: str, more: Sequence[str]) -> Rule:
     listed, stops = _listed(name)
     pattern = rf"\b(?:{'|'.join((*listed, *(_own(name, line) for line in more)))})"
     behind = rf"(?!{'|'.join(stops)})" if stops else ""
-    return Rule(name, version, says, ("assistant",), f"(?i){pattern}", _dropping(pattern + behind))
+    return Rule(name, version, says, ("assistant",), f"(?i:{pattern})", _dropping(pattern + behind))
 
 
 def _dropping(pattern: str) -> Callable[[Sequence[Message]], Sequence[Message] | str]:
     search = re.compile(pattern, re.IGNORECASE | re.ASCII).search  # ASCII: what RE2 means by \b and (?i)
+    # Python looks for small letters more than twice as fast as for either kind.
+    quick = re.compile(pattern, re.ASCII).search if pattern == pattern.lower() else search
 
     def apply(messages: Sequence[Message]) -> Sequence[Message] | str:
         for message in messages:
+            if message["role"] != "assistant" or not quick(message["content"].lower()):
+                continue
             # A character in a story may say it, and code may print it: looked at again in prose alone.
-            if message["role"] == "assistant" and search(message["content"]):
-                found = search(prose.only(message["content"]))
-                if found:
-                    return f"the assistant says: {' '.join(found[0].split())}"
+            if found := search(prose.only(message["content"])):
+                return f"the assistant says: {' '.join(found[0].split())}"
         return messages
 
     return apply

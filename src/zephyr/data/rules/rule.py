@@ -37,20 +37,34 @@ class Rule:
     """The same for what isn't in one text alone: roles, texts and the rows' offsets in them to a mask of rows."""
 
 
-def suspects(rule: Rule, dialogues: pa.ListArray) -> np.ndarray:
-    """Which rows (bool) `rule` has to look at, of an array of lists of {role, content}."""
+def screened(rules: Sequence[Rule], dialogues: pa.ListArray) -> np.ndarray:
+    """Which rows each rule has to look at, of an array of lists of {role, content}: bool [rules, rows].
+
+    One pass with all patterns joined finds the few texts that any of them matches, and only these are looked at again.
+    """
     flat, offsets = dialogues.flatten(), _offsets(dialogues)
     roles, texts = flat.field("role"), flat.field("content")
-    if rule.suspect is None and rule.screen is None:
-        return np.ones(len(dialogues), dtype=bool)
-    rows = np.zeros(len(dialogues), dtype=bool)
-    if rule.suspect is not None:
-        found = _mask(pc.match_substring_regex(texts, rule.suspect))
-        found &= _mask(pc.is_in(roles, pa.array(rule.roles, roles.type)))
-        rows |= np.diff(np.concatenate([[0], np.cumsum(found)])[offsets]) > 0
-    if rule.screen is not None:
-        rows |= rule.screen(roles, texts, offsets)
-    return rows
+    patterns = [rule.suspect for rule in rules if rule.suspect not in (None, NEVER)]
+    joined = "|".join(f"(?:{pattern})" for pattern in patterns) or NEVER
+    some = pa.array(np.flatnonzero(_mask(pc.match_substring_regex(texts, joined))))
+    their_rows = np.searchsorted(offsets, some, side="right") - 1
+    their_roles, their_texts = roles.take(some), texts.take(some)
+    masks = np.zeros((len(rules), len(dialogues)), dtype=bool)
+    for mask, rule in zip(masks, rules, strict=True):
+        if rule.suspect is not None:
+            found = _mask(pc.match_substring_regex(their_texts, rule.suspect))
+            found &= _mask(pc.is_in(their_roles, pa.array(rule.roles, roles.type)))
+            mask[their_rows[found]] = True
+        if rule.screen is not None:
+            mask |= rule.screen(roles, texts, offsets)
+        if rule.suspect is None and rule.screen is None:
+            mask[:] = True
+    return masks
+
+
+def suspects(rule: Rule, dialogues: pa.ListArray) -> np.ndarray:
+    """`screened` of one rule: bool [rows]."""
+    return np.asarray(screened((rule,), dialogues)[0])
 
 
 def _offsets(dialogues: pa.ListArray) -> np.ndarray:
