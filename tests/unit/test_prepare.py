@@ -7,80 +7,145 @@ from typing import Any
 
 import pytest
 
-from zephyr.data import rules, template
-from zephyr.data.prepare import Prepared, check, prepare
+from tests.unit.prepared import Prepared, add_up, lines, rows, run, talk
+from zephyr.data import template
+from zephyr.data.prepare import Given
 from zephyr.errors import DataError
-from zephyr.progress import Progress
 from zephyr.schema import DIALOGUE, prompt_id
-from zephyr.sections import Prepare
 
 REAL = Path(__file__).parents[3] / "shared/data/ultrachat/ultrachat_small.jsonl"
+NONE = {"rules": ()}
+PLAIN: dict[str, Any] = {"clean": NONE, "duplicates": {"near": None}}
+"""No rules, and only equal prompts are duplicates."""
 
 
-def talk(*contents: str, system: str | None = None) -> dict[str, Any]:
-    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
-    return {"messages": ([{"role": "system", "content": system}] if system is not None else []) + messages}
-
-
-def run(folder: Path, *rows: Any, **settings: Any) -> Prepared:
-    path = folder / "rows.jsonl"
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return prepare(Prepare(**settings), [path], Progress())
-
-
-def add_up(counts: dict[str, int]) -> bool:
-    return counts["read"] == sum(counts[name] for name in ("bad", "disclaimers", "duplicates", "train", "test"))
+def prompts(table: list[dict[str, Any]]) -> list[str]:
+    return [row["prompt"] for row in table]
 
 
 def test_counts_add_up(tmp_path: Path) -> None:
-    rows = [talk(f"Question {i}?", f"Answer {i}.") for i in range(10)]
-    prepared = run(
+    prepared = rows(
         tmp_path,
-        *rows,
+        *(talk(f"Question {i}?", f"Answer {i}.") for i in range(10)),
         talk("Question 3?", "Another answer."),  # a duplicate: the same prompt
         talk("Question 3?", "A third one.", system="Be brief."),  # none: the system message is part of the prompt
-        talk("do you feel?", "As an AI, I don't have feelings."),
+        talk("Do you feel?", "As an AI, I don't have feelings."),
         talk("what should i do?", "it depends."),
+        talk("And now?"),
         "{not JSON",
         test_size=2,
         max_bad_rows=1,
+        clean={"rules": ("turns", "disclaimers", "truecase")},
+        duplicates={"near": None},
     )
-    # 15 rows: 1 bad, 1 disclaimer, 1 duplicate; of the 12 left a fifth, rounded down, is 2.
+    # 16 rows: 1 bad, 1 without an answer, 1 disclaimer, 1 duplicate; of the 12 left a fifth, rounded down, is 2.
     assert prepared.counts == {
-        "read": 15, "bad": 1, "disclaimers": 1, "duplicates": 1, "truecased": 1, "trimmed": 0, "train": 10, "test": 2
-    }  # fmt: skip
+        "read": 16,
+        "bad": 1,
+        "turns/changed": 0,
+        "turns/dropped": 1,
+        "disclaimers/changed": 0,
+        "disclaimers/dropped": 1,
+        "truecase/changed": 1,
+        "truecase/dropped": 0,
+        "duplicates": 1,
+        "near_duplicates": 0,
+        "contaminated": 0,
+        "not_drawn": 0,
+        "train": 10,
+        "test": 2,
+    }
     assert add_up(prepared.counts)
-    changed = next(d for d in prepared.train + prepared.test if d["prompt"].startswith("What"))
+    changed = next(row for row in prepared.train + prepared.test if row["prompt"].startswith("What"))
     assert [message["content"] for message in changed["messages"]] == ["What should I do?", "It depends."]
     assert changed["prompt_id"] == prompt_id("What should I do?")
 
 
+def test_every_lost_row_is_listed_with_its_reason(tmp_path: Path) -> None:
+    prepared = rows(
+        tmp_path,
+        talk("Hi", "Yes."),
+        "",
+        "[1]",
+        talk("Hi", "No."),
+        talk("Do you feel?", "I have no opinions."),
+        talk("Ho", "Yes."),
+        max_bad_rows=1,
+        clean={"rules": ("disclaimers",)},
+        duplicates={"near": None},
+    )
+    # The empty line counts as a line, though not as a row.
+    assert prepared.lost() == {"rows.jsonl:3": "bad", "rows.jsonl:4": "duplicates", "rows.jsonl:5": "disclaimers"}
+    bad, again, claim = prepared.losses
+    assert bad["prompt_id"] is None and bad["reason"] == "not a JSON object"
+    assert again["prompt_id"] == prompt_id("Hi") and again["reason"] == "the same prompt as rows.jsonl:1"
+    assert claim["prompt_id"] == prompt_id("Do you feel?")
+    # Where each row of train and test comes from.
+    assert [(row["split"], row["row"]) for row in prepared.rows] == [
+        ("train", "rows.jsonl:1"),
+        ("train", "rows.jsonl:6"),
+    ]
+
+
+def test_rules_tell_what_they_did(tmp_path: Path) -> None:
+    prepared = rows(
+        tmp_path,
+        *(talk(f"what is {i}?", "I see.") for i in range(12)),
+        talk("Why?", "I have no opinions."),
+        clean={"rules": ("truecase", "disclaimers")},
+        duplicates={"near": None},
+    )
+    truecase, disclaimers = prepared.json("rules")["rules"]
+    assert (truecase["seen"], truecase["changed"], truecase["dropped"]) == (13, 12, 0)
+    assert len(truecase["examples"]) == 10  # ten of the twelve
+    assert truecase["examples"][0] == {"row": "rows.jsonl:1", "before": "what is 0?", "after": "What is 0?"}
+    assert (disclaimers["seen"], disclaimers["changed"], disclaimers["dropped"]) == (13, 0, 1)
+    (example,) = disclaimers["examples"]
+    assert example["row"] == "rows.jsonl:13" and "I have no opinions." in example["before"] and example["reason"]
+    # A changed prompt is known by the id that it had, too.
+    original = {row["row"]: row["original"] for row in prepared.rows}
+    assert original["rows.jsonl:1"] == prompt_id("what is 0?")
+
+
+def test_near_duplicates_are_dropped_and_name_what_stays(tmp_path: Path) -> None:
+    text = " ".join(f"word{i} of a long answer" for i in range(60))
+    given = [talk("Tell me.", text), talk("Tell me more.", text), talk("Other?", "Quite another answer than that.")]
+    prepared = rows(tmp_path, *given, clean=NONE, duplicates={"near": 0.8}, test_size=0)
+    assert prepared.counts["near_duplicates"] == 1
+    (loss,) = prepared.losses
+    assert loss["row"] == "rows.jsonl:2" and loss["reason"].endswith("similar to rows.jsonl:1")
+    assert prompts(prepared.train) == ["Tell me.", "Other?"]
+
+
 def test_the_split_is_by_the_rendered_prompts_hash_and_shares_nothing(tmp_path: Path) -> None:
-    rows = [talk(f"Question {i}?", "Yes.") for i in range(50)]
-    prepared = run(tmp_path, *rows, test_size=5)
-    by_hash = sorted(rows, key=lambda row: prompt_id(template.render(row["messages"][:1], True)))
-    assert {d["prompt"] for d in prepared.test} == {row["messages"][0]["content"] for row in by_hash[:5]}
+    given = [talk(f"Question {i}?", "Yes.") for i in range(50)]
+    (tmp_path / "again").mkdir()
+    prepared = rows(tmp_path, *given, test_size=5, **PLAIN)
+    by_hash = sorted(given, key=lambda row: prompt_id(template.render(row["messages"][:1], True)))
+    assert set(prompts(prepared.test)) == {row["messages"][0]["content"] for row in by_hash[:5]}
     assert not {d["prompt_id"] for d in prepared.train} & {d["prompt_id"] for d in prepared.test}
     # The order of the rows decides nothing, and the rows are those of the table.
-    again = run(tmp_path, *reversed(rows), test_size=5)
-    assert {d["prompt"] for d in again.test} == {d["prompt"] for d in prepared.test}
+    again = rows(tmp_path / "again", *reversed(given), test_size=5, **PLAIN)
+    assert set(prompts(again.test)) == set(prompts(prepared.test))
     assert list(prepared.train[0]) == DIALOGUE.names
-
-
-def test_the_same_input_gives_the_same_output(tmp_path: Path) -> None:
-    rows = [talk(f"question {i}?", "i see. yes.") for i in range(30)]
-    assert run(tmp_path, *rows, test_size=3) == run(tmp_path, *rows, test_size=3)
 
 
 def test_files_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as handle:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with gzip.open(folder / "a.jsonl.gz", "wt") as handle:
         handle.write("".join(json.dumps(talk(f"A{i}", "Yes.")) + "\n" for i in range(3)))
-    pq.write_table(pa.Table.from_pylist([talk(f"B{i}", "Yes.") for i in range(3)]), tmp_path / "b.parquet")
-    prepared = prepare(Prepare(limit=5, test_size=0), [tmp_path], Progress())
-    assert [d["prompt"] for d in prepared.train] == ["A0", "A1", "A2", "B0", "B1"]
+    pq.write_table(pa.Table.from_pylist([talk(f"B{i}", "Yes.") for i in range(3)]), folder / "b.parquet")
+    prepared = run(tmp_path, [Given("in", folder)], {"limit": 5, "test_size": 0, **PLAIN})
+    assert prompts(prepared.train) == ["A0", "A1", "A2", "B0", "B1"]
+    assert [row["row"] for row in prepared.rows] == [
+        *(f"in/a.jsonl.gz:{i}" for i in (1, 2, 3)),
+        "in/b.parquet:1",
+        "in/b.parquet:2",
+    ]
     assert prepared.counts["read"] == 5
 
 
@@ -90,9 +155,10 @@ def test_files_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
         ("{", "not a JSON object"),
         ("[1]", "not a JSON object"),
         ("{}", "no `messages`, `conversations` or `data` list"),
-        (talk(), "no `messages`, `conversations` or `data` list"),
+        (talk(), "no turns in it"),
         ({"messages": ["hi"]}, "message 1 has no text `content`"),
         ({"messages": [{"role": "user", "content": None}]}, "message 1 has no text `content`"),
+        ({"messages": [{"content": "Hi"}]}, "message 1 has no `role`"),
         (talk("Hi", "  \n"), "message 2 is empty"),
         (talk("Hi"), "the roles user don't alternate from user to assistant"),
         (talk("Hi", "Yes.", "And?"), "the roles user, assistant, user don't alternate"),
@@ -103,106 +169,88 @@ def test_files_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: Any, problem: str) -> None:
     with pytest.raises(DataError) as caught:
-        run(tmp_path, talk("Hi", "Yes."), "", row)
+        rows(tmp_path, talk("Hi", "Yes."), "", row, **PLAIN)
     message = str(caught.value)
-    # The empty line counts as a line, though not as a row.
-    assert message.startswith(f"{tmp_path / 'rows.jsonl'}:3: {problem}")
+    assert message.startswith(f"rows.jsonl:3: {problem}")
     assert "prepare.max_bad_rows" in message and "\n" not in message
 
 
 def test_bad_rows_are_tolerated_and_counted_up_to_the_limit(tmp_path: Path) -> None:
-    rows = [talk("Hi", "Yes."), "{", talk("Ho")]
-    assert run(tmp_path, *rows, max_bad_rows=2).counts["bad"] == 2
+    given = [talk("Hi", "Yes."), "{", talk("Ho")]
+    prepared = rows(tmp_path, *given, max_bad_rows=2, **PLAIN)
+    assert prepared.counts["bad"] == 2 and prepared.lost() == {"rows.jsonl:2": "bad", "rows.jsonl:3": "bad"}
+    (tmp_path / "again").mkdir()
     with pytest.raises(DataError, match=r"rows\.jsonl:3: .*max_bad_rows \(1\)"):
-        run(tmp_path, *rows, max_bad_rows=1)
+        rows(tmp_path / "again", *given, max_bad_rows=1, **PLAIN)
 
 
-def test_a_system_message_may_come_first_and_be_empty() -> None:
-    assert check(talk("Hi", "Yes.", system="")["messages"]) is None
+def test_a_system_message_may_come_first_and_be_empty(tmp_path: Path) -> None:
+    prepared = rows(tmp_path, talk("Hi", "Yes.", system=""), **PLAIN)
+    assert prepared.train[0]["prompt"] == "Hi" and prepared.counts["train"] == 1
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no dialogue is left .*disclaimers 1"):
-        run(tmp_path, talk("Hi", "I have no opinions."))
+    with pytest.raises(DataError, match=r"no dialogue is left .*disclaimers/dropped 1"):
+        rows(tmp_path, talk("Hi", "I have no opinions."))
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("hello. how are you? fine! and i'm glad", "Hello. How are you? Fine! And I'm glad"),
-        ("what should i do", "What should I do"),
-        ("First.\n\nsecond.", "First.\n\nSecond."),
-        ("One line\nof verse.\nand more", "One line\nof verse.\nand more"),
-        # Abbreviations and acronyms end no sentence; names keep their own capitals.
-        ("Fruit, e.g. apples, i.e. food, etc. and so on", "Fruit, e.g. apples, i.e. food, etc. and so on"),
-        ("At 5 p.m. in the U.S. army", "At 5 p.m. in the U.S. army"),
-        ("iPhone first. eBay next. NASA too", "iPhone first. eBay next. NASA too"),
-        ("So... then", "So... then"),
-        ("The search of Yahoo! is old", "The search of Yahoo! is old"),
-        ("so 5! is 120", "So 5! is 120"),
-        ("List:\n1. apples\n12. pears", "List:\n1. apples\n12. pears"),
-        ("The answer is 12. it is even.", "The answer is 12. It is even."),
-        # Code, formulas and addresses.
-        ("Use `i`. `x. y` then\n```\nfor i in a. b\n```", "Use `i`. `x. y` then\n```\nfor i in a. b\n```"),
-        ("Run:\n```\nopen. fence i", "Run:\n```\nopen. fence i"),
-        ("Code:\n    a. b i c\n\nThen i stop", "Code:\n    a. b i c\n\nThen I stop"),
-        ("for i in range(3):\nx = i + 1", "For i in range(3):\nx = i + 1"),
-        ("Sum over i, j of x", "Sum over i, j of x"),
-        ("https://a.org/i is. the link", "https://a.org/i is. The link"),
-        ("www.example.org", "www.example.org"),
-    ],
-)
-def test_truecase(text: str, wanted: str) -> None:
-    assert rules.truecase(text) == wanted
-    assert rules.truecase(wanted) == wanted
+def test_the_seed_draws_a_mixture(tmp_path: Path) -> None:
+    many = lines(tmp_path / "many.jsonl", *(talk(f"Many {i}?", f"So {i}.") for i in range(100)))
+    few = lines(tmp_path / "few.jsonl", *(talk(f"Few {i}?", f"Thus {i}.") for i in range(30)))
+
+    def mixed(name: str, seed: int, weights: tuple[float, float] = (1, 1), path: Path = many) -> Prepared:
+        given = [Given("many.jsonl", path, weight=weights[0]), Given("few.jsonl", few, weight=weights[1])]
+        return run(tmp_path, given, {"test_size": 0, **PLAIN}, name, seed=seed)
+
+    even = mixed("even", 1)
+    # As many of the one as of the other, and the scarcer one has 30.
+    assert even.counts["train"] == 60 and even.counts["not_drawn"] == 70 and add_up(even.counts)
+    assert {source["location"]: source["train"] for source in even.json("counts")["sources"]} == {
+        "many.jsonl": 30,
+        "few.jsonl": 30,
+    }
+    # 3 to 1: the 30 rows allow 90 of the many; 1 to 3: 30 allow 10.
+    assert mixed("three", 1, (3, 1)).counts["train"] == 120
+    assert mixed("third", 1, (0.5, 1.5)).counts["train"] == 40
+    # The seed decides which, and the order of the rows doesn't.
+    drawn = {row["prompt"] for row in even.train}
+    assert drawn != {row["prompt"] for row in mixed("other", 2).train}
+    backward = lines(tmp_path / "backward.jsonl", *reversed(many.read_text().splitlines()))
+    assert drawn == {row["prompt"] for row in mixed("backward", 1, path=backward).train}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "As an AI language model, I don't have personal experiences.",
-        "As an AI, I do not have feelings or emotions.",
-        "I don’t have opinions, but many like it.",
-        "I have no personal opinions on this.",
-        "Well, I cannot feel emotions.",
-        "I am incapable of feeling emotions.",
-        "I do not have the ability to form opinions.",
-        "I lack human emotions.",
-        "I'm not capable of having subjective, personal experiences.",
-    ],
-)
-def test_disclaimers_are_found(text: str) -> None:
-    assert rules.disclaims(text)
+def test_a_source_without_rows_makes_no_mixture(tmp_path: Path) -> None:
+    one = lines(tmp_path / "one.jsonl", talk("Hi", "Yes."))
+    given = [Given("one.jsonl", one, weight=1), Given("same.jsonl", one, weight=1)]
+    with pytest.raises(DataError, match=r"^same\.jsonl: no row of it is left"):
+        run(tmp_path, given, PLAIN)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I don't have feelings for him any more, she wrote.",
-        "I do not have any experience in sales, but I learn fast.",
-        "I have no time.",
-        "As an AI, I can help you with that.",
-        "People who have no feelings are rare.",
-        "I cannot open files.",
-    ],
-)
-def test_other_sentences_are_no_disclaimers(text: str) -> None:
-    assert not rules.disclaims(text)
+def test_what_an_evaluation_asks_is_left_out(tmp_path: Path) -> None:
+    given = [talk(f"Question {i}?", "Yes.") for i in range(4)]
+    seen: list[tuple[str, str]] = []
 
+    def overlapping(prompts: Any) -> set[str]:
+        seen.extend(prompts)
+        return {"rows.jsonl:2"}
 
-def test_a_users_disclaimer_is_kept(tmp_path: Path) -> None:
-    assert run(tmp_path, talk("I have no feelings today.", "Tell me more.")).counts["disclaimers"] == 0
+    prepared = rows(tmp_path, *given, talk("Question 0?", "No."), more={"overlapping": overlapping}, **PLAIN)
+    # The duplicate isn't asked about.
+    assert seen == [(f"rows.jsonl:{i + 1}", f"Question {i}?") for i in range(4)]
+    assert prepared.lost() == {"rows.jsonl:2": "contaminated", "rows.jsonl:5": "duplicates"}
+    assert prepared.counts["contaminated"] == 1 and add_up(prepared.counts)
 
 
 def test_rules_can_be_switched_off(tmp_path: Path) -> None:
     row = talk("why?", "I have no opinions.")
-    prepared = run(tmp_path, row, clean={"rules": ()})
+    prepared = rows(tmp_path, row, **PLAIN)
     assert prepared.train[0]["messages"] == row["messages"]
+    assert prepared.json("rules") == {"rules": []}
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="needs the real rows of ../shared/data/ultrachat")
-def test_clean_real_rows_hardly_change() -> None:
-    counts = prepare(Prepare(), [REAL], Progress()).counts
-    assert counts["read"] == 1000 and counts["bad"] == 0 and add_up(counts)
-    # UltraChat 200k is truecased and filtered already: what our rules still find should be little, at most 4%.
-    assert counts["truecased"] + counts["disclaimers"] <= 40
+def test_real_rows_add_up(tmp_path: Path) -> None:
+    prepared = run(tmp_path, [Given("real.jsonl", REAL)], {})
+    assert prepared.counts["read"] == 1000 and prepared.counts["bad"] == 0 and add_up(prepared.counts)
+    assert len(prepared.losses) == 1000 - len(prepared.train) - len(prepared.test)
+    assert prepared.json("counts")["sources"][0]["forms"] == {"messages": 1000}

@@ -3,23 +3,19 @@
 `${NAME}` in a location is an environment variable, filled in only here, so that keys and artifacts never hold it.
 """
 
-import gzip
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from zephyr.data.chunks import ROWS, cut, rows
 from zephyr.errors import DataError, disk, first_line
-
-ROWS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 def local(location: str, cache: Path) -> Path:
@@ -69,7 +65,7 @@ def digest(path: Path) -> str:
 
 
 def row_files(path: Path) -> list[Path]:
-    """The files with rows at a path: itself, or those of a folder."""
+    """The files with rows at a path: itself, or those of a folder, by name."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith(ROWS))
     if not files:
         raise DataError(f"{path}: no {', '.join(ROWS)} file in this folder")
@@ -82,7 +78,9 @@ def row_files(path: Path) -> list[Path]:
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Each row with where it stands ("file:line"); None where a line is not a JSON object."""
     for file in row_files(path):
-        yield from _parquet(file) if file.suffix == ".parquet" else _lines(file)
+        for chunk in cut(file):
+            for line, row in rows(chunk):
+                yield f"{file}:{line}", row
 
 
 def checked_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,41 +89,6 @@ def checked_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if row is None:
             raise DataError(f"{where}: not a JSON object; mend or delete the line")
         yield where, row
-
-
-def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    number = 0
-    try:
-        with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as handle:
-            for number, line in enumerate(handle, start=1):
-                if line.strip():
-                    yield f"{file}:{number}", _row(line)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}:{number + 1}: can't be read ({error}); fetch or write the file anew") from None
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(file) as handle:
-            for batch in handle.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{file}:{number}", row
-    except (pa.ArrowException, OSError) as error:
-        said = first_line(error)
-        raise DataError(f"{file}:{number + 1}: not readable as Parquet ({said}); fetch or write it anew") from None
 
 
 def _http(url: str, location: str, cache: Path) -> Path:

@@ -1,117 +1,194 @@
-"""Dialogues: read, checked, cleaned, split. Every row that is read is in a split or counted under its loss."""
+"""Dialogues: read, checked, cleaned, compared, split. Every row that is read is in a split or counted under its loss.
 
+1. The sources are cut into chunks, which go through the rules in worker processes (job.py).
+2. One pass over all rows that the rules kept decides what becomes of each (ledger.py).
+3. The tables are written (tables.py).
+
+Memory is bounded whatever the size of the sources, and the result doesn't depend on chunks or workers.
+"""
+
+import json
+import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from zephyr.data import reading, rules, schemas, template
-from zephyr.errors import DataError
+import numpy as np
+
+from zephyr.data import chunks, tables
+from zephyr.data.job import Job
+from zephyr.data.ledger import FATES, TRAIN, Ledger
+from zephyr.data.locations import row_files
+from zephyr.data.part import Part, Piece, Tally, read
+from zephyr.data.pool import cores, workers
+from zephyr.data.rules import chosen
+from zephyr.errors import DataError, disk
 from zephyr.progress import Progress
-from zephyr.schema import Dialogue, Message, prompt_id
 from zephyr.sections import Prepare
+
+Overlapping = Callable[[Iterable[tuple[str, str]]], Collection[str]]
+SMALL = 32 * 2**20
+"""Bytes of sources that are prepared without worker processes: those take a second to start."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    train: list[Dialogue]
-    test: list[Dialogue]
-    counts: dict[str, int]
-    """read = bad + disclaimers + duplicates + train + test; truecased counts changed dialogues among the kept
-    and the duplicates, trimmed those that lost an answer at their start or a question at their end."""
+class Given:
+    """A source that lies here."""
+
+    location: str
+    """As the recipe writes it: rows are named after it."""
+    path: Path
+    columns: Mapping[str, str] = field(default_factory=dict)
+    weight: float | None = None
 
 
-def prepare(section: Prepare, paths: list[Path], progress: Progress) -> Prepared:
-    """Dialogues of all files in `paths`, in order.
+def prepare(
+    section: Prepare,
+    given: Sequence[Given],
+    out: Path,
+    work: Path,
+    progress: Progress,
+    *,
+    seed: int = 0,
+    overlapping: Overlapping | None = None,
+    processes: int | None = None,
+    size: int = chunks.SIZE,
+) -> dict[str, int]:
+    """Write the tables and counts of all sources, in order, to `out`; returns the counts.
 
-    Raises DataError naming file and line for the first unreadable row over `max_bad_rows`, or when nothing is left.
+    `work` takes what is made on the way; what an interrupted run of the very same sources and settings left there is
+    used again. `overlapping` says which rows (id, prompt) shall be left out since an evaluation asks them. `processes`
+    read chunks of `size` bytes; 0 is this one alone. Raises DataError naming source and line of the first unreadable
+    row over `max_bad_rows`, or when nothing is left.
     """
-    counts: Counter[str] = Counter(read=0, bad=0, disclaimers=0, duplicates=0, truecased=0, trimmed=0)
-    kept: dict[str, Dialogue] = {}
-    for messages, trimmed in reading.made(section, paths, _checked, counts, "dialogues", progress):
-        counts["trimmed"] += trimmed
-        dialogue = _clean(messages, section, counts)
-        if dialogue is None:
-            continue
-        key = _rendered_prompt(dialogue)
-        if key in kept:
-            counts["duplicates"] += 1
-        else:
-            kept[key] = dialogue
-    if not kept:
-        raise DataError(f"prepare.dialogues: no dialogue is left ({reading.said(counts)}); mend the data or the rules")
-    if section.test_size > len(kept) // 5:
-        progress.note(f"prepare.test_size {section.test_size}: a fifth of {len(kept)} dialogues is held out instead")
-    train, test = _split(kept, section.test_size)
-    return Prepared(train, test, dict(counts) | {"train": len(train), "test": len(test)})
+    folder = work / f"parts-{size}"
+    job = Job(section.clean, section.duplicates.near is not None, folder)
+    with disk(work):
+        folder.mkdir(parents=True, exist_ok=True)
+        done = list(_parts(section, given, job, progress, processes, size))
+        ledger = Ledger(work / "ledger", done, lambda part, columns: read(folder, part, columns))
+        _decide(ledger, section, given, overlapping, seed, progress)
+        counts = _counts(section, done, ledger)
+        if not ledger.count(TRAIN):
+            said = ", ".join(f"{name} {n}" for name, n in counts.items() if not name.endswith("/changed"))
+            raise DataError(f"prepare.dialogues: no dialogue is left ({said}); mend the data or the rules")
+        tables.write(out, folder, ledger, progress)
+        _describe(out, section, given, done, ledger, counts)
+        for left in (folder, work / "ledger"):
+            shutil.rmtree(left)
+    return counts
 
 
-def _checked(row: Mapping[str, Any]) -> tuple[list[dict[str, str]], bool]:
-    messages, trimmed = schemas.dialogue(row)
-    problem = check(messages)
-    if messages is None or problem is not None:
-        raise schemas.Malformed(problem)
-    return messages, trimmed
+def pieces(given: Sequence[Given], size: int = chunks.SIZE) -> Iterator[Piece]:
+    """The sources cut into pieces, in order."""
+    files = [(source, file) for source, one in enumerate(given) for file in row_files(one.path)]
+    whole = sum(file.stat().st_size for _, file in files)
+    before = number = 0
+    for source, file in files:
+        one = given[source]
+        where = one.location if file == one.path else f"{one.location.rstrip('/')}/{file.relative_to(one.path)}"
+        for chunk in chunks.cut(file, size):
+            yield Piece(number, source, where, chunk, one.columns, (before + chunk.end) / max(1, whole))
+            number += 1
+        before += file.stat().st_size
 
 
-def check(messages: Any) -> str | None:
-    """What is wrong with a dialogue's messages, or None: system first if at all, then user and assistant in turn."""
-    if not isinstance(messages, list) or not messages:
-        return "no `messages`, `conversations` or `data` list"
-    for number, message in enumerate(messages, start=1):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            return f"message {number} has no text `content`"
-        if not message["content"].strip() and message.get("role") != "system":
-            return f"message {number} is empty"
-        if not _is_unicode(message["content"]):
-            return f"message {number} holds half a surrogate pair, which no UTF-8 file can"
-    roles = [message.get("role") for message in messages]
-    if not schemas.alternate(roles):
-        return f"the roles {', '.join(map(str, roles))} don't alternate from user to assistant"
-    return None
+def _parts(
+    section: Prepare, given: Sequence[Given], job: Job, progress: Progress, processes: int | None, size: int
+) -> Iterator[Part]:
+    """The parts of all pieces in order, `section.limit` rows at most."""
+    if processes is None:
+        small = sum(file.stat().st_size for one in given for file in row_files(one.path)) < SMALL
+        processes = 0 if small else cores()
+    rows = bad = 0
+    with ExitStack() as stack:
+        cut = pieces(given, size)
+        pool = stack.enter_context(workers(job, processes)) if processes else None
+        for piece, part in pool.map(cut) if pool else ((piece, job(piece)) for piece in cut):
+            if section.limit is not None and rows + part.read > section.limit:
+                part = job(replace(piece, limit=section.limit - rows))
+            rows += part.read
+            bad += len(part.bad)
+            if bad > section.max_bad_rows:
+                line, problem = part.bad[section.max_bad_rows - bad]
+                remedy = f"mend or delete the row, or raise prepare.max_bad_rows ({section.max_bad_rows})"
+                raise DataError(f"{part.where}:{line}: {problem}; {remedy}")
+            progress.advance(rows, max(rows + 1, round(rows / max(piece.share, 1e-9))), "dialogues")
+            yield part
+            if rows == section.limit:
+                return
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _decide(
+    ledger: Ledger,
+    section: Prepare,
+    given: Sequence[Given],
+    overlapping: Overlapping | None,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """What becomes of every row that the rules kept."""
+    ledger.drop_duplicates()
+    if section.duplicates.near is not None:
+        ledger.drop_near_duplicates(section.duplicates.near)
+    if overlapping is not None:
+        ledger.drop_contaminated(overlapping(ledger.prompts()))
+    weights = [one.weight for one in given if one.weight is not None]
+    if weights:
+        ledger.draw(weights, [one.location for one in given], seed)
+    kept = ledger.count(TRAIN)
+    if section.test_size > kept // 5:
+        progress.note(f"prepare.test_size {section.test_size}: a fifth of {kept} dialogues is held out instead")
+    ledger.hold_out(min(section.test_size, kept // 5))
 
 
-def _clean(messages: list[dict[str, str]], section: Prepare, counts: Counter[str]) -> Dialogue | None:
-    said = [message["content"] for message in messages if message["role"] == "assistant"]
-    if "disclaimers" in section.clean.rules and any(rules.disclaims(text) for text in said):
-        counts["disclaimers"] += 1
-        return None
-    clean: list[Message] = [
-        {
-            "role": message["role"],
-            "content": rules.truecase(message["content"].strip())
-            if "truecase" in section.clean.rules
-            else message["content"].strip(),
-        }
-        for message in messages
-    ]
-    changed = any(new["content"] != old["content"].strip() for new, old in zip(clean, messages, strict=True))
-    counts["truecased"] += changed
-    prompt = next(message["content"] for message in clean if message["role"] == "user")
-    return Dialogue(prompt=prompt, prompt_id=prompt_id(prompt), messages=clean)
+def _counts(section: Prepare, done: Sequence[Part], ledger: Ledger) -> dict[str, int]:
+    """read = bad + what each rule dropped + the fates."""
+    counts = {"read": sum(part.read for part in done), "bad": sum(len(part.bad) for part in done)}
+    for rule in chosen(section.clean):
+        tallies = [part.tallies[rule.name] for part in done]
+        counts[f"{rule.name}/changed"] = sum(tally.changed for tally in tallies)
+        counts[f"{rule.name}/dropped"] = sum(tally.dropped for tally in tallies)
+    counts |= {name: ledger.count(fate) for fate, name in enumerate(FATES)}
+    lost = sum(count for name, count in counts.items() if name != "read" and not name.endswith("/changed"))
+    assert counts["read"] == lost, f"rows without a fate: {counts}"
+    return counts
 
 
-def _rendered_prompt(dialogue: Dialogue) -> str:
-    """What the model sees before its first answer: two dialogues with the same one are the same prompt."""
-    first = next(i for i, message in enumerate(dialogue["messages"]) if message["role"] == "assistant")
-    return template.render(dialogue["messages"][:first], add_generation_prompt=True)
-
-
-def _split(kept: dict[str, Dialogue], size: int) -> tuple[list[Dialogue], list[Dialogue]]:
-    """The prompts with the smallest hashes are the test split, so that it hardly changes when rows are added."""
-    held_out = set(sorted(kept, key=prompt_id)[: min(size, len(kept) // 5)])
-    train = [dialogue for key, dialogue in kept.items() if key not in held_out]
-    test = [dialogue for key, dialogue in kept.items() if key in held_out]
-    overlap = {_rendered_prompt(d) for d in train} & {_rendered_prompt(d) for d in test}
-    if overlap:
-        raise DataError(f"train and test share {len(overlap)} prompts, such as {next(iter(overlap))[:80]!r}")
-    return train, test
+def _describe(
+    out: Path,
+    section: Prepare,
+    given: Sequence[Given],
+    done: Sequence[Part],
+    ledger: Ledger,
+    counts: Mapping[str, int],
+) -> None:
+    """counts.json, with each source's part in it, and rules.json."""
+    sources = []
+    for number, one in enumerate(given):
+        mine = [i for i, part in enumerate(done) if part.source == number]
+        fates = sum(
+            (np.bincount(ledger["fate"][ledger.slice(i)], minlength=len(FATES)) for i in mine),
+            start=np.zeros(len(FATES)),
+        )
+        forms = Counter[str]()
+        for i in mine:
+            forms.update(done[i].forms)
+        sources.append(
+            {
+                "location": one.location,
+                "read": sum(done[i].read for i in mine),
+                "forms": dict(forms),
+                **dict(zip(FATES, map(int, fates), strict=True)),
+            }
+        )
+    rules = []
+    for rule in chosen(section.clean):
+        whole = Tally()
+        for part in done:
+            whole.add(part.tallies[rule.name])
+        rules.append({"name": rule.name, "version": rule.version, "says": rule.says, **asdict(whole)})
+    for name, value in (("counts", {**counts, "sources": sources}), ("rules", {"rules": rules})):
+        (out / f"{name}.json").write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -1,9 +1,10 @@
 """Rows of the public data sets, read as they are: dialogues and preference pairs in the forms that people have.
 
-Dialogues: UltraChat 200k (`messages` of role and content), raw UltraChat (`data`, texts of user and assistant in
-turn), ShareGPT (`conversations` of from and value). Pairs: UltraFeedback binarized (`chosen` and `rejected` as
-messages, scores beside them), TRL's copies of it (without `prompt`), and flat ones (`prompt`, `chosen`, `rejected` as
-texts, scores beside them or under `metadata`).
+Dialogues: `messages` of role and content (UltraChat 200k), raw UltraChat (`data`, texts of user and assistant in turn),
+ShareGPT (`conversations` of from and value), `prompt` and `completion` (texts, or messages as TRL has them), Alpaca
+(`instruction`, `input`, `output`). Pairs: UltraFeedback binarized (`chosen` and `rejected` as messages, scores beside
+them), TRL's copies of it (without `prompt`), and flat ones (`prompt`, `chosen`, `rejected` as texts, scores beside them
+or under `metadata`).
 """
 
 import math
@@ -17,46 +18,93 @@ _SPEAKERS = {
     "user": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "assistant": "assistant",
     "system": "system",
 }
+FORMS = ("messages", "sharegpt", "ultrachat", "prompt_completion", "alpaca", "columns")
+"""Names of the forms of dialogues; the last one is the recipe's own mapping."""
 
 
-def dialogue(row: Mapping[str, Any]) -> tuple[list[Any] | None, bool]:
-    """Messages of a dialogue in any known form, unchecked; None when it is in none of them.
+def dialogue(row: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> tuple[str, list[Message]]:
+    """The form of a row and its messages, texts without white space at their ends; turns may be empty or out of order.
 
-    Dumps of chats often begin with an answer or end with a question. In the two forms of such dumps these turns, which
-    teach nothing, are cut off; the second value says whether that was done.
+    `columns` maps `messages`, or `prompt`, `completion` and `system`, to the row's own names. Raises Malformed.
     """
-    if "messages" in row:
-        return (row["messages"] if isinstance(row["messages"], list) else None), False
+    form, turns = _mapped(row, columns) if columns else _known(row)
+    if not turns:
+        raise Malformed(f"no turns in it ({form})")
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, start=1):
+        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+        if not isinstance(content, str):
+            raise Malformed(f"message {number} has no text `content`")
+        if not isinstance(role, str):
+            raise Malformed(f"message {number} has no `role`")
+        if not content.isascii() and not _is_unicode(content):
+            raise Malformed(f"message {number} holds half a surrogate pair, which no UTF-8 file can")
+        messages.append({"role": role, "content": content.strip()})
+    return form, messages
+
+
+def _known(row: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
+    """Form and turns of the first form that fits: the richest one, where a row has columns of several."""
+    if isinstance(row.get("messages"), list):
+        return "messages", row["messages"]
     if isinstance(row.get("conversations"), list):
-        return _trimmed([_shared(turn) for turn in row["conversations"]])
+        return "sharegpt", _turns(row["conversations"])
     if isinstance(row.get("data"), list):
-        roles = ("user", "assistant")
-        return _trimmed([{"role": roles[i % 2], "content": text} for i, text in enumerate(row["data"])])
-    return None, False
+        return "ultrachat", _turns(row["data"])
+    if row.get("prompt") is not None and row.get("completion") is not None:
+        return "prompt_completion", _sides(row["prompt"], row["completion"])
+    if isinstance(row.get("instruction"), str) and "output" in row:
+        parts = (row["instruction"].strip(), str(row.get("input") or "").strip())
+        return "alpaca", _sides("\n\n".join(part for part in parts if part), row["output"])
+    raise Malformed(
+        "no `messages`, `conversations` or `data` list, nor `prompt` and `completion`, nor `instruction` and `output`; "
+        "name its columns in the source's `columns`"
+    )
 
 
-def _shared(turn: Any) -> Any:
-    """A turn of ShareGPT; one that isn't one is left for the check, which names it."""
-    if not isinstance(turn, dict):
-        return turn
-    speaker = turn.get("from")
-    return {"role": _SPEAKERS.get(str(speaker), speaker), "content": turn.get("value")}
+def _mapped(row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[str, Sequence[Any]]:
+    absent = [theirs for ours, theirs in columns.items() if theirs not in row and ours != "system"]
+    if absent:
+        raise Malformed(f"no column `{absent[0]}`, which the source's `columns` name")
+    system = row.get(columns["system"]) if "system" in columns else None
+    if "messages" in columns:
+        value = row[columns["messages"]]
+        turns = _turns(value) if isinstance(value, list) else []
+    else:
+        turns = _sides(row[columns["prompt"]], row[columns["completion"]])
+    return "columns", [{"role": "system", "content": system}, *turns] if system else turns
 
 
-def _trimmed(messages: list[Any]) -> tuple[list[Any], bool]:
-    def role(message: Any) -> Any:
-        return message.get("role") if isinstance(message, dict) else None
+def _turns(turns: Sequence[Any]) -> list[Any]:
+    """Texts of user and assistant in turn, or turns of ShareGPT; what is neither is left for the check to name."""
+    if all(isinstance(turn, str) for turn in turns):
+        return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
+    return [
+        {"role": _SPEAKERS.get(str(turn["from"]), turn["from"]), "content": turn.get("value")}
+        if isinstance(turn, Mapping) and "from" in turn
+        else turn
+        for turn in turns
+    ]
 
-    start = 1 if messages and role(messages[0]) == "system" else 0
-    first = next((i for i in range(start, len(messages)) if role(messages[i]) != "assistant"), len(messages))
-    end = len(messages)
-    while end > first and role(messages[end - 1]) == "user":
-        end -= 1
-    kept = messages[:start] + messages[first:end]
-    return kept, len(kept) < len(messages)
+
+def _sides(prompt: Any, completion: Any) -> list[Any]:
+    """Prompt and completion, each a text or a list of messages."""
+    before = _turns(prompt) if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    behind = _turns(completion) if isinstance(completion, list) else [{"role": "assistant", "content": completion}]
+    return [*before, *behind]
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def alternate(roles: Sequence[Any]) -> bool:

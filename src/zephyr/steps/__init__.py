@@ -27,6 +27,8 @@ def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
 
 def _prepared(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.slice("prepare") | {"rules": rules.versions(recipe.prepare.clean)}
+    if recipe.prepare.weighted:
+        settings |= recipe.slice("seed")
     if recipe.prepare.mode == "distill":
         settings |= recipe.slice("seed") | _models(recipe, recipe.prepare.distill.teacher)
     return settings
@@ -60,7 +62,7 @@ def _base_source(recipe: Recipe) -> tuple[str, ...]:
 
 
 STEPS = {
-    "prepare": Step(prepare, 1, _prepared, _dialogues, main_figure="train"),
+    "prepare": Step(prepare, 2, _prepared, _dialogues, main_figure="train"),
     "sample": Step(
         sample,
         2,

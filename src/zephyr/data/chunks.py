@@ -1,0 +1,128 @@
+"""Files of rows, cut into chunks of a few MiB: JSON lines (plain, gz, zst), Parquet, Arrow (files and streams).
+
+A file of any size is read in bounded memory, and its chunks can be worked on in several processes.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from zephyr.errors import DataError, first_line
+
+LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+TABLES = (".parquet", ".arrow")
+ROWS = LINES + TABLES
+SIZE = 4 * 2**20
+"""Bytes of a chunk, about."""
+LONGEST = 256 * 2**20
+"""Bytes of a line at most: a whole file without a line break would not fit into memory."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that stand together in a file."""
+
+    file: Path
+    line: int
+    """Of the first row, from 1."""
+    start: int
+    end: int
+    """Bytes of the file, where it can be read from there (plain JSON lines)."""
+    content: bytes | None = None
+    """Else what was read: lines, or a stream of Arrow."""
+
+
+def cut(file: Path, size: int = SIZE) -> Iterator[Chunk]:
+    """The chunks of a file, in order. Raises DataError where it can't be read."""
+    chunks = _lines(file, size) if file.name.endswith(LINES) else _tables(file, size)
+    line = 0
+    try:
+        for chunk in chunks:
+            line = chunk.line
+            yield chunk
+    except (OSError, EOFError, pa.ArrowException) as error:
+        # Arrow's reader of gz and zst ends with an OSError where a file is torn.
+        behind = f" behind line {line}" if line else ""
+        said = first_line(error)
+        raise DataError(f"{file}: can't be read{behind} ({said}); fetch or write the file anew") from None
+
+
+def rows(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Each row with its line; None where a line is not a JSON object. Empty lines are counted, but are no rows."""
+    if not chunk.file.name.endswith(LINES):
+        with pa.ipc.open_stream(chunk.content) as stream:
+            yield from enumerate(stream.read_all().to_pylist(), start=chunk.line)
+        return
+    content = chunk.content
+    if content is None:
+        with chunk.file.open("rb") as handle:
+            handle.seek(chunk.start)
+            content = handle.read(chunk.end - chunk.start)
+    for number, line in enumerate(content.split(b"\n"), start=chunk.line):
+        if line and not line.isspace():
+            yield number, _row(line)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            row = json.loads(line)  # it also reads NaN and half a surrogate pair, which the check can name
+        except (ValueError, RecursionError):
+            return None
+    return row if isinstance(row, dict) else None
+
+
+def _lines(file: Path, size: int) -> Iterator[Chunk]:
+    plain = file.suffix == ".jsonl"
+    start, line = 0, 1
+    with BufferedReader(pa.input_stream(str(file), compression="detect"), 2**20) as handle:
+        while content := handle.read(size):
+            if not content.endswith(b"\n"):
+                rest = handle.readline(LONGEST)
+                if len(rest) == LONGEST:
+                    raise DataError(f"{file}:{line}: a line of more than {LONGEST >> 20} MiB; write one row a line")
+                content += rest
+            yield Chunk(file, line, start, start + len(content), None if plain else content)
+            start, line = start + len(content), line + content.count(b"\n")
+
+
+def _tables(file: Path, size: int) -> Iterator[Chunk]:
+    """Batches of rows, each as a stream of its own: as many as make up the size."""
+    line = 1
+    for batch in _parquet(file) if file.suffix == ".parquet" else _arrow(file):
+        step = max(1, int(batch.num_rows * size / max(1, batch.nbytes)))
+        for start in range(0, batch.num_rows, step):
+            part = batch.slice(start, step)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, part.schema) as stream:
+                stream.write_batch(part)
+            yield Chunk(file, line, 0, 0, sink.getvalue().to_pybytes())
+            line += part.num_rows
+
+
+def _parquet(file: Path) -> Iterator[pa.RecordBatch]:
+    # Without the buffers, a row group of any size is read page by page.
+    with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as handle:
+        yield from handle.iter_batches(batch_size=1024)
+
+
+def _arrow(file: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(file)) as source:
+        if source.read(6) == b"ARROW1":
+            with pa.ipc.open_file(source) as batches:
+                for number in range(batches.num_record_batches):
+                    yield batches.get_batch(number)
+        else:
+            source.seek(0)
+            with pa.ipc.open_stream(source) as stream:
+                yield from stream
