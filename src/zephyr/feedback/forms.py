@@ -24,7 +24,7 @@ class Rated(NamedTuple):
 
 def score(text: str, most: int) -> float | None:
     """The number from 1 to `most` that a text is ("7", "7.0", "7.5", "7/10"), or None."""
-    found = re.fullmatch(r"(\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?(\d{1,2}))?", text.strip())
+    found = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,2})?)(?: ?/ ?([0-9]{1,2}))?", text.strip())
     if found is None or (found[2] is not None and int(found[2]) != most):
         return None
     value = float(found[1])
