@@ -6,7 +6,8 @@ result follows from the seeds, the recipe and the teacher's replies alone: a rer
 """
 
 from zephyr.data.distill.counts import LOSSES, report, total
+from zephyr.data.distill.prompts import WAYS
 from zephyr.data.distill.run import Distiller
 from zephyr.data.distill.teacher import Teacher
 
-__all__ = ["LOSSES", "Distiller", "Teacher", "report", "total"]
+__all__ = ["LOSSES", "WAYS", "Distiller", "Teacher", "report", "total"]

@@ -128,8 +128,7 @@ def _peeled(text: str, strict: bool) -> str:
             return rest.strip()
     if fenced := _FENCE.match(text):
         return fenced[1].strip()
-    close = _QUOTES.get(text[:1])
-    if close and len(text) > 1 and text[-1] == close and not {text[0], close} & set(text[1:-1]):
+    if _quoted(text):
         return text[1:-1].strip()
     if strict:
         return text
@@ -138,6 +137,18 @@ def _peeled(text: str, strict: bool) -> str:
             return rest.strip()
     first = _FIRST.match(text)
     return first[1].strip() if first else text
+
+
+def _quoted(text: str) -> bool:
+    """Whether one pair of quotes holds all of a text: `"Say "hi" to me."` is, `"Yes" or "no"` isn't."""
+    close = _QUOTES.get(text[:1])
+    if close is None or len(text) < 2 or text[-1] != close:
+        return False
+    *before, last = text[1:-1].split(close)
+    if text[0] != close:
+        return all(part.count(text[0]) == 1 for part in before) and text[0] not in last
+    # Within, quotes open behind a space or a bracket and close again.
+    return len(before) % 2 == 0 and all(part == "" or part[-1] in " \n([" for part in before[::2])
 
 
 def echoes(text: str, shown: str) -> bool:
