@@ -67,7 +67,7 @@ def read(paths: Sequence[Path], columns: Mapping[Column, str]) -> Iterator[Promp
     """Prompts of the files in order; `columns` maps our columns to theirs.
 
     Ours are those of schema.Prompt, as raw UltraFeedback has them; `prompt` may be `instruction`, or the first of
-    MT-Bench's `turns`. Raises DataError naming file and line where there is no prompt, or a column holds something odd.
+    MT-Bench's `turns`. Raises DataError naming file and line for a row without prompt, or with a column of another kind.
     """
     for path in paths:
         for where, row in checked_rows(path):
@@ -82,10 +82,9 @@ class _Odd(ValueError):
 
 
 def _prompt(row: Mapping[str, Any], columns: Mapping[Column, str]) -> Prompt:
-    text = row.get(columns.get("prompt", "prompt"))
-    if "prompt" not in columns and text is None:
-        turns = row.get("turns")
-        text = row.get("instruction", turns[0] if isinstance(turns, list) and turns else None)
+    if isinstance(row.get("turns"), list):
+        row = {"prompt": _first(row["turns"]), **row, "reference": _first(row.get("reference"))}
+    text = row.get(columns.get("prompt", "prompt" if "prompt" in row else "instruction"))
     if not isinstance(text, str) or not text.strip():
         raise _Odd(f"no `{columns.get('prompt', 'prompt')}` text; every row of sample.prompts needs one")
     return Prompt(
@@ -98,6 +97,11 @@ def _prompt(row: Mapping[str, Any], columns: Mapping[Column, str]) -> Prompt:
         reference=_text(row, columns, "reference"),
         note=_text(row, columns, "note"),
     )
+
+
+def _first(value: Any) -> Any:
+    """Of texts by turn, as MT-Bench has them, that of the first."""
+    return (value[0] if value else None) if isinstance(value, list) else value
 
 
 def _value(row: Mapping[str, Any], columns: Mapping[Column, str], name: Column) -> Any:
