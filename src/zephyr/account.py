@@ -20,7 +20,7 @@ class Account:
     segments: Segments | None = None
     """Where no disk is shared: the journal's place on the store; the folder is a cache of it then."""
     payer: str = ""
-    """In whose name the journal keeps the bill: RUN/STEP."""
+    """In whose name the journal keeps the bill: RUN/STEP; to which it adds what the calls are for."""
     calls: int = 0
     """Replies behind `spent`."""
     tokens_in: int = 0

@@ -209,7 +209,7 @@ def _account(
             allowance -= manifest.figures.get("dollars", 0.0) / parts
     segments = Segments(store, f"journal/{name}/{key[:16]}") if records.shared() else None
     assert progress.path is not None
-    payer = f"{progress.path.parent.name}/{records.named(name, progress.shard)}"
+    payer = f"{progress.path.parent.name}/{name}"
     return Account(journal, None if allowance is None else max(0.0, allowance), segments=segments, payer=payer)
 
 

@@ -42,8 +42,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bill:
-    """What was paid to an endpoint in one step of a run."""
+    """What was paid to an endpoint for one kind of calls."""
 
+    payer: str
     endpoint: str
     calls: int
     tokens_in: int
@@ -57,16 +58,17 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS payment (payer TEXT, endpoint TEXT, calls INTEGER, tokens_in INTEGER, "
     "tokens_out INTEGER, dollars REAL, PRIMARY KEY (payer, endpoint)) WITHOUT ROWID",
 )
+NAME = "replies.sqlite"
 COLUMNS = "text, finish_reason, tokens_in, tokens_out, error, dollars"
 ADDED = {"error": "TEXT", "dollars": "REAL NOT NULL DEFAULT 0"}
 """Columns that older journals lack."""
 
 
 class Journal:
-    """The journal in folder `folder`; made when it isn't there."""
+    """The journal in folder `folder`; made when it isn't there. Raises StoreError when it can't be."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "replies.sqlite"
+        self._path = folder / NAME
         self._one = threading.Lock()
         with self._errors():
             folder.mkdir(parents=True, exist_ok=True)
@@ -141,12 +143,13 @@ class Journal:
             before, self._seen = self._seen, self._version()
         return self._seen != before
 
-    def bills(self, payer: str) -> list[Bill]:
-        """What was ever paid in this name, by endpoint."""
+    def bills(self, run: str) -> list[Bill]:
+        """What was ever paid by payers of this name: RUN/STEP/UNIT."""
         with self._errors(), self._one:
             rows = self._db.execute(
-                "SELECT endpoint, calls, tokens_in, tokens_out, dollars FROM payment WHERE payer = ? ORDER BY endpoint",
-                [payer],
+                "SELECT payer, endpoint, calls, tokens_in, tokens_out, dollars FROM payment "
+                "WHERE substr(payer, 1, ?) = ? ORDER BY payer, endpoint",
+                [len(run) + 1, f"{run}/"],
             )
             return [Bill(*row) for row in rows]
 
@@ -184,3 +187,14 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             said = f"{self._path}: {error}; free space or choose another place with ZEPHYR_HOME"
             raise StoreError(f"{said}, then run again: no reply in it is lost") from error
+
+
+def bills_of(folder: Path, run: str) -> list[Bill]:
+    """`Journal.bills`, where there is a journal."""
+    if not (folder / NAME).exists():
+        return []
+    book = Journal(folder)
+    try:
+        return book.bills(run)
+    finally:
+        book.close()

@@ -84,7 +84,8 @@ class Work:
     async def run(self) -> None:
         """Make all calls; raises what ends the step: EndpointError, BudgetError, StoreError."""
         asks = self._means.asker({lane.name: lane.endpoint for lane in self._lanes})
-        writer = Writer(self._book, self._account, self._count)
+        payer = f"{self._account.payer}/{self._unit}"
+        writer = Writer(self._book, self._account.segments, payer, self._count)
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run())

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from zephyr import segments
-from zephyr.account import Account
 from zephyr.journal import Entry, Journal, Reply
+from zephyr.segments import CALLS, SECONDS, Segments
 
 
 class Writer:
@@ -15,9 +14,12 @@ class Writer:
     all that could be paid twice; with segments it is also what the open segment holds.
     """
 
-    def __init__(self, book: Journal, account: Account, counted: Callable[[Mapping[str, Reply]], None]) -> None:
+    def __init__(
+        self, book: Journal, segments: Segments | None, payer: str, counted: Callable[[Mapping[str, Reply]], None]
+    ) -> None:
         self._book = book
-        self._account = account
+        self._segments = segments
+        self._payer = payer
         self._counted = counted
         self._pending: dict[str, Entry] = {}
         self._some = asyncio.Event()
@@ -30,18 +32,18 @@ class Writer:
         durable = self._durable
         self._pending[key] = entry
         self._some.set()
-        if len(self._pending) >= segments.CALLS:
+        if len(self._pending) >= CALLS:
             self._full.set()
-        if self._account.segments is None:
+        if self._segments is None:
             await durable
 
     async def run(self) -> None:
         """Write until cancelled. Raises StoreError when journal or store can't be written."""
         while True:
             await self._some.wait()
-            if self._account.segments is not None:
+            if self._segments is not None:
                 try:
-                    async with asyncio.timeout(segments.SECONDS):
+                    async with asyncio.timeout(SECONDS):
                         await self._full.wait()
                 except TimeoutError:
                     pass
@@ -70,6 +72,6 @@ class Writer:
         return group, durable
 
     def _write(self, group: Mapping[str, Entry]) -> dict[str, Reply]:
-        if self._account.segments is not None:
-            self._account.segments.write(group, self._account.payer)
-        return self._book.record(group, self._account.payer)
+        if self._segments is not None:
+            self._segments.write(group, self._payer)
+        return self._book.record(group, self._payer)

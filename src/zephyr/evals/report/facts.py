@@ -5,7 +5,7 @@ A run may lack any part: a step failed, was skipped, had nothing to do, or its a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from zephyr.errors import ZephyrError
 from zephyr.evals.report.quality import Quality
 from zephyr.evals.report.quality import gather as quality_of
 from zephyr.evals.report.states import Missing, Rows, Step, made, steps_of, why
+from zephyr.journal import bills_of
 from zephyr.manifest import HISTORY, Manifest
 
 TRAINED = {
@@ -109,7 +110,7 @@ def gather(run_id: str) -> Facts:
         histories=histories,
         no_history=no_history,
         lineage=_lineage(steps, store),
-        bills=_bills(events),
+        bills=_bills(run_id, events),
         quality=quality_of(events, steps, store),
     )
 
@@ -194,9 +195,30 @@ def _lineage(steps: Mapping[str, Step], store: Store) -> list[Link]:
     return links
 
 
-def _bills(events: Rows) -> Sequence[Bill] | Missing:
+def _bills(run_id: str, events: Rows) -> Sequence[Bill] | Missing:
     """What calls cost in this very run; a step whose result was found by its key made none."""
     told = [event for event in events if event["event"] == "calls"]
-    if not told:
-        return Missing("no step of this run called an endpoint")
-    return [Bill(step=event["step"], unit=event["unit"], **row) for event in told for row in event["endpoints"]]
+    bills = [Bill(step=event["step"], unit=event["unit"], **row) for event in told for row in event["endpoints"]]
+    bills += list(_untold(run_id, bills))
+    return bills or Missing("no step of this run called an endpoint")
+
+
+def _untold(run_id: str, told: Sequence[Bill]) -> Iterator[Bill]:
+    """What this workspace's journals say was paid beyond that: by steps that were killed."""
+    journals = (workspace.home() / "journal", workspace.home() / "journal" / run_id)
+    for folder in journals:
+        for paid in bills_of(folder, run_id):
+            _, step, unit = paid.payer.split("/", 2)
+            own = [b for b in told if (b.step, b.unit, b.endpoint) == (step, unit, paid.endpoint)]
+            if paid.calls > (calls := sum(bill.paid for bill in own)):
+                yield Bill(
+                    step=step,
+                    unit=unit,
+                    endpoint=paid.endpoint,
+                    paid=paid.calls - calls,
+                    journal=0,
+                    failed=0,
+                    tokens_in=paid.tokens_in - sum(bill.tokens_in for bill in own),
+                    tokens_out=paid.tokens_out - sum(bill.tokens_out for bill in own),
+                    dollars=paid.dollars - sum(bill.dollars for bill in own),
+                )
