@@ -76,7 +76,7 @@ STEPS = {
         lambda r: r.slice("seed", "rate") | _asked(r) | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
         main_figure="mean_rating",
     ),
-    "pair": Step(pair, 3, lambda r: r.slice("seed", "pair"), lambda r: r.pair.pairs, main_figure="train"),
+    "pair": Step(pair, 4, lambda r: r.slice("seed", "pair"), lambda r: r.pair.pairs, main_figure="train"),
     "sft": Step(sft, 2, _trained("sft"), _base_source, main_figure="eval_loss"),
     "sft_on_chosen": Step(sft_on_chosen, 2, _trained("sft"), main_figure="eval_loss"),
     "dpo": Step(dpo, 2, _trained("dpo"), main_figure="eval_rewards/accuracies"),

@@ -6,6 +6,7 @@ from zephyr import schema
 from zephyr.steps.context import Context, Figures, Skip
 
 if TYPE_CHECKING:
+    from zephyr.feedback.checks import Checks
     from zephyr.feedback.pair import Paired
 
 GIVEN = "pairs are given: pair.pairs"
@@ -65,32 +66,36 @@ def rate(ctx: Context) -> Figures:
 
 
 def pair(ctx: Context) -> Figures:
-    """Chosen and rejected completions, every lost prompt or given row counted."""
-    from zephyr.feedback.pair import pair as run
+    """Chosen and rejected completions, every lost prompt or given row counted; known defects looked for."""
+    from zephyr.feedback import checks
 
-    ratings = ctx.parts("ratings")
-    if ctx.recipe.pair.pairs:
-        paired = _given(ctx)
-    elif reason := ratings[0].manifest.reason:
-        raise Skip(f"no ratings: {reason}")
-    else:
-        paired = run(
-            cast(Any, [row for part in ctx.parts("completions") for row in part.table("completions")]),
-            cast(Any, [row for part in ratings for row in part.table("ratings")]),
-            ctx.recipe.pair,
-            ctx.recipe.seed,
-        )
+    looked = checks.Checks(ctx.recipe.pair)
+    paired = _given(ctx, looked) if ctx.recipe.pair.pairs else _rated(ctx, looked)
+    found = looked.results()
+    ctx.progress.event("checks", checks=found)
+    checks.block(found)
     ctx.put("train", paired.train, schema.PAIR)
     ctx.put("test", paired.test, schema.PAIR)
     ctx.put_json("counts", paired.counts)
+    ctx.put_json("checks", {"checks": found})
     return {name: float(count) for name, count in paired.counts.items()}
 
 
-def _given(ctx: Context) -> "Paired":
-    from zephyr.data import given
-    from zephyr.feedback.pair import Paired, split
+def _given(ctx: Context, checks: "Checks") -> "Paired":
+    from zephyr.feedback import given
 
     section = ctx.recipe.pair
-    pairs, counts = given.pairs(section, [ctx.sources[location] for location in section.pairs], ctx.progress)
-    train, test = split(pairs, section, ctx.recipe.seed)
-    return Paired(train, test, counts | {"train": len(train), "test": len(test)})
+    sources = {location: ctx.sources[location] for location in section.pairs}
+    return given.paired(section, sources, ctx.recipe.seed, checks, ctx.progress)
+
+
+def _rated(ctx: Context, checks: "Checks") -> "Paired":
+    from zephyr.feedback.pair import groups
+    from zephyr.feedback.pair import pair as run
+
+    ratings = ctx.parts("ratings")
+    if reason := ratings[0].manifest.reason:
+        raise Skip(f"no ratings: {reason}")
+    completions = (cast(Any, row) for part in ctx.parts("completions") for row in part.table("completions"))
+    rated = (cast(Any, row) for part in ratings for row in part.table("ratings"))
+    return run(groups(completions, rated), ctx.recipe.pair, ctx.recipe.seed, checks)

@@ -1,12 +1,12 @@
 """dDPO: direct preference optimization on the judge's pairs (paper, section 3, equation 2)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zephyr.data import template
 from zephyr.errors import DataError
+from zephyr.intervals import wilson
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 from zephyr.schema import Pair
@@ -91,15 +91,6 @@ def train(
     callbacks.keep_history(trainer, out)
     models.save(trainer.model, tokenizer, out)
     return figures
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95% interval of a share of `count` independent yes-or-no results (Wilson's score interval)."""
-    z = 1.959964
-    middle = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return (middle - spread) / scale, (middle + spread) / scale
 
 
 def encode(
