@@ -67,7 +67,7 @@ def read(paths: Sequence[Path], columns: Mapping[Column, str]) -> Iterator[Promp
     """Prompts of the files in order; `columns` maps our columns to theirs.
 
     Ours are those of schema.Prompt, as raw UltraFeedback has them; `prompt` may be `instruction`, or the first of
-    MT-Bench's `turns`. Raises DataError naming file and line for a row without prompt, or with a column of another kind.
+    MT-Bench's `turns`. Raises DataError naming file and line where there is no prompt or a column is of another kind.
     """
     for path in paths:
         for where, row in checked_rows(path):
