@@ -100,7 +100,7 @@ def test_it_stops_when_new_prompts_stop_being_new(tmp_path: Path) -> None:
         kind, text = asked(body)
         return "<new>Always the same.</new>" if kind == "new" else f"About {text}"
 
-    prompts = [f"Number {word}." for word in "one two three four five six".split()]
+    prompts = [f"Number {word}." for word in ["one", "two", "three", "four", "five", "six"]]
     section = Distillation(rounds=9, turns=1)
     with serving(reply) as server:
         distiller, dialogues = distilled(server.url, seeded(tmp_path, *prompts), section=section)

@@ -94,7 +94,7 @@ class Distiller:
     def _written(self, this: Round, parents: Sequence[Talk], again: int) -> list[Instruction]:
         """What the teacher makes of each dialogue."""
         ways = [self._way(talk.start, again) for talk in parents]
-        replies = self._teacher.instructions(parents, ways, f"instructions of round {this.number}")
+        replies = self._teacher.instructions(parents, ways)
         made = []
         for talk, way, said in zip(parents, ways, replies, strict=True):
             this.asked += 1
@@ -125,24 +125,23 @@ class Distiller:
         """The dialogues that begin with these instructions, in their order."""
         asked = [Talk(one, ()).said("user", one.text) for one in fresh]
         talks: list[Talk] = []
-        for talk, said in zip(asked, self._teacher.answers(asked, f"answers of round {this.number}"), strict=True):
+        for talk, said in zip(asked, self._teacher.answers(asked), strict=True):
             if said.lost:
                 self._lose(this, "unanswered", talk.start.row, f"{said.lost}: {said.text}", talk.start.text)
             else:
                 talks.append(talk.said("assistant", said.text))
                 this.topics[talk.start.topic] += 1
         for turn in range(2, self._section.turns + 1):
-            talks = self._continued(this, turn, talks)
+            talks = self._continued(turn, talks)
         this.short = sum(len(talk.messages) < 2 * self._section.turns for talk in talks)
         return talks
 
-    def _continued(self, this: Round, turn: int, talks: Sequence[Talk]) -> list[Talk]:
+    def _continued(self, turn: int, talks: Sequence[Talk]) -> list[Talk]:
         """The same talks; to those that came so far one turn is added, where message and answer come to something."""
         going = [talk for talk in talks if len(talk.messages) == 2 * (turn - 1)]
-        where = f"of round {this.number}, turn {turn}"
-        messages = self._teacher.messages(going, f"messages {where}")
+        messages = self._teacher.messages(going)
         spoken = [talk.said("user", said.text) for talk, said in zip(going, messages, strict=True) if not said.lost]
-        answers = self._teacher.answers(spoken, f"answers {where}")
+        answers = self._teacher.answers(spoken)
         longer = {
             talk.start.row: talk.said("assistant", said.text)
             for talk, said in zip(spoken, answers, strict=True)

@@ -41,23 +41,23 @@ class Teacher:
     account: Account
     progress: Progress
 
-    def answers(self, talks: Sequence[Talk], unit: str) -> list[Said]:
+    def answers(self, talks: Sequence[Talk]) -> list[Said]:
         """The assistant's next message of each talk; lost: failed, empty, cut."""
-        return self._ask([talk.messages for talk in talks], unit)
+        return self._ask([talk.messages for talk in talks], "answers")
 
-    def messages(self, talks: Sequence[Talk], unit: str) -> list[Said]:
+    def messages(self, talks: Sequence[Talk]) -> list[Said]:
         """The user's next message of each talk; lost: failed, empty, cut, echo."""
         asked = [prompts.speak(talk.messages, self._drawn(prompts.MOVES, talk)) for talk in talks]
-        return self._written(asked, talks, unit)
+        return self._written(asked, talks, "messages")
 
-    def instructions(self, talks: Sequence[Talk], ways: Sequence[int], unit: str) -> list[Said]:
+    def instructions(self, talks: Sequence[Talk], ways: Sequence[int]) -> list[Said]:
         """A new instruction from each talk's first prompt and answer, by index of prompts.WAYS; lost: as messages."""
         talks = [Talk(talk.start, talk.messages[:2]) for talk in talks]
         asked = [
             prompts.refine(talk.start.text, talk.messages[1]["content"], talk.start.topic, prompts.WAYS[way])
             for talk, way in zip(talks, ways, strict=True)
         ]
-        return self._written(asked, talks, unit)
+        return self._written(asked, talks, "instructions")
 
     def _drawn(self, choices: Sequence[str], talk: Talk) -> str:
         return choices[number(self.seed, talk.start.text, str(len(talk.messages))) % len(choices)]
@@ -83,7 +83,7 @@ class Teacher:
 
 
 def _said(reply: Reply) -> Said:
-    if reply.text is None:
+    if reply.error is not None or reply.text is None:
         return Said(reply.error or "no text", "failed")
     text = reply.text.strip()
     return Said(text, "cut" if reply.finish_reason == "length" else None if text else "empty")
