@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zephyr.data.rules import prose
-from zephyr.data.rules.english import is_english
+from zephyr.data.rules.english import SMALL_WORDS, is_english
 from zephyr.data.rules.rule import Rule
 from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
 _SUSPECT = r"\A[a-z]|[.!?](?: +|\n\n+)[a-z]|\bi\b"
-# A word in small letters; a quotation or code behind it tells of some language's "puts".
-_WORD = r"(?P<letter>[a-z])(?=[a-z'’]*(?:\s(?!#)|[,.!?;:](?!\w)|\Z))"
+_WORD = r"(?P<word>[a-z])(?=[a-z'’]*(?:\s|[,.!?;:](?!\w)|\Z))"  # in small letters
 _first = re.compile(_WORD).match
 # A sentence begins with the text, or after . ! ? and a space or an empty line: a single line break may be verse. These
 # patterns begin with one letter or a set of them, with which Python's engine is fast.
@@ -21,13 +20,25 @@ _NO_END = re.compile(r"(?:\b(?:[A-Za-z]|etc|vs|approx|cf|al|ed|vol|fig)|\.|(?:\A
 # Bangs that end no sentence: of a name (Yahoo!), of a name that is the subject, of a cry within, of factorials.
 _NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d|\b(?i:pop|yahoo|jeopardy|panic|airplane|oklahoma))!\Z")
 _SUBJECT = re.compile(r"\s*[A-Z]\w*! (?:is|was|are|were|has|had)\b")
+# Words that begin a sentence all the same.
+_BEGINS = re.compile(
+    r"(?:i|what|how|why|when|where|who|can|could|would|do|does|did|please|thanks?|let|here|there|if|we|you|this|these|"
+    r"it|my)\b"
+)
+_SMALL = re.compile(r"([a-z]+)['’]?( #)?")
+_NAMES = {
+    *("npm", "npx", "pip", "git", "numpy", "pandas", "scipy", "matplotlib", "pytest", "bash", "grep", "sed", "awk"),
+    *("curl", "wget", "ssh", "sudo", "vim", "kubectl", "nginx", "jq"),
+}
 _LONE_I = re.compile(r"i(?<![\w'’.-]i)(?=['’](?:m|ve|ll|d)\b|\s|,(?! ?[a-z]\b)|[!?])")
 # Before an "i" that counts something, and in texts where it may be a variable.
 _COUNTS = re.compile(r"\b(?:for|part|chapter|section|type|phase|level|volume|act|scene|class|stage|world war) \Z", re.I)
 _MATHS = re.compile(
     r"\b(?:[jkn]|ind(?:ex|ices)|imaginary|complex numbers?|matri\w+|loops?|integers?|iterat\w+|arrays?)\b"
 )
-_WANTED_SMALL = re.compile(r"\blower[- ]?case|\b(?:no|without|avoid) (?:any )?(?:capital|upper)", re.I)
+_WANTED_SMALL = re.compile(
+    r"\b(?:in|all|only|use) (?:all |only )*lower[- ]?case\b|\b(?:no|without|avoid) (?:any )?(?:capital|upper)", re.I
+)
 
 
 def rule(_: Cleaning) -> Rule:
@@ -66,15 +77,25 @@ def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> st
 
 
 def _starts(text: str) -> Iterator[int]:
-    if _first(text):
+    if _first(text) and not _keeps(text, 0):
         yield 0
     for found in _NEXT.finditer(text):
+        word = found.start("word")
         sign, end = found.start(), found.start() + 1
         if text[sign] == "." and _NO_END.search(text, max(0, sign - 8), end):
             continue
-        if text[sign] == "!" and (_NAME.search(text[max(0, sign - 40) : end]) or _subject(text, end)):
+        named = text[sign] == "!" and (_NAME.search(text[max(0, sign - 40) : end]) or _subject(text, end))
+        if named and not _BEGINS.match(text, word):
             continue
-        yield found.start("letter")
+        if not _keeps(text, word):
+            yield word
+
+
+def _keeps(text: str, place: int) -> bool:
+    """Whether the word there is a name that is written so, or, in front of a quotation, some language's "puts"."""
+    found = _SMALL.match(text, place)
+    assert found is not None
+    return found[1] in _NAMES or (found[2] == " #" and found[1] not in SMALL_WORDS)
 
 
 def _subject(text: str, end: int) -> bool:

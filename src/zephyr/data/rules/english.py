@@ -3,7 +3,7 @@
 import re
 
 _WORD = re.compile(r"[^\W\d_]+")
-_ENGLISH = frozenset(
+SMALL_WORDS = frozenset(
     _WORD.findall("""
     the and of to is are was were be been being has have had does did doing can could will would shall should may
     might must that this these those it its they them their there what which who whom whose when where why how you your
@@ -27,8 +27,8 @@ _FOREIGN = frozenset(
 def is_english(text: str) -> bool | None:
     """Whether it is English; None for a few words that don't tell."""
     words = _WORD.findall(text.lower())
-    english = sum(word in _ENGLISH for word in words)
+    english = sum(word in SMALL_WORDS for word in words)
     foreign = sum(word in _FOREIGN for word in words)
     if english == foreign == 0 and len(words) < 6:
         return None if text.isascii() else False
-    return english > foreign and 10 * english >= len(words)
+    return english > foreign and (20 if foreign == 0 else 10) * english >= len(words)

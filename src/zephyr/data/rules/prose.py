@@ -5,8 +5,8 @@ import re
 OTHER = re.compile(
     r"(```.*?(?:```|\Z)|`[^`\n]*`"  # code between signs; a fence that stays open goes to the end
     r"|^(?: {4}|\t|>)[^\n]*"  # indented code, and what is quoted line by line
-    r"|^[^\n]*[{}<>=\\$][^\n]*|^[^\n]*;[ \t]*$"  # lines with the signs of code or formulas
-    r"|https?://\S+|www\.\S+"
+    r"|^[^\n]*[{}<>=\\][^\n]*|^[^\n]*;[ \t]*$|\$(?=\S)[^$\n]*[^\s$]\$(?!\d)"  # lines with the signs of code, formulas
+    r"|(?:https?://|www\.)\S*[^\s.,;:!?)]"
     r"|(?<![\w\"])\"(?=\S)[^\"\n]*(?<=\S)\"(?!\w)|“[^”\n]*”|«[^»\n]*»|„[^“”\n]*[“”])",
     re.DOTALL | re.MULTILINE,
 )
