@@ -5,6 +5,7 @@ A file of any size is read in bounded memory, and its chunks can be worked on in
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -35,9 +36,9 @@ class Chunk:
     """Of the first row, from 1."""
     start: int
     end: int
-    """Bytes of the file, where it can be read from there (plain JSON lines)."""
+    """Bytes of the file; plain JSON lines can be read from there."""
     content: bytes | None = None
-    """Else what was read: lines, or a stream of Arrow."""
+    """Of other files what was read: lines, or a stream of Arrow."""
 
 
 def cut(file: Path, size: int = SIZE) -> Iterator[Chunk]:
@@ -83,46 +84,54 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def _lines(file: Path, size: int) -> Iterator[Chunk]:
-    plain = file.suffix == ".jsonl"
     start, line = 0, 1
-    with BufferedReader(pa.input_stream(str(file), compression="detect"), 2**20) as handle:
+    codec = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix)
+    with file.open("rb") as raw, ExitStack() as stack:
+        handle = raw
+        if codec:
+            handle = BufferedReader(stack.enter_context(pa.CompressedInputStream(raw, codec)), 2**20)
         while content := handle.read(size):
             if not content.endswith(b"\n"):
                 rest = handle.readline(LONGEST)
                 if len(rest) == LONGEST:
                     raise DataError(f"{file}:{line}: a line of more than {LONGEST >> 20} MiB; write one row a line")
                 content += rest
-            yield Chunk(file, line, start, start + len(content), None if plain else content)
-            start, line = start + len(content), line + content.count(b"\n")
+            yield Chunk(file, line, start, raw.tell(), content if codec else None)
+            start, line = raw.tell(), line + content.count(b"\n")
 
 
 def _tables(file: Path, size: int) -> Iterator[Chunk]:
     """Batches of rows, each as a stream of its own: as many as make up the size."""
     line = 1
-    for batch in _parquet(file) if file.suffix == ".parquet" else _arrow(file):
+    for batch, end in _parquet(file) if file.suffix == ".parquet" else _arrow(file):
         step = max(1, int(batch.num_rows * size / max(1, batch.nbytes)))
         for start in range(0, batch.num_rows, step):
             part = batch.slice(start, step)
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, part.schema) as stream:
                 stream.write_batch(part)
-            yield Chunk(file, line, 0, 0, sink.getvalue().to_pybytes())
+            yield Chunk(file, line, 0, end, sink.getvalue().to_pybytes())
             line += part.num_rows
 
 
-def _parquet(file: Path) -> Iterator[pa.RecordBatch]:
+def _parquet(file: Path) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Batches, and how many bytes of the file are read with each, about."""
     # Without the buffers, a row group of any size is read page by page.
     with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as handle:
-        yield from handle.iter_batches(batch_size=1024)
+        size, rows, read = file.stat().st_size, handle.metadata.num_rows, 0
+        for batch in handle.iter_batches(batch_size=1024):
+            read += batch.num_rows
+            yield batch, size * read // rows
 
 
-def _arrow(file: Path) -> Iterator[pa.RecordBatch]:
+def _arrow(file: Path) -> Iterator[tuple[pa.RecordBatch, int]]:
     with pa.memory_map(str(file)) as source:
         if source.read(6) == b"ARROW1":
             with pa.ipc.open_file(source) as batches:
                 for number in range(batches.num_record_batches):
-                    yield batches.get_batch(number)
+                    yield batches.get_batch(number), source.size() * (number + 1) // batches.num_record_batches
         else:
             source.seek(0)
             with pa.ipc.open_stream(source) as stream:
-                yield from stream
+                for batch in stream:
+                    yield batch, source.tell()
