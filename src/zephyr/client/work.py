@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from zephyr.account import Account
-from zephyr.client.ask import Asker
 from zephyr.client.call import Call, Outcome, price, prompt_tokens
 from zephyr.client.lane import Lane
 from zephyr.client.limits import Clock, Patience, RealClock
+from zephyr.client.pool import Several
 from zephyr.client.writer import Writer
 from zephyr.errors import BudgetError, EndpointError, ZephyrError
 from zephyr.journal import Entry, Journal, Reply
@@ -28,7 +28,7 @@ FEW = 16
 
 
 class Asks(Protocol):
-    """What makes one attempt: Asker, the pool of processes, or a test."""
+    """What makes one attempt."""
 
     async def ask(self, name: str, call: Call) -> Outcome: ...
     async def close(self) -> None: ...
@@ -38,7 +38,7 @@ class Asks(Protocol):
 class Means:
     """How calls are made; a test puts its own clock, patience and asker in."""
 
-    asker: Callable[[Mapping[str, Endpoint]], Asks] = Asker
+    asker: Callable[[Mapping[str, Endpoint]], Asks] = Several
     clock: Clock = field(default_factory=RealClock)
     patience: Patience = field(default_factory=Patience)
 
