@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +17,15 @@ from zephyr.progress import Progress
 from zephyr.schema import Pair
 from zephyr.sections import Pairing
 
-LOSSES = ("bad", "left_out", "empty", "ties", "identical_texts", "reversed", "duplicates")
+LOSSES = ("bad", "empty", "ties", "identical_texts", "reversed", "duplicates")
 T = TypeVar("T")
 
 
 def paired(section: Pairing, sources: Mapping[str, Path], seed: int, checks: Checks, progress: Progress) -> Paired:
     """Pairs of all files, by location, in order.
 
-    Of pairs: read = train + test + the LOSSES; a row counts under the first that fits. Of raw rows: read = bad +
-    duplicates + prompts, and of the prompts as `pair` says. Raises DataError naming file and line for the first
+    Of pairs: read = train + test + the LOSSES, and left_out where the recipe asks for it; a row counts under the first
+    that fits. Of raw rows: read = bad + duplicates + prompts, and of the prompts as `pair` says. Raises DataError naming file and line for the first
     unreadable row over `max_bad_rows`, or when nothing is left.
     """
     first = next((row for path in sources.values() for _, row in read_rows(path) if row is not None), None)
@@ -40,6 +41,8 @@ def paired(section: Pairing, sources: Mapping[str, Path], seed: int, checks: Che
 
 def _from_pairs(section: Pairing, sources: Mapping[str, Path], seed: int, checks: Checks, progress: Progress) -> Paired:
     counts: Counter[str] = Counter(read=0, **dict.fromkeys(LOSSES, 0))
+    if section.leave_out:
+        counts["left_out"] = 0
     kept: dict[str, Pair] = {}
     for where, found in _made(section, sources, binarized.given, counts, "pairs", progress):
         made = found.pair
@@ -65,7 +68,7 @@ def _from_raw(section: Pairing, sources: Mapping[str, Path], seed: int, checks: 
 
     def groups() -> Iterator[Group]:
         seen = set()
-        make = lambda row: ultrafeedback.group(row, counts)  # noqa: E731
+        make = partial(ultrafeedback.group, counts=counts)
         for _, group in _made(section, sources, make, counts, "prompts", progress):
             key = group.completions[0]["prompt_id"]
             if key in seen:
