@@ -5,9 +5,9 @@ that are not new are dropped, topics keep even shares, and each dialogue goes on
 result follows from the seeds, the recipe and the teacher's replies alone: a rerun finds each reply in the journal.
 """
 
-from zephyr.data.distill.counts import LOSSES, report, total
+from zephyr.data.distill.counts import LOSSES, calls, report, total
 from zephyr.data.distill.prompts import WAYS
 from zephyr.data.distill.run import Distiller
 from zephyr.data.distill.teacher import Teacher
 
-__all__ = ["LOSSES", "WAYS", "Distiller", "Teacher", "report", "total"]
+__all__ = ["LOSSES", "WAYS", "Distiller", "Teacher", "calls", "report", "total"]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from zephyr.sections import Distillation
+
 LOSSES = {
     "bad": "the seed can't be read",
     "failed": "the call for the instruction failed",
@@ -59,3 +61,21 @@ def report(rounds: Sequence[Round], stopped: str | None) -> dict[str, Any]:
         for one in rounds
     ]
     return {"total": total(rounds), "rounds": each, "stopped": stopped}
+
+
+def calls(section: Distillation, seeds: int) -> dict[str, int]:
+    """How many calls of each kind a distillation from so many different seeds makes where nothing is lost.
+
+    Of lost instructions each is asked for `refinements` times at most.
+    """
+    width = section.per_round or seeds
+    target = section.target or width * section.rounds
+    prompts = [min(width, seeds, target)]
+    while len(prompts) < section.rounds and sum(prompts) < target:
+        prompts.append(min(width, section.refinements * prompts[-1], target - sum(prompts)))
+    dialogues = sum(prompts)
+    return {
+        "answers": dialogues * section.turns,
+        "messages": dialogues * (section.turns - 1),
+        "instructions": dialogues - prompts[0],
+    }
