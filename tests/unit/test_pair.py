@@ -84,7 +84,7 @@ def test_ties_at_the_top() -> None:
     top = {"b": ("B", 5.0), "a": ("A", 5.0), "c": ("C", 1.0)}
     assert {couple[0] for couple in drawn(top, strategy="paper")} == {"B"}  # the first one, in the completions' order
     assert {couple[0] for couple in drawn(top, strategy="cleaned")} == {"A", "B"}  # by lot
-    # paper draws among all others: half of the draws are the other 5, a tie, which is dropped or kept as the recipe says
+    # paper draws among all others: half of the draws are the other 5, a tie, dropped or kept as the recipe says
     many = feedback({str(number): top for number in range(400)})
     dropped, kept = (paired(many, strategy="paper", ties=ties) for ties in ("drop", "keep"))
     assert sides(dropped) == {("B", "C")} and 160 <= dropped.counts["ties"] <= 240

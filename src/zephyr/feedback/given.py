@@ -25,8 +25,8 @@ def paired(section: Pairing, sources: Mapping[str, Path], seed: int, checks: Che
     """Pairs of all files, by location, in order.
 
     Of pairs: read = train + test + the LOSSES, and left_out where the recipe asks for it; a row counts under the first
-    that fits. Of raw rows: read = bad + duplicates + prompts, and of the prompts as `pair` says. Raises DataError naming file and line for the first
-    unreadable row over `max_bad_rows`, or when nothing is left.
+    that fits. Of raw rows: read = bad + duplicates + prompts, and of the prompts as `pair` says. Raises DataError
+    naming file and line for the first unreadable row over `max_bad_rows`, or when nothing is left.
     """
     first = next((row for path in sources.values() for _, row in read_rows(path) if row is not None), None)
     if first is not None and ultrafeedback.is_raw(first):
