@@ -1,4 +1,4 @@
-"""sample and rate in shards through the pipeline: the same pairs as in one piece, and a lost shard alone is made again."""
+"""sample and rate in shards through the pipeline: the same pairs as in one piece; a lost shard alone is made again."""
 
 import json
 import os
