@@ -17,6 +17,10 @@ CARD = "README.md"
 """Beside a model's data, no part of it."""
 HISTORY = "history.json"
 """Of a training: how the weights came about. Averages of a resumed one begin anew, so it is no part of the digest."""
+CONTAMINATION = "contamination.json"
+"""What of the data an evaluation asks. Another evaluation finds other rows in the very same data."""
+BESIDE = (HISTORY, CONTAMINATION)
+"""Files about the content, which are no part of it."""
 
 
 class File(TypedDict):
@@ -58,8 +62,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Of the content alone, without HISTORY: equal data have equal digests whenever and wherever they were made."""
-        content = {name: self.files[name]["sha256"] for name in sorted(self.files) if name != HISTORY}
+        """Of the content alone, without BESIDE: equal data have equal digests whenever and wherever they were made."""
+        content = {name: self.files[name]["sha256"] for name in sorted(self.files) if name not in BESIDE}
         return digest_of([content, self.reason])
 
     @property

@@ -37,7 +37,18 @@ from zephyr.sections import (
 
 LIMITS = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
 """Of an endpoint, what shards divide among them."""
-SECTIONS_OF_TRAINING = ("seed", "model", "prepare", "sft", "sample", "rate", "pair", "dpo", "endpoints")
+SECTIONS_OF_TRAINING = (
+    "seed",
+    "model",
+    "prepare",
+    "contamination",
+    "sft",
+    "sample",
+    "rate",
+    "pair",
+    "dpo",
+    "endpoints",
+)
 
 
 class Recipe(Section):
@@ -98,6 +109,8 @@ class Recipe(Section):
             missing.append(
                 "pair.pairs: pairs are given, so sample.ensemble would make others; leave one of the two out"
             )
+        if self.pair.strategy == "handbook" and self.sample.ensemble and not self.rate.critique:
+            missing.append("pair.strategy: handbook goes by the judge's overall score; set rate.critique: true")
         if self.model.quantize == "4bit" and not (self.sft.lora and self.dpo.lora):
             missing.append("model.quantize: 4bit trains adapters only; set sft.lora and dpo.lora")
         if self.shards > 1:
@@ -125,6 +138,12 @@ class Recipe(Section):
         }
         budget = None if self.budget is None else self.budget / self.shards
         return self.model_copy(update={"endpoints": endpoints, "budget": budget})
+
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """Locations of all that the run's models are tested with: nothing of it may be trained on."""
+        own = (self.evaluate.questions, self.evaluate.instructions, *self.contamination.sets)
+        return tuple(dict.fromkeys(location for location in own if location))
 
     def slice(self, *settings: str) -> dict[str, Any]:
         """The named settings (`seed`, `dpo`, `dpo.beta`, …) with every default spelled out."""

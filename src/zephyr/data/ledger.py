@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zephyr.data.duplicates import PERMUTATIONS, Index
 from zephyr.data.part import Part
@@ -102,14 +103,18 @@ class Ledger:
             self["of"][row], self["similarity"][row] = rows[twin.of], twin.similarity
 
     def prompts(self) -> Iterator[tuple[str, str]]:
-        """Id and prompt of the rows to train on so far."""
+        """What users say in the rows to train on so far: the row's id and the text of each of their turns."""
         for number, part in enumerate(self.parts):
             here = self.slice(number)
             kept = self["fate"][here] == TRAIN
             if kept.any():
-                prompts = self._read(part, ("prompt",)).column("prompt").filter(pa.array(kept)).to_pylist()
-                for line, prompt in zip(self["line"][here][kept].tolist(), prompts, strict=True):
-                    yield f"{part.where}:{line}", prompt
+                dialogues = self._read(part, ("messages",)).column("messages").combine_chunks().filter(pa.array(kept))
+                messages, rows = pc.list_flatten(dialogues), pc.list_parent_indices(dialogues)
+                asked = pc.equal(pc.struct_field(messages, "role"), "user")
+                lines = self["line"][here][kept][rows.filter(asked).to_numpy(zero_copy_only=False)]
+                turns = pc.struct_field(messages, "content").filter(asked).to_pylist()
+                for line, turn in zip(lines.tolist(), turns, strict=True):
+                    yield f"{part.where}:{line}", turn
 
     def drop_contaminated(self, names: Collection[str]) -> None:
         """Rows by their ids."""

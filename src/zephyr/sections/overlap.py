@@ -19,8 +19,10 @@ class Contamination(Section):
     """Overlap of training prompts with evaluation sets, in prepare, sample and given pairs."""
 
     sets: tuple[Text, ...] = ()
-    """Locations of evaluation sets, beside evaluate.questions and evaluate.instructions."""
-    ngram: Positive = 13
-    """Words in a row that, when shared, make an overlap; shorter prompts overlap when they are equal."""
+    """Locations of evaluation sets, beside evaluate.questions and evaluate.instructions: JSON lines, tables, .json or
+    .csv whose rows have turns, question, prompt, instruction, query or the like."""
+    ngram: Positive = 8
+    """Words in a row that count as shared. A prompt overlaps with a question when shared ones cover half of it, or all
+    of it where it has fewer than 13 words; a question shorter than this overlaps only when it is equal."""
     overlap: Literal["block", "drop", "accept"] = "block"
     """block fails the step and says which prompts; drop leaves them out; accept keeps them and says so."""

@@ -26,7 +26,7 @@ def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
 
 
 def _prepared(recipe: Recipe) -> dict[str, Any]:
-    settings = recipe.slice("prepare") | {"rules": rules.versions(recipe.prepare.clean)}
+    settings = recipe.slice("prepare", "contamination") | {"rules": rules.versions(recipe.prepare.clean)}
     if recipe.prepare.weighted:
         settings |= recipe.slice("seed")
     if recipe.prepare.mode == "distill":
@@ -36,7 +36,12 @@ def _prepared(recipe: Recipe) -> dict[str, Any]:
 
 def _dialogues(recipe: Recipe) -> tuple[str, ...]:
     section = recipe.prepare
-    return section.distill.seeds if section.mode == "distill" else section.locations
+    return _checked(recipe, section.distill.seeds if section.mode == "distill" else section.locations)
+
+
+def _checked(recipe: Recipe, locations: tuple[str, ...], wanted: bool = False) -> tuple[str, ...]:
+    """With the evaluation sets that prompts are compared with, where there are prompts."""
+    return (*locations, *recipe.evaluation_sets) if locations or wanted else ()
 
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
@@ -66,8 +71,8 @@ STEPS = {
     "sample": Step(
         sample,
         2,
-        lambda r: r.slice("seed", "sample") | _asked(r) | _models(r, *r.sample.asked),
-        lambda r: r.sample.locations,
+        lambda r: r.slice("seed", "sample", "contamination") | _asked(r) | _models(r, *r.sample.asked),
+        lambda r: _checked(r, r.sample.locations, wanted=bool(r.sample.ensemble)),
         main_figure="completions",
     ),
     "rate": Step(
@@ -76,7 +81,13 @@ STEPS = {
         lambda r: r.slice("seed", "rate") | _asked(r) | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
         main_figure="mean_rating",
     ),
-    "pair": Step(pair, 4, lambda r: r.slice("seed", "pair"), lambda r: r.pair.pairs, main_figure="train"),
+    "pair": Step(
+        pair,
+        4,
+        lambda r: r.slice("seed", "pair") | (r.slice("contamination") if r.pair.pairs else {}),
+        lambda r: _checked(r, r.pair.pairs),
+        main_figure="train",
+    ),
     "sft": Step(sft, 2, _trained("sft"), _base_source, main_figure="eval_loss"),
     "sft_on_chosen": Step(sft_on_chosen, 2, _trained("sft"), main_figure="eval_loss"),
     "dpo": Step(dpo, 2, _trained("dpo"), main_figure="eval_rewards/accuracies"),

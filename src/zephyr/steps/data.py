@@ -1,7 +1,10 @@
 """Dialogues to train on."""
 
+from functools import partial
+
 from zephyr.steps.context import Context, Figures, Skip
 from zephyr.steps.distillation import distilled
+from zephyr.steps.overlap import overlapping
 
 
 def prepare(ctx: Context) -> Figures:
@@ -22,5 +25,6 @@ def prepare(ctx: Context) -> Figures:
         given = [Given(s.location, ctx.sources[s.location], s.columns, s.weight) for s in section.sources]
     else:
         raise Skip("the recipe names no dialogues")
-    counts = run(section, given, ctx.out, work, ctx.progress, seed=ctx.recipe.seed)
+    overlaps = partial(overlapping, ctx) if ctx.recipe.evaluation_sets else None
+    counts = run(section, given, ctx.out, work, ctx.progress, seed=ctx.recipe.seed, overlapping=overlaps)
     return figures | {name: float(count) for name, count in counts.items()}

@@ -1,0 +1,41 @@
+"""Training prompts that the evaluation asks: looked for wherever prompts come into a run."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zephyr.steps.context import Context
+
+if TYPE_CHECKING:
+    from zephyr.feedback.pair import Paired
+
+
+def overlapping(ctx: Context, prompts: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Which of the prompts (row id, text) shall be left out, by their ids; none when the recipe names no test set.
+
+    What was found is written to contamination.json and told to the report. Raises DataError where the recipe blocks it.
+    """
+    from zephyr.data.contamination import check
+    from zephyr.data.questions import questions
+
+    sets = {location: ctx.sources[location] for location in ctx.recipe.evaluation_sets}
+    if not sets:
+        return frozenset()
+    checked = check(prompts, questions(sets), ctx.recipe.contamination, ctx.progress)
+    ctx.put_json("contamination", checked.record)
+    return checked.dropped
+
+
+def unasked(ctx: Context, paired: "Paired") -> "Paired":
+    """Given pairs, without those whose prompts shall be left out, which count as `contaminated`."""
+    every = (*paired.train, *paired.test)
+    turns = dict.fromkeys(
+        (pair["prompt_id"], message["content"])
+        for pair in every
+        for message in pair["chosen"][:-1]
+        if message["role"] == "user"
+    )
+    left_out = overlapping(ctx, turns)
+    train, test = ([pair for pair in part if pair["prompt_id"] not in left_out] for part in (paired.train, paired.test))
+    lost = {"contaminated": len(every) - len(train) - len(test), "train": len(train), "test": len(test)}
+    return replace(paired, train=train, test=test, counts=paired.counts | lost)
