@@ -17,7 +17,8 @@ def recipe(url: str, **settings: Any) -> Recipe:
     names = ("strong", "good", "fair", "weak", "judge")
     endpoints = {name: {"base_url": f"{url}/v1", "model": f"tiny-{name}"} for name in names}
     endpoints["judge"] |= settings.pop("judge", {})
-    return check({"name": "t", "endpoints": endpoints, "model": {"base": "none"}, **settings})
+    usual = {"name": "t", "endpoints": endpoints, "model": {"base": "none"}, "rate": {"judge": "judge"}}
+    return check(usual | settings)
 
 
 def step(name: str, given: Recipe, home: Path, inputs: Mapping[str, Artifact], shard: str = "") -> Artifact:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.feedback import feedback, lines, recipe
+from tests.feedback import feedback, lines, recipe, step
 from tests.openai_server import serving
 from zephyr.account import Account
 from zephyr.errors import DataError, RecipeError
@@ -122,12 +122,14 @@ def test_prompts_and_what_is_known_of_them(tmp_path: Path) -> None:
         {"instruction": "What?", "reference": "That."},
         {"question_id": 81, "turns": ["First", "Second"]},
     )
-    hi, what, first = asked.read([Path(rows)], {})
+    found = dict(asked.read({"quiz.jsonl": Path(rows)}, {}))
+    assert list(found) == ["quiz.jsonl:1", "quiz.jsonl:2", "quiz.jsonl:3"]
+    hi, what, first = found.values()
     assert (hi["source"], hi["correct_answers"], hi["incorrect_answers"], hi["note"]) == ("quiz", [], ["Ho"], None)
     assert (what["prompt"], what["reference"], what["source"]) == ("What?", "That.", "")
     assert (first["prompt"], first["question_id"]) == ("First", "81")
     mapped = lines(tmp_path / "mapped.jsonl", {"q": "Hi", "kind": "quiz", "gold": "Ho"})
-    (row,) = asked.read([Path(mapped)], {"prompt": "q", "source": "kind", "correct_answers": "gold"})
+    ((_, row),) = asked.read({"m": Path(mapped)}, {"prompt": "q", "source": "kind", "correct_answers": "gold"})
     assert (row["prompt"], row["source"], row["correct_answers"]) == ("Hi", "quiz", ["Ho"])
 
 
@@ -144,19 +146,38 @@ def test_prompts_and_what_is_known_of_them(tmp_path: Path) -> None:
 def test_odd_prompts_are_named(tmp_path: Path, row: dict[str, Any], columns: Any, said: str) -> None:
     good = {"prompt": "p", "q": "p", "kind": "x"}
     with pytest.raises(DataError, match=f"rows.jsonl{said}"):
-        list(asked.read([Path(lines(tmp_path / "rows.jsonl", good, row))], columns))
+        list(asked.read({"m": Path(lines(tmp_path / "rows.jsonl", good, row))}, columns))
 
 
 def test_every_prompt_is_chosen_or_counted_in_every_shard() -> None:
-    rows = [asked.plain(text) for text in "abcabcdefghij"]  # 13 rows, 3 of them twice, 10 different
+    rows = [(f"m:{line}", asked.plain(text)) for line, text in enumerate("abcabcdefghij", start=1)]
     whole = asked.chosen(rows, limit=8)
-    assert whole.counts == {"read": 13, "duplicates": 3, "beyond_limit": 2, "prompts": 8}
+    # 13 rows: a, b and c stand there twice; of ten different ones i and j are beyond the limit
+    counts = {"read": 13, "duplicates": 3, "beyond_limit": 2, "contaminated": 0, "prompts": 8}
+    assert whole.counts == counts and list(whole.prompts)[2:4] == ["m:3", "m:7"]
     parts = [asked.chosen(rows, 8, f"{part}/3") for part in (1, 2, 3)]
-    assert sum((Counter(part.counts) for part in parts), Counter()) == Counter(whole.counts)
-    order = {row["prompt"]: place for place, row in enumerate(whole.prompts)}
-    joined = sorted((row for part in parts for row in part.prompts), key=lambda row: order[row["prompt"]])
+    assert {name: sum(part.counts[name] for part in parts) for name in counts} == counts
+    joined = {row: prompt for part in parts for row, prompt in part.prompts.items()}
     assert joined == whole.prompts and all(part.prompts for part in parts)
     assert {asked.shard_of(prompt_id(str(n)), 4) for n in range(50)} == {1, 2, 3, 4}
+    less = whole.without(frozenset(["m:3", "m:5"]))  # m:5 is a duplicate, gone already
+    assert less.counts == counts | {"contaminated": 1, "prompts": 7} and "m:3" not in less.prompts
+
+
+def test_prompts_that_an_evaluation_asks(tmp_path: Path) -> None:
+    rows = lines(tmp_path / "prompts.jsonl", {"prompt": "What is 7 plus 5?"}, {"prompt": "What is 7 plus 6?"})
+    test = lines(tmp_path / "test.jsonl", {"question_id": 1, "turns": ["what is 7 plus 5"]})
+    section = {"prompts": [rows], "ensemble": ["strong", "good"], "per_prompt": 2}
+    with running() as url:
+        blocking = recipe(url, sample=section, contamination={"sets": [test]})
+        with pytest.raises(DataError, match=r"prompts.jsonl:1 by question 1"):
+            step("sample", blocking, tmp_path / "blocked", {})
+        dropping = recipe(url, sample=section, contamination={"sets": [test], "overlap": "drop"})
+        made = step("sample", dropping, tmp_path / "dropped", {})
+    assert [row["prompt"] for row in made.table("prompts")] == ["What is 7 plus 6?"]
+    counts = made.json("counts")
+    assert (counts["read"], counts["contaminated"], counts["prompts"], counts["completions"]) == (2, 1, 1, 2)
+    assert made.json("contamination")["pairs"][0]["kind"] == "exact"
 
 
 def test_the_union_of_shards_is_the_single_run(tmp_path: Path) -> None:
@@ -179,7 +200,7 @@ def test_the_union_of_shards_is_the_single_run(tmp_path: Path) -> None:
         assert all(len(part.table(name)) < len(union) for part in cut)
     assert joined.table("train") == pairs.table("train") and pairs.table("train")
     assert completions.json("counts") == {"read": 24, "prompts": 24, "completions": 48} | dict.fromkeys(
-        ("duplicates", "beyond_limit", "failed"), 0
+        ("duplicates", "beyond_limit", "contaminated", "failed"), 0
     )
 
 

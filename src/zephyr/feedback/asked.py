@@ -1,7 +1,7 @@
 """The prompts that the ensemble is asked: read as the recipe says, each one kept or counted, cut into shards."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,16 @@ from zephyr.sections.sampling import Column
 
 @dataclass(frozen=True)
 class Asked:
-    prompts: list[Prompt]
+    prompts: dict[str, Prompt]
+    """By row id, in order."""
     counts: dict[str, int]
-    """read = duplicates + beyond_limit + prompts; those of all shards add up to the whole's."""
+    """read = duplicates + beyond_limit + contaminated + prompts; those of all shards add up to the whole's."""
+
+    def without(self, rows: frozenset[str]) -> "Asked":
+        """The same without the prompts that an evaluation asks."""
+        kept = {row: prompt for row, prompt in self.prompts.items() if row not in rows}
+        lost = len(self.prompts) - len(kept)
+        return Asked(kept, self.counts | {"contaminated": lost, "prompts": len(kept)})
 
 
 def shard_of(key: str, count: int) -> int:
@@ -30,22 +37,22 @@ def in_shard(key: str, shard: str) -> bool:
     return not shard or shard_of(key, int(count)) == int(number)
 
 
-def chosen(prompts: Iterable[Prompt], limit: int | None, shard: str = "") -> Asked:
+def chosen(prompts: Iterable[tuple[str, Prompt]], limit: int | None, shard: str = "") -> Asked:
     """The first `limit` different prompts, of these the shard's; of equal prompts the first row counts."""
-    counts = Counter(read=0, duplicates=0, beyond_limit=0)
+    counts = Counter(read=0, duplicates=0, beyond_limit=0, contaminated=0)
     seen: set[str] = set()
-    kept: list[Prompt] = []
-    for row in prompts:
-        own = in_shard(row["prompt_id"], shard)
+    kept: dict[str, Prompt] = {}
+    for row, prompt in prompts:
+        own = in_shard(prompt["prompt_id"], shard)
         counts["read"] += own
-        if row["prompt_id"] in seen:
+        if prompt["prompt_id"] in seen:
             counts["duplicates"] += own
         elif limit is not None and len(seen) >= limit:
             counts["beyond_limit"] += own
         else:
-            seen.add(row["prompt_id"])
+            seen.add(prompt["prompt_id"])
             if own:
-                kept.append(row)
+                kept[row] = prompt
     return Asked(kept, dict(counts) | {"prompts": len(kept)})
 
 
@@ -63,16 +70,16 @@ def plain(text: str) -> Prompt:
     )
 
 
-def read(paths: Sequence[Path], columns: Mapping[Column, str]) -> Iterator[Prompt]:
-    """Prompts of the files in order; `columns` maps our columns to theirs.
+def read(sources: Mapping[str, Path], columns: Mapping[Column, str]) -> Iterator[tuple[str, Prompt]]:
+    """Row id and prompt of each row of the files (location to path), in order; `columns` maps our columns to theirs.
 
     Ours are those of schema.Prompt, as raw UltraFeedback has them; `prompt` may be `instruction`, or the first of
     MT-Bench's `turns`. Raises DataError naming file and line where there is no prompt or a column is of another kind.
     """
-    for path in paths:
+    for location, path in sources.items():
         for where, row in checked_rows(path):
             try:
-                yield _prompt(row, columns)
+                yield f"{location}{where.removeprefix(str(path))}", _prompt(row, columns)
             except _Odd as problem:
                 raise DataError(f"{where}: {problem}; mend the row or sample.columns") from None
 

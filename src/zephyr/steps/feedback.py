@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zephyr import schema
 from zephyr.steps.context import Context, Figures, Skip
+from zephyr.steps.overlap import overlapping, unasked
 
 if TYPE_CHECKING:
     from zephyr.feedback.checks import Checks
@@ -24,16 +25,16 @@ def sample(ctx: Context) -> Figures:
     if not section.ensemble:
         raise Skip("the recipe names no ensemble")
     if section.prompts:
-        given = asked.read([ctx.sources[location] for location in section.prompts], section.columns)
+        given = asked.read({location: ctx.sources[location] for location in section.prompts}, section.columns)
     else:
-        given = (asked.plain(dialogue["prompt"]) for dialogue in ctx.inputs["dialogues"].table("train"))
+        dialogues = ctx.inputs["dialogues"].table("train")
+        given = ((f"dialogues:{line}", asked.plain(row["prompt"])) for line, row in enumerate(dialogues, start=1))
     chosen = asked.chosen(given, section.limit, ctx.shard)
-    replayed = {
-        name: replay.answers(name, ctx.sources[place], chosen.prompts) for name, place in section.replay.items()
-    }
-    endpoints = ctx.recipe.endpoints
-    rows = run(chosen.prompts, section, endpoints, replayed, ctx.recipe.seed, ctx.account, ctx.progress)
-    ctx.put("prompts", chosen.prompts, schema.PROMPT)
+    chosen = chosen.without(overlapping(ctx, ((row, prompt["prompt"]) for row, prompt in chosen.prompts.items())))
+    prompts = list(chosen.prompts.values())
+    replayed = {name: replay.answers(name, ctx.sources[place], prompts) for name, place in section.replay.items()}
+    rows = run(prompts, section, ctx.recipe.endpoints, replayed, ctx.recipe.seed, ctx.account, ctx.progress)
+    ctx.put("prompts", prompts, schema.PROMPT)
     ctx.put("completions", rows, schema.COMPLETION)
     counts = chosen.counts | figures(rows)
     ctx.put_json("counts", counts)
@@ -74,6 +75,8 @@ def pair(ctx: Context) -> Figures:
     found = looked.results()
     ctx.progress.event("checks", checks=found)
     checks.block(found)
+    if ctx.recipe.pair.pairs:
+        paired = unasked(ctx, paired)
     ctx.put("train", paired.train, schema.PAIR)
     ctx.put("test", paired.test, schema.PAIR)
     ctx.put_json("counts", paired.counts)
