@@ -21,7 +21,7 @@ from zephyr.sections import Endpoint
 from zephyr.tiny import rows as world_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = 24
+SEEDS = 16
 
 
 def folder_of(tmp_path: Path, name: str) -> Path:

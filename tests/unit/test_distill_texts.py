@@ -21,6 +21,7 @@ STEPS = "Do three things:\n1. Name a river.\n2. Name a lake.\n3. Compare them."
         (f"<new>\n{ASKED}\n</new>", ASKED),
         (f"Sure! <NEW>{ASKED}</NEW>\nI made it harder.", ASKED),
         (f"<new>{ASKED}", ASKED),  # never closed
+        (f"<think>I write it between <new> and </new>.</think>\n\n<new>{ASKED}</new>", ASKED),
         (f"<new>**New instruction:** {ASKED}</new>", ASKED),
         (f'<new>"{ASKED}"</new>', ASKED),
         (f"<new>{STEPS}</new>", STEPS),

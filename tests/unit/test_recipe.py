@@ -7,7 +7,16 @@ from zephyr.recipe import load, shipped
 
 
 def test_every_shipped_recipe_loads() -> None:
-    ours = {"tiny", "ablation", "smol", "ultra-sample", "zephyr-7b-beta", "zephyr-7b-handbook", "zephyr-7b-qlora"}
+    ours = {
+        "tiny",
+        "ablation",
+        "distill",
+        "smol",
+        "ultra-sample",
+        "zephyr-7b-beta",
+        "zephyr-7b-handbook",
+        "zephyr-7b-qlora",
+    }
     assert set(shipped()) == ours
     for name in shipped():
         recipe = load(name)

@@ -11,11 +11,11 @@ LOSSES = {
     "bad": "the seed can't be read",
     "failed": "the call for the instruction failed",
     "empty": "the teacher wrote no instruction",
-    "cut": "the instruction was cut off at max_tokens",
+    "cut": "the instruction was cut off, at max_tokens or by a filter",
     "echo": "the teacher gave back what it was shown",
     "near_duplicate": "an earlier prompt says the same",
     "over_share": "the seed's topic has its share",
-    "unanswered": "the first answer failed, was empty or cut off at max_tokens",
+    "unanswered": "the call for the first answer failed, or the answer is empty or cut off",
 }
 """Name to what it says."""
 

@@ -85,6 +85,7 @@ def _filled(form: str, **parts: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: parts[match[1]], form)
 
 
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 _TAGGED = re.compile(r"<new>\s*(.*?)\s*</new>", re.DOTALL | re.IGNORECASE)
 _OPEN = re.compile(r"\A.*?<new>\s*|\s*</new>.*\Z", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
@@ -114,6 +115,7 @@ def written(reply: str) -> str:
     The tags decide where there are any. Without them fences, lead-ins, labels, numbers, quotes and remarks are taken
     off; of several numbered instructions the first one counts.
     """
+    reply = _THOUGHT.sub("", reply)
     tagged = _TAGGED.search(reply)
     text = tagged[1] if tagged else _OPEN.sub("", reply)
     while (peeled := _peeled(text.strip(), strict=tagged is not None)) != text:

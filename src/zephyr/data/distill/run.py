@@ -13,6 +13,9 @@ from zephyr.data.distill.teacher import Talk, Teacher
 from zephyr.errors import DataError
 from zephyr.schema import Distilled, Loss, prompt_id
 
+SHOWN = 300
+"""Characters of a loss's reason: the error, what the teacher wrote instead, or the earlier prompt."""
+
 
 class Distiller:
     """One distillation. `run` writes the dialogues; `rounds`, `losses` and `stopped` tell the rest."""
@@ -43,7 +46,9 @@ class Distiller:
             fresh = self._refined(this, talks) if made else self._seeds(this, sources, tolerated)
             this.new = len(fresh)
             talks = self._answered(this, fresh)
-            self._teacher.progress.metrics({f"distill/{k}": float(n) for k, n in this.figures.items()}, this.number)
+            self._teacher.progress.metrics(
+                {f"distill/round/{k}": float(n) for k, n in this.figures.items()}, this.number
+            )
             made[f"distill:{this.number}"] = out / f"{this.number}.jsonl"
             _write(made[f"distill:{this.number}"], this, talks)
             self.stopped = self._why_stop(this)
@@ -78,12 +83,14 @@ class Distiller:
         While a topic lacks some, its prompts with the fewest new ones are put to the teacher again, in another way.
         """
         room = self._room([talk.start for talk in talks])
+        of_topic: dict[str, list[Talk]] = {topic: [] for topic in self._topics}
+        for talk in talks:
+            of_topic[talk.start.topic].append(talk)
         children: Counter[str | None] = Counter()
         fresh: list[Instruction] = []
         for again in range(self._section.refinements):
             parents: list[Talk] = []
-            for topic in self._topics:
-                own = [talk for talk in talks if talk.start.topic == topic]
+            for topic, own in of_topic.items():
                 parents += sorted(own, key=lambda talk: children[prompt_id(talk.start.text)])[: room[topic]]
             for instruction in self._new(this, self._written(this, parents, again)):
                 fresh.append(instruction)
@@ -154,7 +161,7 @@ class Distiller:
         target = self._section.target
         width = self._width if target is None else min(self._width, target - self._done())
         each, over = divmod(width, len(self._topics))
-        richest = [topic for topic, _ in Counter(one.topic for one in there).most_common(over)]
+        richest = {topic for topic, _ in Counter(one.topic for one in there).most_common(over)}
         return Counter({topic: each + (topic in richest) for topic in self._topics})
 
     def _done(self) -> int:
@@ -177,7 +184,7 @@ class Distiller:
     def _lose(self, this: Round, rule: str, row: str, reason: str, prompt: str | None = None) -> None:
         this.lost[rule] += 1
         lost = prompt_id(prompt) if prompt is not None else None
-        self.losses.append(Loss(row=row, prompt_id=lost, rule=f"distill/{rule}", reason=reason))
+        self.losses.append(Loss(row=row, prompt_id=lost, rule=f"distill/{rule}", reason=reason[:SHOWN]))
 
 
 def _write(path: Path, this: Round, talks: Sequence[Talk]) -> None:

@@ -86,7 +86,7 @@ def _said(reply: Reply) -> Said:
     if reply.error is not None or reply.text is None:
         return Said(reply.error or "no text", "failed")
     text = reply.text.strip()
-    return Said(text, "cut" if reply.finish_reason == "length" else None if text else "empty")
+    return Said(text, "cut" if reply.finish_reason in ("length", "content_filter") else None if text else "empty")
 
 
 def _new(reply: Said, shown: Sequence[Message]) -> Said:
