@@ -12,11 +12,14 @@ from zephyr.sections import Cleaning
 _SUSPECT = r"\A[a-z]|[.!?](?: +|\n\n+)[a-z]|\bi\b"
 _WORD = r"(?P<word>[a-z])(?=[a-z'’]*(?:\s|[,.!?;:](?!\w)|\Z))"  # in small letters
 _first = re.compile(_WORD).match
+_LIST = re.compile(r"[^\n.!?:]*\n+(?!i\b)[a-z]")  # or verse in small letters: its lines have no end
 # A sentence begins with the text, or after . ! ? and a space or an empty line: a single line break may be verse. These
 # patterns begin with one letter or a set of them, with which Python's engine is fast.
 _NEXT = re.compile(rf"[.!?](?: +|\n\n+){_WORD}")
 # But not after abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
-_NO_END = re.compile(r"(?:\b(?:[A-Za-z]|etc|vs|approx|cf|al|ed|vol|fig)|\.|(?:\A|\n)\d\d?)\.\Z")
+_NO_END = re.compile(
+    r"(?:\b(?:[A-Za-z]|(?i:etc|vs|approx|cf|al|ed|vol|fig|lb|oz|tsp|tbsp|incl|mr|mrs|ms|dr|prof))|\.|(?:\A|\n)\d\d?)\.\Z"
+)
 # Bangs that end no sentence: of a name (Yahoo!), of a name that is the subject, of a cry within, of factorials.
 _NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d|\b(?i:pop|yahoo|jeopardy|panic|airplane|oklahoma))!\Z")
 _SUBJECT = re.compile(r"\s*[A-Z]\w*! (?:is|was|are|were|has|had)\b")
@@ -28,13 +31,13 @@ _BEGINS = re.compile(
 _SMALL = re.compile(r"([a-z]+)['’]?( #)?")
 _NAMES = {
     *("npm", "npx", "pip", "git", "numpy", "pandas", "scipy", "matplotlib", "pytest", "bash", "grep", "sed", "awk"),
-    *("curl", "wget", "ssh", "sudo", "vim", "kubectl", "nginx", "jq"),
+    *("curl", "wget", "ssh", "sudo", "vim", "kubectl", "nginx", "jq", "def", "import", "const", "var", "int", "void"),
 }
 _LONE_I = re.compile(r"i(?<![\w'’.-]i)(?=['’](?:m|ve|ll|d)\b|\s|,(?! ?[a-z]\b)|[!?])")
 # Before an "i" that counts something, and in texts where it may be a variable.
 _COUNTS = re.compile(r"\b(?:for|part|chapter|section|type|phase|level|volume|act|scene|class|stage|world war) \Z", re.I)
 _MATHS = re.compile(
-    r"\b(?:[jkn]|ind(?:ex|ices)|imaginary|complex numbers?|matri\w+|loops?|integers?|iterat\w+|arrays?)\b"
+    r"\b(?:[jkn]|ind(?:ex|ices)|imaginary|complex numbers?|matri\w+|loops?|integers?|iterat\w+|arrays?)\b", re.I
 )
 _WANTED_SMALL = re.compile(
     r"\b(?:in|all|only|use) (?:all |only )*lower[- ]?case\b|\b(?:no|without|avoid) (?:any )?(?:capital|upper)", re.I
@@ -77,7 +80,7 @@ def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> st
 
 
 def _starts(text: str) -> Iterator[int]:
-    if _first(text) and not _keeps(text, 0):
+    if _first(text) and not (_LIST.match(text) or _keeps(text, 0)):
         yield 0
     for found in _NEXT.finditer(text):
         word = found.start("word")
@@ -92,7 +95,7 @@ def _starts(text: str) -> Iterator[int]:
 
 
 def _keeps(text: str, place: int) -> bool:
-    """Whether the word there is a name that is written so, or, in front of a quotation, some language's "puts"."""
+    """Whether the word there is written so: a name, a piece of code, such as "puts" in front of a text in quotes."""
     found = _SMALL.match(text, place)
     assert found is not None
     return found[1] in _NAMES or (found[2] == " #" and found[1] not in SMALL_WORDS)

@@ -15,11 +15,15 @@ _NEXT = "".join(re.escape(char) for char, b in _BYTES.items() if b < 0xC0)
 # UTF-8 read so. One Â or Ã, â of a dash or quotation mark, ð of an emoji or ï of a byte order mark is enough; other
 # letters have to come in a row, since "É»" or "à…" may be somebody's spelling.
 _MOJIBAKE = re.compile(
-    rf"(?<![A-ZÀ-Þ])[ÂÃ][{_NEXT}]|â[€‚„†‡ˆ\x80-\x88][{_NEXT}]|ï»¿|ð[Ÿ\x9f][{_NEXT}]{{2}}"
+    rf"(?<![A-ZÀ-Þ«“„])[ÂÃ][{_NEXT}]|â[€‚„†‡ˆ\x80-\x88][{_NEXT}]|ï»¿|ð[Ÿ\x9f][{_NEXT}]{{2}}"
     rf"|(?:[Â-ß][{_NEXT}]){{3,}}|(?:[à-ï][{_NEXT}]{{2}}){{2,}}"
 )
 _DEGREE = re.compile(r"(?<=\d)\ufffd{1,2}(?= ?[CF]\b)")
-_APOSTROPHE = re.compile(r"(?<=[A-Za-z])\ufffd{1,3}(?=(?:s|t|m|d|ll|ve|re)\b)")
+_APOSTROPHE = re.compile(
+    r"(?<=[A-Za-z])(?<!caf)(?<!clich)(?<!fianc)(?<!sum)(?<!expos)\ufffd{1,3}(?=s\b)|(?<=n)\ufffd{1,3}(?=t\b)"
+    r"|\b(I|you|he|she|it|we|they|who|that|there)\ufffd{1,3}(?=(?:m|d|ll|ve|re)\b)",
+    re.I,
+)
 _BLANK = re.compile(r"(?<=\s)Â (?=\S)|(?<=[a-z\d.,;:!?)])Â(?= )")  # the first half of a no-break space
 _ESCAPE = re.compile(rf"\x1b\[[0-9;]*[A-Za-z]|\ufeff|[{_CONTROL}]")
 _SUSPECT = (
@@ -48,6 +52,7 @@ def _apply(messages: Sequence[Message]) -> Sequence[Message] | str:
     made: list[Message] = []
     for number, message in enumerate(messages, start=1):
         text = mended(message["content"]) if _suspect(message["content"]) else message["content"]
+        text = text if text == message["content"] else text.strip()  # what is lost may leave white space at an end
         if lost := text.count("\ufffd"):
             if message["role"] == "assistant" or lost > LOST_SHARE * len(text):
                 return f"turn {number} ({message['role']}) has lost {lost} characters to a wrong encoding"
@@ -60,11 +65,16 @@ def mended(text: str) -> str:
     """What was certainly meant; U+FFFD stays where that can't be known, and stands for half a surrogate pair."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     before = ""
-    while before != text:  # some texts went through it twice
-        before, text = text, _MOJIBAKE.sub(_decoded, text)
+    while before != text:  # what was read wrongly twice needs it twice
+        before, text = text, _once(text)
+    return text
+
+
+def _once(text: str) -> str:
+    text = _MOJIBAKE.sub(_decoded, text)
     text = _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = "".join(_windows(char) for char in text)
-    return _APOSTROPHE.sub("’", _DEGREE.sub("°", _BLANK.sub("", text))).strip()
+    text = "".join(map(_windows, text))
+    return _APOSTROPHE.sub(r"\1’", _DEGREE.sub("°", _BLANK.sub("", text)))
 
 
 def _decoded(found: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ from zephyr.sections import Cleaning
 def disclaimers(section: Cleaning) -> Rule:
     return _rule(
         "disclaimers",
-        2,
+        3,
         "dialogues whose assistant claims to have no emotions, opinions, experiences or preferences are dropped",
         section.disclaimers,
     )

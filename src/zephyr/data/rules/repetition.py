@@ -67,6 +67,6 @@ def _window(text: str) -> str | None:
     for place in _PLACES:
         start = int(place * (len(text) - WINDOW))
         window = text[start : start + WINDOW]
-        if text.count(window) >= TIMES and sum(map(str.isalnum, window)) >= WINDOW // 2:
+        if text.count(window) >= TIMES and sum(map(str.isalpha, window)) >= WINDOW // 2:
             return window
     return None

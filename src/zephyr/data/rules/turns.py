@@ -13,8 +13,9 @@ from zephyr.sections import Cleaning
 
 _ORDER = r"^(?:system )?(?:user assistant )+$"
 # No text at all: nothing but white space, or what a script wrote for a missing value.
-_BLANK = r"^(?:\s*|None|null|undefined|NaN|nan|\[object Object\])$"
-_blank = re.compile(_BLANK.replace("^", r"\A", 1).replace("$", r"\Z", 1)).match
+_MISSING = r"None|null|undefined|NaN|nan|\[object Object\]"
+_SUSPECT = rf"\A(?:[\s\v\x1c-\x1f\x{{85}}\pZ]*|{_MISSING})\z"  # what Python takes for white space
+_blank = re.compile(rf"\s*|{_MISSING}").fullmatch
 
 
 def rule(_: Cleaning) -> Rule:
@@ -24,7 +25,7 @@ def rule(_: Cleaning) -> Rule:
         "user and assistant speak in turn, the assistant last; a first answer and a last question are cut off, "
         "dialogues with other gaps are dropped",
         ("user", "assistant"),
-        rf"\A{_BLANK[1:-1]}\z",
+        _SUSPECT,
         _apply,
         _disordered,
     )
