@@ -72,7 +72,7 @@ def cost_estimate(recipe: Recipe) -> str | None:
         return None
     prompts = _prompt_count(recipe) if section.ensemble else 0
     per_model = prompts * section.per_prompt / max(1, len(section.ensemble))
-    dollars = sum(per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.ensemble)
+    dollars = sum(per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.asked)
     judge = recipe.endpoints[recipe.rate.judge]
     ratings = prompts * len(recipe.rate.aspects) if section.ensemble else 0
     tokens_in = section.per_prompt * section.max_tokens
@@ -92,7 +92,7 @@ def _prompt_count(recipe: Recipe) -> int:
 
 def called(recipe: Recipe) -> set[str]:
     """Names of the endpoints that the recipe asks."""
-    names = set(recipe.sample.ensemble)
+    names = set(recipe.sample.asked)
     if recipe.sample.ensemble:
         names.add(recipe.rate.judge)
     if recipe.evaluate.questions or recipe.evaluate.instructions:
