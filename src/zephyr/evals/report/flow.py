@@ -37,6 +37,19 @@ class _Plan:
     notes: Mapping[str, str]
 
 
+_SPLITS = {"train": "pairs to train on", "test": "pairs held out"}
+_DROPPED = {"left_out": "pair.leave_out names their source", "contaminated": "an evaluation asks it"}
+_UNPAIRED = {
+    "too_few_rated": "fewer than two completions were rated",
+    "ties": "no completion was rated lower than the best, or the one that was drawn was not",
+    "within_margin": "no completion was lower by pair.margin",
+    "identical_texts": "chosen and rejected were the same text",
+}
+_OF_COMPLETIONS = {
+    "failed_completions": "completions had failed",
+    "empty_completions": "completions were empty",
+    "failed_ratings": "completions were left out for a failed rating",
+}
 _PLANS = {
     "prepare": _Plan(
         ("read", "dialogues read"),
@@ -62,24 +75,27 @@ _PLANS = {
         {"failed": "the call failed, or the reply could not be read"},
         {"mean_rating": "is the mean rating (1 to 5)"},
     ),
-    "pair": _Plan(
-        ("prompts", "prompts"),
-        {"train": "pairs to train on", "test": "pairs held out"},
-        {
-            "too_few_rated": "fewer than two completions were rated",
-            "ties": "no completion was rated lower than the best",
-            "identical_texts": "chosen and rejected were the same text",
-        },
-        {
-            "failed_completions": "completions had failed",
-            "empty_completions": "completions were empty",
-            "failed_ratings": "completions were left out for a failed rating",
-        },
-    ),
+    "pair": _Plan(("prompts", "prompts"), _SPLITS, _UNPAIRED | _DROPPED, _OF_COMPLETIONS),
 }
+_ALL_PAIRS = _Plan(
+    ("compared", "twos of completions with a rating"),
+    _SPLITS,
+    {
+        "equal_scores": "both had the same rating",
+        "same_texts": "both were the same text",
+        "contaminated": _DROPPED["contaminated"],
+    },
+    _OF_COMPLETIONS | {"prompts": "prompts", "paired": "prompts with a pair"},
+)
+_GIVEN_FEEDBACK = _Plan(
+    ("read", "given rows of completions and ratings"),
+    _SPLITS,
+    {"bad": "unreadable rows", "duplicates": "the prompt was there already", **_UNPAIRED, **_DROPPED},
+    _OF_COMPLETIONS | {"prompts": "prompts"},
+)
 _GIVEN_PAIRS = _Plan(
     ("read", "given pairs read"),
-    {"train": "pairs to train on", "test": "pairs held out"},
+    _SPLITS,
     {
         "bad": "unreadable rows",
         "empty": "a side had no text",
@@ -87,6 +103,7 @@ _GIVEN_PAIRS = _Plan(
         "identical_texts": "chosen and rejected were the same text",
         "reversed": "the chosen side had the lower score",
         "duplicates": "the same pair was there already",
+        **_DROPPED,
     },
     {},
 )
@@ -101,8 +118,8 @@ def stages(steps: Mapping[str, Step]) -> list[Stage | Skipped]:
     found: list[Stage | Skipped] = []
     for name, plan in _PLANS.items():
         step = steps.get(name)
-        if name == "pair" and step is not None and "read" in step.figures:
-            plan = _GIVEN_PAIRS
+        if name == "pair" and step is not None:
+            plan = _pairing(step.figures)
         if step is None or plan.total[0] not in step.figures:
             found.append(Skipped(name, why(steps, name)))
         else:
@@ -116,6 +133,14 @@ def stages(steps: Mapping[str, Step]) -> list[Stage | Skipped]:
             kept = (Share("trained on", came - dropped),)
             found.append(Stage(name, Share(unit, came), kept, (Share(reason, dropped),), notes))
     return found
+
+
+def _pairing(figures: Mapping[str, float]) -> _Plan:
+    if "compared" in figures:
+        return _ALL_PAIRS
+    if "read" in figures:
+        return _GIVEN_FEEDBACK if "prompts" in figures else _GIVEN_PAIRS
+    return _PLANS["pair"]
 
 
 def _read(name: str, figures: Mapping[str, float], plan: _Plan) -> Stage:
