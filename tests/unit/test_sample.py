@@ -140,6 +140,8 @@ def test_prompts_and_what_is_known_of_them(tmp_path: Path) -> None:
         ({"prompt": "p"}, {"prompt": "q"}, r":2: no `q` text"),
         ({"prompt": "p"}, {"source": "kind"}, r":2: no column `kind` \(sample.columns.source\)"),
         ({"prompt": "p", "source": ["x"]}, {}, r":2: `source` is no text"),
+        ({"prompt": "p \ud800"}, {}, r":2: holds half a surrogate pair"),
+        ({"prompt": "p", "correct_answers": ["\ud800"]}, {}, r":2: holds half a surrogate pair"),
         ({"prompt": "p", "correct_answers": [1]}, {}, r":2: `correct_answers` is no list of texts"),
     ],
 )

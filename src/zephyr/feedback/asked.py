@@ -84,6 +84,14 @@ def read(sources: Mapping[str, Path], columns: Mapping[Column, str]) -> Iterator
                 raise DataError(f"{where}: {problem}; mend the row or sample.columns") from None
 
 
+HALF = "holds half a surrogate pair, which no UTF-8 file can"
+
+
+def half(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, so that it has no digest and no table can hold it."""
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 class _Odd(ValueError):
     pass
 
@@ -94,6 +102,8 @@ def _prompt(row: Mapping[str, Any], columns: Mapping[Column, str]) -> Prompt:
     text = row.get(columns.get("prompt", "prompt" if "prompt" in row else "instruction"))
     if not isinstance(text, str) or not text.strip():
         raise _Odd(f"no `{columns.get('prompt', 'prompt')}` text; every row of sample.prompts needs one")
+    if half(text):
+        raise _Odd(HALF)
     return Prompt(
         prompt=text,
         prompt_id=prompt_id(text),
@@ -124,12 +134,16 @@ def _text(row: Mapping[str, Any], columns: Mapping[Column, str], name: Column) -
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise _Odd(f"`{columns.get(name, name)}` is no text: {str(value)[:40]}")
+    if half(str(value)):
+        raise _Odd(HALF)
     return str(value)
 
 
 def _texts(row: Mapping[str, Any], columns: Mapping[Column, str], name: Column) -> list[str]:
     value = _value(row, columns, name)
     values = [] if value is None else value if isinstance(value, list) else [value]
+    if any(isinstance(text, str) and half(text) for text in values):
+        raise _Odd(HALF)
     if not all(isinstance(text, str) for text in values):
         raise _Odd(f"`{columns.get(name, name)}` is no list of texts: {str(value)[:40]}")
     return [text for text in values if text.strip() and text != "None"]  # raw UltraFeedback writes "None"

@@ -7,6 +7,7 @@ from typing import Any
 
 from zephyr.data.locations import checked_rows
 from zephyr.errors import DataError
+from zephyr.feedback.asked import HALF, half
 from zephyr.schema import Prompt, prompt_id
 
 PROMPTS = ("prompt", "instruction")
@@ -27,6 +28,8 @@ def answers(name: str, path: Path, prompts: Sequence[Prompt]) -> dict[str, str]:
             raise DataError(f"{where}: goes by question_id, which no row of sample.prompts has; add it there")
         try:
             key, text = _by_question(row, ids) if "choices" in row else _by_prompt(row)
+            if half(text):
+                raise ValueError(HALF)
         except ValueError as problem:
             raise DataError(f"{where}: {problem}; sample.replay.{name} can't use it") from None
         if key is not None:
