@@ -50,6 +50,14 @@ def test_sampled_rows_say_who_failed(tmp_path: Path) -> None:
     assert figures(rows) == {"completions": 4, "failed": 2}
 
 
+def test_a_reply_with_half_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
+    with serving(lambda body, before: "caf\ud800e \U0001f600") as server:
+        ends = {"a": Endpoint(base_url=server.url, model="a")}
+        section = Sample(ensemble=("a",), per_prompt=1)
+        (row,) = sample([asked.plain("p")], section, ends, {}, 0, Account(tmp_path), Progress())
+    assert row["response"] == "caf\ufffde \U0001f600"
+
+
 def test_principles_are_mixed_by_source() -> None:
     mix = {"quiz": {"truthfulness": 3, "honesty": 1}, "default": {"helpfulness": 1}}
     section = Sample(ensemble=("a",), principles=mix)  # type: ignore[arg-type]
