@@ -65,6 +65,14 @@ def teaching() -> Iterator[Taught]:
             thread.join()
 
 
+def seeded(folder: Path, *prompts: str, topics: tuple[str, ...] = ()) -> Path:
+    lines = [{"prompt": prompt} for prompt in prompts]
+    for line, topic in zip(lines, topics, strict=False):
+        line["topic"] = topic
+    (folder / "seeds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
 def distilled(
     url: str, folder: Path, seed: int = 0, section: Distillation | None = None, allowance: float | None = None
 ) -> tuple[distill.Distiller, list[dict[str, Any]]]:

@@ -1,6 +1,5 @@
 """Distillation: rounds, shares, losses, stops; every seed and instruction is a dialogue or counted."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -8,29 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.distilling import distilled, rows, teaching
+from tests.distilling import distilled, seeded, teaching
 from tests.openai_server import serving
-from zephyr import doctor
-from zephyr.account import Account
 from zephyr.data import distill
-from zephyr.errors import DataError, RecipeError
-from zephyr.progress import Progress
-from zephyr.recipe import check
+from zephyr.errors import DataError
 from zephyr.schema import prompt_id
 from zephyr.sections import Distillation
-from zephyr.steps import STEPS, Context
 from zephyr.tiny import rows as world_rows
 from zephyr.tiny import world
 
 DEAD = (400, {"error": {"message": "no", "type": "t", "code": "c"}}, {})
-
-
-def seeded(folder: Path, *prompts: str, topics: tuple[str, ...] = ()) -> Path:
-    lines = [{"prompt": prompt} for prompt in prompts]
-    for line, topic in zip(lines, topics, strict=False):
-        line["topic"] = topic
-    (folder / "seeds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
 
 
 def asked(body: dict[str, Any]) -> tuple[str, str]:
@@ -98,6 +84,23 @@ def test_ways_to_refine_alternate_and_differ(tmp_path: Path) -> None:
         first = ways[seed]
         assert len(set(first)) == 3 and first[0] % 2 != first[1] % 2 != first[2] % 2
         assert ways[f"After {seed}"][0] % 2 != first[2] % 2  # what was deepened is broadened, and the reverse
+
+
+def test_where_an_instruction_is_lost_its_prompt_is_asked_again(tmp_path: Path) -> None:
+    times: Counter[str] = Counter()
+
+    def reply(body: dict[str, Any], before: int) -> str:
+        kind, text = asked(body)
+        times[text] += kind == "new"
+        if kind == "answer":
+            return f"About {text}"
+        return "" if text == "Third." and times[text] < 2 else f"After {text}"
+
+    section = Distillation(turns=1, near=None)
+    with serving(reply) as server:
+        distiller, _ = distilled(server.url, seeded(tmp_path, "First.", "Second.", "Third."), section=section)
+    assert {text: n for text, n in times.items() if n} == {"First.": 1, "Second.": 1, "Third.": 2}
+    assert (distiller.rounds[1].asked, distiller.rounds[1].dialogues) == (4, 3)
 
 
 def test_it_stops_when_new_prompts_stop_being_new(tmp_path: Path) -> None:
@@ -231,58 +234,3 @@ def test_a_teacher_that_never_answers_is_an_error(tmp_path: Path) -> None:
         distilled(server.url, seeded(tmp_path, "One."), section=Distillation())
     with pytest.raises(DataError, match=r"prepare\.distill\.seeds: no prompt there"):
         distilled("http://127.0.0.1:9/v1", seeded(tmp_path), section=Distillation())
-
-
-def test_the_step_prepares_what_the_teacher_wrote(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    seeds = seeded(tmp_path, *(row["prompt"] for row in world_rows.prompts(16, "step"))) / "seeds.jsonl"
-    out = tmp_path / "artifact"
-    out.mkdir()
-    with teaching() as taught:
-        settings = {
-            "name": "d",
-            "model": {"base": "b"},
-            "endpoints": {"t": {"base_url": taught.url, "model": "tiny-teacher"}},
-            "prepare": {
-                "mode": "distill",
-                "distill": {"teacher": "t", "seeds": ["rows/seeds.jsonl"]},
-                "test_size": 4,
-            },
-        }
-        recipe = check(settings)
-        step = STEPS["prepare"]
-        assert step.sources(recipe)[0] == "rows/seeds.jsonl" and doctor.called(recipe) == {"t"}
-        ctx = Context(recipe, {}, out, tmp_path / "w", Account(tmp_path / "j"), {"rows/seeds.jsonl": seeds}, Progress())
-        figures = step.body(ctx)
-    written = json.loads((out / "distill.json").read_text())
-    assert written["total"]["dialogues"] == figures["distill/dialogues"] == figures["read"]
-    lost = pq.read_table(out / "losses.parquet").to_pylist() + pq.read_table(out / "distill_losses.parquet").to_pylist()
-    assert figures["distill/asked"] == figures["train"] + figures["test"] + len(lost)
-    files = {f"distill:{number}": out / f"distilled/{number}.jsonl" for number in (1, 2)}
-    dialogues = {row["id"]: row for row in rows(files)}
-    texts = {row["messages"][0]["content"].lower() for row in dialogues.values()}
-    for row in pq.read_table(out / "train.parquet").to_pylist():
-        assert row["prompt"].lower() in texts
-    assert all(row["row"] in dialogues for row in pq.read_table(out / "losses.parquet").to_pylist())
-
-
-def test_a_recipe_that_distils_names_teacher_and_seeds() -> None:
-    with pytest.raises(RecipeError) as refused:
-        check({"name": "d", "model": {"base": "b"}, "prepare": {"mode": "distill"}})
-    assert "prepare.distill.teacher: no endpoint `teacher`" in str(refused.value)
-    assert "prepare.distill.seeds: mode distill needs prompts" in str(refused.value)
-
-
-def test_prices_and_limits_of_the_teacher_decide_no_dialogue() -> None:
-    def settings(**endpoint: object) -> object:
-        recipe = {
-            "name": "d",
-            "model": {"base": "b"},
-            "endpoints": {"teacher": {"base_url": "http://t/v1", "model": "m"} | endpoint},
-            "prepare": {"mode": "distill", "distill": {"seeds": ["s.jsonl"]}},
-        }
-        return STEPS["prepare"].settings(check(recipe))
-
-    assert settings() == settings(price_out=3.0, max_concurrency=2)
-    assert settings() != settings(model="other")

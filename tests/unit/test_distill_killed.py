@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.distilling import CONCURRENCY, Taught, distilled, teaching
+from tests.distilling import CONCURRENCY, Taught, distilled, seeded, teaching
 from zephyr.client import Call, key_of
 from zephyr.data.distill import LOSSES, prompts
 from zephyr.errors import BudgetError
 from zephyr.journal import Journal
-from zephyr.sections import Endpoint
+from zephyr.sections import Distillation, Endpoint
 from zephyr.tiny import rows as world_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,9 +27,8 @@ SEEDS = 16
 def folder_of(tmp_path: Path, name: str) -> Path:
     folder = tmp_path / name
     folder.mkdir()
-    seeds = [{"prompt": row["prompt"], "topic": row["category"]} for row in world_rows.prompts(SEEDS, "killed")]
-    (folder / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
-    return folder
+    rows = list(world_rows.prompts(SEEDS, "killed"))
+    return seeded(folder, *(row["prompt"] for row in rows), topics=tuple(row["category"] for row in rows))
 
 
 def killed(taught: Taught, folder: Path, after: int) -> bool:
@@ -110,14 +109,16 @@ def test_killed_at_random_moments_and_resumed(seed: int, tmp_path: Path) -> None
 
 
 def test_the_budget_stops_it_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    section = Distillation(seeds=("seeds.jsonl",), max_tokens=64)
     with teaching() as taught:
-        _, expected = distilled(taught.url, folder_of(tmp_path, "whole"))
+        _, expected = distilled(taught.url, folder_of(tmp_path, "whole"), section=section)
         whole, taught.bodies = len(taught.bodies), []
         folder = folder_of(tmp_path, "poor")
+        # At a dollar per million tokens of replies: 176 calls or more cost about 9 tokens each, a call at most 64.
         with pytest.raises(BudgetError, match="budget"):
-            distilled(taught.url, folder, allowance=2e-3)
+            distilled(taught.url, folder, section=section, allowance=8e-4)
         stopped = len(taught.bodies)
         assert 0 < stopped < whole
-        _, dialogues = distilled(taught.url, folder, allowance=1.0)
+        _, dialogues = distilled(taught.url, folder, section=section, allowance=1.0)
     assert dialogues == expected
     assert len(taught.bodies) == whole  # no call was paid twice
