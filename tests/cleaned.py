@@ -1,12 +1,19 @@
-"""Dialogues made by hand, and what the cleaning rules make of them."""
+"""Dialogues, and what the cleaning rules make of them.
 
-from collections.abc import Sequence
+`python -m tests.cleaned FILE` lists it for JSONL of messages.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from zephyr.data.rules import chosen, clean
-from zephyr.schema import DIALOGUE, Message
+from zephyr.data.rules import Trace, chosen, clean
+from zephyr.schema import DIALOGUE, Message, prompt_id
 from zephyr.sections import Cleaning
 
 
@@ -39,3 +46,34 @@ def answered(rule: str, text: str, **settings: Any) -> str:
 def columns(dialogues: Sequence[Sequence[Message]]) -> pa.ListArray:
     """Dialogues as the column of a table."""
     return pa.array(dialogues, DIALOGUE.field("messages").type)
+
+
+def read(path: Path) -> list[list[Message]]:
+    return [json.loads(line)["messages"] for line in path.read_text().splitlines()]
+
+
+def name(messages: Sequence[Message]) -> str:
+    """The first letters of a dialogue's prompt_id."""
+    return prompt_id(next(message["content"] for message in messages if message["role"] == "user"))[:8]
+
+
+def said(trace: Trace) -> Iterator[str]:
+    """What one rule did, line by line: the reason, or each place that it changed."""
+    if trace.after is None:
+        yield f"{name(trace.before)} {trace.rule} drops: {trace.reason}"
+        return
+    if len(trace.after) < len(trace.before):
+        yield f"{name(trace.before)} {trace.rule} keeps {len(trace.after)} of {len(trace.before)} turns"
+        return
+    for old, new in zip(trace.before, trace.after, strict=True):
+        for tag, i, end, j, new_end in SequenceMatcher(None, old["content"], new["content"], False).get_opcodes():
+            if tag != "equal":
+                around = old["content"][max(0, i - 40) : i], old["content"][end : end + 40]
+                change = f"[{old['content'][i:end]}|{new['content'][j:new_end]}]"
+                yield f"{name(trace.before)} {trace.rule} {old['role']}: {around[0]!r} {change} {around[1]!r}"
+
+
+if __name__ == "__main__":
+    for dialogue in read(Path(sys.argv[1])):
+        for step in clean(dialogue, chosen(Cleaning())).trace:
+            print("\n".join(said(step)))

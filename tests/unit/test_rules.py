@@ -158,7 +158,7 @@ def test_refusals_are_found(text: str) -> None:
         "I do not have access to your order. However, you can call them.",
         "I am unable to play music, but I can name some songs.",
         "I'm sorry, but I can't help but smile.",
-        "As an AI researcher, you cannot ignore it.",
+        "As an AI researcher, I cannot stress it enough.",
         "Dear Ann, I am sorry, but I cannot come to the party.",
         "The clerk said: \"I'm sorry, but I can't assist with that.\"",
         "They must decline the offer.",

@@ -18,7 +18,7 @@ _LIST = re.compile(r"[^\n.!?:]*\n+(?!i\b)[a-z]")  # or verse in small letters: i
 _NEXT = re.compile(rf"[.!?](?: +|\n\n+){_WORD}")
 # But not after abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
 _NO_END = re.compile(
-    r"(?:\b(?:[A-Za-z]|(?i:etc|vs|approx|cf|al|ed|vol|fig|lb|oz|tsp|tbsp|incl|mr|mrs|ms|dr|prof))|\.|(?:\A|\n)\d\d?)\.\Z"
+    r"(?:\b(?:[A-Za-z]|(?i:etc|vs|approx|cf|al|ed|vol|fig|lb|oz|tsp|tbsp|incl|co|mr|mrs|ms|dr|prof))|\.|(?:\A|\n)\d\d?)\.\Z"
 )
 # Bangs that end no sentence: of a name (Yahoo!), of a name that is the subject, of a cry within, of factorials.
 _NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d|\b(?i:pop|yahoo|jeopardy|panic|airplane|oklahoma))!\Z")
@@ -33,7 +33,7 @@ _NAMES = {
     *("npm", "npx", "pip", "git", "numpy", "pandas", "scipy", "matplotlib", "pytest", "bash", "grep", "sed", "awk"),
     *("curl", "wget", "ssh", "sudo", "vim", "kubectl", "nginx", "jq", "def", "import", "const", "var", "int", "void"),
 }
-_LONE_I = re.compile(r"i(?<![\w'’.-]i)(?=['’](?:m|ve|ll|d)\b|\s|,(?! ?[a-z]\b)|[!?])")
+_LONE_I = re.compile(r"i(?<![\w'’.-]i)(?=['’](?:m|ve|ll|d)\b|\s|,(?! ?[a-zI]\b)|[!?])")
 # Before an "i" that counts something, and in texts where it may be a variable.
 _COUNTS = re.compile(r"\b(?:for|part|chapter|section|type|phase|level|volume|act|scene|class|stage|world war) \Z", re.I)
 _MATHS = re.compile(

@@ -16,7 +16,9 @@ from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
 # So many of these words that nothing but English can be meant: one in 60 bytes. English prose has three times as many.
-_WORDS = r"\b(?:the|and|of|to|that|with|this|are|you|your|have|what|from|which|how|can)\b"
+_WORDS = (
+    r"\b(?:[Tt]he|[Aa]nd|[Oo]f|[Tt]o|[Tt]hat|[Ww]ith|[Tt]his|[Aa]re|[Yy]ou|[Hh]ave|[Ww]hat|[Ff]rom|[Hh]ow|[Cc]an)\b"
+)
 _words = re.compile(_WORDS, re.ASCII)
 _BYTES = 60
 SHORTEST = 40
@@ -35,7 +37,7 @@ def rule(section: Cleaning) -> Rule:
     def apply(messages: Sequence[Message]) -> Sequence[Message] | str:
         if not wanted or ("en" in wanted and _is_plainly_english(messages)):
             return messages
-        text = prose.only("\n".join(m["content"] for m in messages if m["role"] != "system")).replace("#", " ")
+        text = prose.only("\n".join(m["content"] for m in messages if m["role"] != "system")).replace("#", " ").lower()
         if sum(map(str.isalpha, text)) < SHORTEST:
             return messages
         code, sure = _identifier().classify(text)
@@ -50,7 +52,7 @@ def rule(section: Cleaning) -> Rule:
     says = f"dialogues are kept that are in {', '.join(wanted) or 'any language'}"
     if not wanted:
         return Rule("language", 1, says, ("user", "assistant"), NEVER, apply)
-    return Rule("language", 1, says, ("user", "assistant"), None, apply, screen if "en" in wanted else None)
+    return Rule("language", 1, says, ("user", "assistant"), None, apply, screen=screen if "en" in wanted else None)
 
 
 def _is_plainly_english(messages: Sequence[Message]) -> bool:

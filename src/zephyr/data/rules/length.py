@@ -36,7 +36,7 @@ def rule(section: Cleaning) -> Rule:
         f"dialogues of {fewest} to {most} turns are kept, of {shortest} to {longest} characters each, "
         f"{whole} characters together"
     )
-    return Rule("length", 1, says, ("user", "assistant"), None, apply, screen)
+    return Rule("length", 1, says, ("user", "assistant"), None, apply, screen=screen)
 
 
 def _of_rows(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def rule(section: Cleaning) -> Rule:
     says = (
         f"dialogues are dropped in which the same words fill {bound:.0%} of an answer or more, {TIMES} times at least"
     )
-    return Rule("repetition", 1, says, ("assistant",), None, apply, screen)
+    return Rule("repetition", 1, says, ("assistant",), None, apply, screen=screen)
 
 
 def loop(text: str) -> tuple[str, int] | None:

@@ -27,7 +27,7 @@ def rule(_: Cleaning) -> Rule:
         ("user", "assistant"),
         _SUSPECT,
         _apply,
-        _disordered,
+        screen=_disordered,
     )
 
 
