@@ -48,6 +48,27 @@ def test_chat_and_models(url: str) -> None:
         assert short.choices[0].message.content == "The answer" or short.usage.completion_tokens == 2  # type: ignore
 
 
+def test_judges_write_json_and_a_stop_ends_a_text(url: str) -> None:
+    critique = "# Critique\n<instruction>\nWhat is 7 plus 5?\n</instruction>\n<text 1>\nThe answer is 12.\n</text 1>"
+    wanted = {"type": "json_schema", "json_schema": {"name": "reply", "schema": {}}}
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
+
+        def ask(model: str, prompt: str, **settings: object) -> str:
+            messages = [{"role": "user", "content": prompt}]
+            made = client.chat.completions.create(model=model, messages=messages, seed=3, **settings)  # type: ignore
+            return str(made.choices[0].message.content)
+
+        said = json.loads(ask("tiny-judge", critique, response_format=wanted))
+        assert int(said["overall_score"]) >= 8 and said["critique"].startswith("The answer is right")
+        assert ask("tiny-judge", critique) == f"{said['critique']}\nOverall score: {said['overall_score']}"
+        scores = {int(ask("tiny-coin", f"{critique} {n}").rpartition(" ")[2]) for n in range(60)}
+        assert min(scores) <= 2 and max(scores) >= 9  # 60 throws: neither end has a chance of (8/10)^60
+        with pytest.raises(openai.BadRequestError, match="only tiny-judge, tiny-coin write JSON"):
+            ask("tiny-strong", "What is 7 plus 5?", response_format=wanted)
+        whole = ask("tiny-strong", "What is 7 plus 5?")
+        assert ask("tiny-strong", "What is 7 plus 5?", stop=["12"]) == whole.partition("12")[0]
+
+
 def test_errors_have_the_form_of_openai(url: str) -> None:
     with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError, match="does not exist"):
