@@ -58,18 +58,31 @@ def cut(file: Path, size: int = SIZE) -> Iterator[Chunk]:
 
 def rows(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Each row with its line; None where a line is not a JSON object. Empty lines are counted, but are no rows."""
-    if not chunk.file.name.endswith(LINES):
-        with pa.ipc.open_stream(chunk.content) as stream:
-            yield from enumerate(stream.read_all().to_pylist(), start=chunk.line)
+    if not has_lines(chunk):
+        yield from enumerate(table(chunk).to_pylist(), start=chunk.line)
         return
-    content = chunk.content
-    if content is None:
-        with chunk.file.open("rb") as handle:
-            handle.seek(chunk.start)
-            content = handle.read(chunk.end - chunk.start)
-    for number, line in enumerate(content.split(b"\n"), start=chunk.line):
+    for number, line in enumerate(content(chunk).split(b"\n"), start=chunk.line):
         if line and not line.isspace():
             yield number, _row(line)
+
+
+def has_lines(chunk: Chunk) -> bool:
+    return chunk.file.name.endswith(LINES)
+
+
+def content(chunk: Chunk) -> bytes:
+    """The lines of a chunk."""
+    if chunk.content is not None:
+        return chunk.content
+    with chunk.file.open("rb") as handle:
+        handle.seek(chunk.start)
+        return handle.read(chunk.end - chunk.start)
+
+
+def table(chunk: Chunk) -> pa.Table:
+    """The rows of a chunk of a table."""
+    with pa.ipc.open_stream(chunk.content) as stream:
+        return stream.read_all()
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

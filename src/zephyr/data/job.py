@@ -1,26 +1,31 @@
-"""One chunk of the sources through the rules: read, checked, cleaned, hashed. Runs in the workers, or in the step."""
+"""One chunk of the sources through the rules: read, cleaned, checked, hashed. Runs in the workers, or in the step.
+
+Whole columns tell which rows a rule has anything to do with; only these become Python's.
+"""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from zephyr.data import schemas, template
-from zephyr.data.chunks import rows
+from zephyr.data import template
+from zephyr.data.columns import Column, Read, messages, offsets, read, sound, talks
 from zephyr.data.duplicates import sketch
 from zephyr.data.part import LOST, ROWS, Part, Piece, Tally, write
-from zephyr.data.rules import Rule, chosen, suspects
-from zephyr.schema import DIALOGUE, Message, prompt_id
+from zephyr.data.rules import Rule, chosen, screened
+from zephyr.data.schemas import alternate
+from zephyr.schema import Message, prompt_id
 from zephyr.sections import Cleaning
 
 Lost = list[tuple[int, str | None, str, str]]
 """line, prompt_id, rule, reason"""
+Rows = dict[int, Sequence[Message]]
+"""Some rows of a piece, by their numbers in it."""
 
 
 @dataclass(frozen=True)
@@ -41,139 +46,141 @@ class Job:
         made = self.folder / f"{piece.name}.json"
         if made.exists():
             return Part.load(made)
-        part = Part(piece.name, piece.source, piece.where)
-        lost: Lost = []
-        lines, given = _read(piece, part, lost)
-        kept = self._cleaned(lines, given, part, lost)
+        given = read(piece)
+        part = Part(piece.name, piece.source, piece.where, len(given.lines) + len(given.bad), forms=given.forms)
+        part.bad = given.bad
+        lost: Lost = [(line, None, "bad", problem) for line, problem in given.bad]
+        numbers, kept, originals = self._cleaned(given, part, lost)
         part.bad.sort()
-        part.kept = len(kept)
-        write(self.folder / f"{piece.name}.rows", self._table(lines, given, kept))
+        part.kept = len(numbers)
+        write(self.folder / f"{piece.name}.rows", self._table(given.lines[numbers], kept, originals))
         lost.sort()
         losses = dict(zip(LOST.names, zip(*lost, strict=True), strict=True)) if lost else {}
-        write(
-            self.folder / f"{piece.name}.lost",
-            pa.table({name: losses.get(name, ()) for name in LOST.names}, schema=LOST),
-        )
+        columns = {name: losses.get(name, ()) for name in LOST.names}
+        write(self.folder / f"{piece.name}.lost", pa.table(columns, schema=LOST))
         part.write(made)
         return part
 
-    def _cleaned(
-        self,
-        lines: Sequence[int],
-        given: Sequence[Sequence[Message]],
-        part: Part,
-        lost: Lost,
-    ) -> dict[int, Sequence[Message]]:
-        """Number among `given` to messages of the rows that the rules keep. Whole columns tell whom a rule looks at."""
-        now = dict(enumerate(given))
-        dialogues = _dialogues(given)
-        changed = np.zeros(len(given), bool)
-        for rule in self.rules:
-            tally = part.tallies[rule.name] = Tally(seen=len(now))
-            for row in np.flatnonzero(suspects(rule, dialogues) | changed).tolist():
-                if row not in now:
-                    continue
-                before, made = now[row], rule.apply(now[row])
-                if made is before:
-                    continue
-                tally.did(f"{part.where}:{lines[row]}", before, made)
-                if isinstance(made, str):
-                    lost.append((lines[row], _prompt_id(given[row]), rule.name, made))
-                    del now[row]
-                else:
-                    now[row] = made
-                    changed[row] = True
-        for row, problem in [(row, problem) for row, messages in now.items() if (problem := _problem(messages))]:
-            part.bad.append((lines[row], problem))
-            lost.append((lines[row], _prompt_id(given[row]), "bad", problem))
-            del now[row]
-        return now
+    def _cleaned(self, given: Read, part: Part, lost: Lost) -> tuple[Column, pa.ListArray, Mapping[int, str]]:
+        """Of the rows that the rules keep: their numbers, their messages, and the ids of prompts that were changed."""
+        masks = screened(self.rules, given.talks)
+        some = np.flatnonzero(masks.any(axis=0))
+        before = dict(zip(some.tolist(), messages(given.talks.take(pa.array(some))), strict=True))
+        now: Rows = dict(before)
+        changed: Rows = {}
+        for rule, mask in zip(self.rules, masks, strict=True):
+            part.tallies[rule.name] = Tally(seen=len(given.lines) - len(before) + len(now))
+            for row, reason in self._apply(rule, np.flatnonzero(mask), given, part, now, changed):
+                lost.append((int(given.lines[row]), _prompt_id(before[row]), rule.name, reason))
+        kept = np.ones(len(given.lines), bool)
+        kept[[row for row in before if row not in now]] = False
+        rows = _replaced(given.talks, changed)
+        broken = np.flatnonzero(kept & ~sound(rows))
+        for row, found in zip(broken.tolist(), messages(rows.take(pa.array(broken))), strict=True):
+            problem = _problem(found)
+            part.bad.append((int(given.lines[row]), problem))
+            lost.append((int(given.lines[row]), _prompt_id(before.get(row, found)), "bad", problem))
+        kept[broken] = False
+        numbers = np.flatnonzero(kept)
+        place = {number: place for place, number in enumerate(numbers.tolist())} if changed else {}
+        originals = {
+            place[row]: prompt_id(_prompt(before[row]))
+            for row, found in changed.items()
+            if row in place and _prompt(before[row]) != _prompt(found)
+        }
+        return numbers, rows if kept.all() else rows.take(pa.array(numbers)), originals
 
-    def _table(self, lines: Sequence[int], given: Sequence[Any], kept: Mapping[int, Sequence[Message]]) -> pa.Table:
-        prompts = [_prompt(messages) for messages in kept.values()]
-        ids = [prompt_id(prompt) for prompt in prompts]
-        originals = [
-            None if (before := _prompt(given[row])) == prompt else prompt_id(before)
-            for row, prompt in zip(kept, prompts, strict=True)
-        ]
+    def _apply(
+        self, rule: Rule, suspects: Column, given: Read, part: Part, now: Rows, changed: Rows
+    ) -> Iterator[tuple[int, str]]:
+        """One rule over the rows that it suspects, or an earlier one changed; gives the dropped ones, with reasons."""
+        matches = _matches(rule, given.talks, suspects) if rule.among else {}
+        for row in sorted({*suspects.tolist(), *changed} & now.keys()):
+            before = now[row]
+            made = rule.among(before, matches[row]) if rule.among and row not in changed else rule.apply(before)
+            if made is before:
+                continue
+            part.tallies[rule.name].did(f"{part.where}:{given.lines[row]}", before, made)
+            if isinstance(made, str):
+                now.pop(row)
+                changed.pop(row, None)
+                yield row, made
+            else:
+                now[row] = changed[row] = made
+
+    def _table(self, lines: Column, kept: pa.ListArray, originals: Mapping[int, str]) -> pa.Table:
+        flat, starts = kept.flatten(), offsets(kept)[:-1]
+        system = pc.equal(flat.field("role").take(pa.array(starts)), "system").to_numpy(zero_copy_only=False)
+        prompts = flat.field("content").take(pa.array(starts + system))
+        texts = prompts.cast(pa.binary()).to_pylist()
+        keys = [hashlib.sha256(_BEFORE + text + _BEHIND).digest() for text in texts]
+        for row in np.flatnonzero(system).tolist():
+            (one,) = messages(kept.slice(row, 1))
+            keys[row] = hashlib.sha256(template.render(one[:2], add_generation_prompt=True).encode()).digest()
         columns = {
-            "line": [lines[row] for row in kept],
-            "original": originals,
-            "key": [hashlib.sha256(rendered_prompt(messages).encode()).digest() for messages in kept.values()],
-            "sketch": self._sketches(list(kept.values())),
+            "line": lines,
+            "original": [originals.get(row) for row in range(len(lines))],
+            "key": keys,
+            "sketch": self._sketches(kept),
             "prompt": prompts,
-            "prompt_id": ids,
-            "messages": _dialogues(list(kept.values())),
+            "prompt_id": [hashlib.sha256(text).hexdigest() for text in texts],
+            "messages": kept,
         }
         return pa.table(columns, schema=ROWS)
 
-    def _sketches(self, kept: Sequence[Sequence[Message]]) -> pa.Array:
+    def _sketches(self, kept: pa.ListArray) -> pa.Array:
         kind = ROWS.field("sketch").type
         if not self.near:
             return pa.nulls(len(kept), kind)
-        found = sketch(["\n".join(message["content"] for message in messages) for messages in kept])
+        texts = pa.ListArray.from_arrays(pa.array(offsets(kept).astype(np.int32)), kept.flatten().field("content"))
+        found = sketch(pc.binary_join(texts, "\n").to_pylist())
         return pa.Array.from_buffers(kind, len(kept), [None, pa.py_buffer(np.ascontiguousarray(found).tobytes())])
 
 
-def rendered_prompt(messages: Sequence[Message]) -> str:
-    """What the model sees before its first answer: two dialogues with the same one are the same prompt."""
-    first = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    return template.render(messages[:first], add_generation_prompt=True)
+# What the template puts around a prompt: two dialogues of which the model sees the same before its first answer are
+# the same prompt.
+_BEFORE, _BEHIND = (
+    part.encode()
+    for part in template.render([{"role": "user", "content": "\0"}], add_generation_prompt=True).split("\0")
+)
 
 
-def _read(piece: Piece, part: Part, lost: Lost) -> tuple[list[int], list[Any]]:
-    """Lines and messages of the rows that are dialogues."""
-    lines, given = [], []
-    forms: Counter[str] = Counter()
-    for line, messages in dialogues(piece):
-        part.read += 1
-        if isinstance(messages, str):
-            part.bad.append((line, messages))
-            lost.append((line, None, "bad", messages))
-        else:
-            forms[messages[0]] += 1
-            lines.append(line)
-            given.append(messages[1])
-    part.forms = dict(forms)
-    return lines, given
+def _matches(rule: Rule, rows: pa.ListArray, some: Column) -> dict[int, Collection[int]]:
+    """Of some rows the numbers of the messages that match the rule's pattern."""
+    taken = rows.take(pa.array(some))
+    flat, ends = taken.flatten(), offsets(taken)
+    found = pc.match_substring_regex(flat.field("content"), rule.suspect).to_numpy(zero_copy_only=False)
+    places = np.flatnonzero(found)
+    owners = np.searchsorted(ends, places, side="right") - 1
+    matches: dict[int, Collection[int]] = {row: set() for row in some.tolist()}
+    for row, place in zip(some[owners].tolist(), (places - ends[owners]).tolist(), strict=True):
+        matches[row].add(place)  # type: ignore[attr-defined]
+    return matches
 
 
-def dialogues(piece: Piece) -> Iterator[tuple[int, tuple[str, list[Message]] | str]]:
-    """Line, and form and messages or what is wrong, of each row."""
-    for number, (line, row) in enumerate(rows(piece.chunk)):
-        if piece.limit is not None and number >= piece.limit:
-            return
-        try:
-            yield line, schemas.dialogue(row, piece.columns) if row is not None else "not a JSON object"
-        except schemas.Malformed as problem:
-            yield line, str(problem)
+def _replaced(rows: pa.ListArray, changed: Rows) -> pa.ListArray:
+    """Rows, some of them with other messages."""
+    if not changed:
+        return rows
+    order = np.arange(len(rows))
+    order[list(changed)] = len(rows) + np.arange(len(changed))
+    return pa.concat_arrays([rows, talks(list(changed.values()))]).take(pa.array(order))
 
 
-def _problem(messages: Sequence[Message]) -> str | None:
-    """Why a dialogue can't be trained on: for rules that mend such are there to be chosen, but needn't be."""
-    for number, message in enumerate(messages, start=1):
+def _problem(found: Sequence[Message]) -> str:
+    """Why a dialogue can't be trained on: rules that mend such are there to be chosen, but needn't be."""
+    for number, message in enumerate(found, start=1):
         if not message["content"] and message["role"] != "system":
             return f"message {number} is empty"
-    roles = [message["role"] for message in messages]
-    if not schemas.alternate(roles):
-        return f"the roles {', '.join(roles)} don't alternate from user to assistant"
-    return None
+    roles = [message["role"] for message in found]
+    assert not alternate(roles), found
+    return f"the roles {', '.join(roles)} don't alternate from user to assistant"
 
 
-def _prompt(messages: Sequence[Message]) -> str:
-    return next((message["content"] for message in messages if message["role"] == "user"), "")
+def _prompt(found: Sequence[Message]) -> str:
+    return next((message["content"] for message in found if message["role"] == "user"), "")
 
 
-def _prompt_id(messages: Sequence[Message]) -> str | None:
-    prompt = _prompt(messages)
+def _prompt_id(found: Sequence[Message]) -> str | None:
+    prompt = _prompt(found)
     return prompt_id(prompt) if prompt else None
-
-
-def _dialogues(given: Sequence[Sequence[Message]]) -> pa.ListArray:
-    """Lists of {role, content}: made of flat columns, many times faster than from dicts."""
-    flat = [message for messages in given for message in messages]
-    kind = DIALOGUE.field("messages").type
-    columns = [pa.array([message[name] for message in flat], pa.string()) for name in ("role", "content")]
-    offsets = np.cumsum([0, *(len(messages) for messages in given)], dtype=np.int32)
-    turns = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets), turns, type=kind)

@@ -1,17 +1,14 @@
-"""Rows of the public data sets, read as they are: dialogues and preference pairs in the forms that people have.
+"""Dialogues of the public data sets, read as they are.
 
-Dialogues: `messages` of role and content (UltraChat 200k), raw UltraChat (`data`, texts of user and assistant in turn),
+`messages` of role and content (UltraChat 200k), raw UltraChat (`data`, texts of user and assistant in turn),
 ShareGPT (`conversations` of from and value), `prompt` and `completion` (texts, or messages as TRL has them), Alpaca
-(`instruction`, `input`, `output`). Pairs: UltraFeedback binarized (`chosen` and `rejected` as messages, scores beside
-them), TRL's copies of it (without `prompt`), and flat ones (`prompt`, `chosen`, `rejected` as texts, scores beside them
-or under `metadata`).
+(`instruction`, `input`, `output`); any other through the recipe's own mapping of columns.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zephyr.schema import Message, Pair, prompt_id
+from zephyr.schema import Message
 
 _SPEAKERS = {
     "human": "user",
@@ -115,48 +112,3 @@ def alternate(roles: Sequence[Any]) -> bool:
 
 class Malformed(ValueError):
     """A row that is in none of the known forms; the message says what is wrong with it."""
-
-
-def pair(row: Mapping[str, Any]) -> Pair:
-    """A preference pair in any known form, or Malformed. Sides may be empty; scores may be absent (None)."""
-    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
-    if chosen[:-1] != rejected[:-1]:
-        raise Malformed("`chosen` and `rejected` answer different prompts")
-    prompt = next(message["content"] for message in chosen if message["role"] == "user")
-    return Pair(
-        prompt=prompt,
-        prompt_id=prompt_id(prompt),
-        chosen=chosen,
-        rejected=rejected,
-        score_chosen=_score(row, "score_chosen"),
-        score_rejected=_score(row, "score_rejected"),
-        chosen_model=str(row.get("chosen_model", "given")),
-        rejected_model=str(row.get("rejected_model", "given")),
-    )
-
-
-def _side(row: Mapping[str, Any], name: str) -> list[Message]:
-    value = row.get(name)
-    if isinstance(value, str):
-        if not isinstance(row.get("prompt"), str):
-            raise Malformed(f"no `prompt` text beside the text of `{name}`")
-        return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": value}]
-    if not isinstance(value, list) or not value:
-        raise Malformed(f"no `{name}`: a text or a list of messages")
-    for number, message in enumerate(value, start=1):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise Malformed(f"message {number} of `{name}` has no text `content`")
-    roles = [message.get("role") for message in value]
-    if not alternate(roles):
-        raise Malformed(f"the roles of `{name}` ({', '.join(map(str, roles))}) don't alternate from user to assistant")
-    return [{"role": message["role"], "content": message["content"]} for message in value]
-
-
-def _score(row: Mapping[str, Any], name: str) -> float | None:
-    metadata = row.get("metadata")
-    value = row.get(name, metadata.get(name) if isinstance(metadata, dict) else None)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Malformed(f"`{name}` is not a number: {value!r}")
-    return float(value)
