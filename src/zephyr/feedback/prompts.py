@@ -105,10 +105,8 @@ def critique(completion: Completion, form: Critique, known: str = "") -> str:
     )
 
 
-def knowledge(prompt: Prompt | None, note: str | None) -> str:
+def knowledge(prompt: Prompt, note: str | None) -> str:
     """What the judge may know beside the instruction, as a part of its prompt; "" where there is nothing."""
-    if prompt is None:
-        return ""
     notes = [text for text in (note, prompt["note"]) if text]
     parts = [
         ("Right answers, not all of them", [f"- {text}" for text in prompt["correct_answers"]]),
