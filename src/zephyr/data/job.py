@@ -4,7 +4,7 @@ Whole columns tell which rows a rule has anything to do with; only these become 
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,16 +145,16 @@ _BEFORE, _BEHIND = (
 )
 
 
-def _matches(rule: Rule, rows: pa.ListArray, some: Column) -> dict[int, Collection[int]]:
-    """Of some rows the numbers of the messages that match the rule's pattern."""
+def _matches(rule: Rule, rows: pa.ListArray, some: Column) -> dict[int, list[int]]:
+    """Of some rows the numbers of the messages that match the rule's pattern, ascending."""
     taken = rows.take(pa.array(some))
     flat, ends = taken.flatten(), offsets(taken)
     found = pc.match_substring_regex(flat.field("content"), rule.suspect).to_numpy(zero_copy_only=False)
     places = np.flatnonzero(found)
     owners = np.searchsorted(ends, places, side="right") - 1
-    matches: dict[int, Collection[int]] = {row: set() for row in some.tolist()}
+    matches: dict[int, list[int]] = {row: [] for row in some.tolist()}
     for row, place in zip(some[owners].tolist(), (places - ends[owners]).tolist(), strict=True):
-        matches[row].add(place)  # type: ignore[attr-defined]
+        matches[row].append(place)
     return matches
 
 

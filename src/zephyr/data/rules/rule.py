@@ -33,10 +33,10 @@ class Rule:
     """RE2: a text of these roles that doesn't match is none of the rule's business. None: there is no such pattern."""
     apply: Callable[[Sequence[Message]], Sequence[Message] | str]
     """The same object: nothing to do; other messages: mended; a text: dropped, for this reason."""
-    screen: Columns | None = None
-    """The same for what isn't in one text alone: roles, texts and the rows' offsets in them to a mask of rows."""
     among: Callable[[Sequence[Message], Collection[int]], Sequence[Message] | str] | None = None
     """`apply`, told the numbers of the messages that match `suspect`: it need not look at the others."""
+    screen: Columns | None = None
+    """The same for what isn't in one text alone: roles, texts and the rows' offsets in them to a mask of rows."""
 
 
 def screened(rules: Sequence[Rule], dialogues: pa.ListArray) -> np.ndarray:
