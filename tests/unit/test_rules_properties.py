@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import cache
 from random import Random
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tests.cleaned import columns
@@ -99,7 +101,7 @@ def dialogue(rng: Random) -> list[Message]:
 
 @cache
 def dialogues() -> tuple[list[Message], ...]:
-    return tuple(dialogue(Random(seed)) for seed in range(1500))
+    return tuple(dialogue(Random(seed)) for seed in range(1000))
 
 
 @cache
@@ -171,3 +173,13 @@ def is_part(part: Sequence[object], whole: Sequence[object]) -> bool:
     """Whether all of `part` stands in `whole` in the same order."""
     rest = iter(whole)
     return all(item in rest for item in part)
+
+
+def test_a_rule_told_where_to_look_makes_the_same() -> None:
+    for rule in rules():
+        if rule.among is None or rule.suspect is None:
+            continue
+        for messages in dialogues():
+            found = pc.match_substring_regex(pa.array([message["content"] for message in messages]), rule.suspect)
+            numbers = [i for i, hit in enumerate(found.to_pylist()) if hit and messages[i]["role"] in rule.roles]
+            assert rule.among(messages, numbers) == rule.apply(messages)

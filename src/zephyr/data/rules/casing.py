@@ -1,7 +1,7 @@
 """Truecasing (paper, section 4): capitals that a careless writer left out of English prose, and nothing else."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from zephyr.data.rules import prose
 from zephyr.data.rules.english import SMALL_WORDS, is_english
@@ -52,19 +52,22 @@ def rule(_: Cleaning) -> Rule:
         "other languages stay",
         ("system", "user", "assistant"),
         _SUSPECT,
-        _apply,
+        lambda messages: _among(messages, range(len(messages))),
+        among=_among,
     )
 
 
-def _apply(messages: Sequence[Message]) -> Sequence[Message]:
-    made: list[Message] = []
-    for message in messages:
+def _among(messages: Sequence[Message], numbers: Collection[int]) -> Sequence[Message]:
+    made = list(messages)
+    for number in numbers:
+        role, text = messages[number]["role"], messages[number]["content"]
         # What a user writes on several lines is mostly a text of others, whose small "i" may be meant.
-        own = message["role"] != "user" or "\n" not in message["content"]
-        made.append({"role": message["role"], "content": truecase(message["content"], messages, own)})
-    if all(new["content"] == old["content"] for new, old in zip(made, messages, strict=True)):
+        new = truecase(text, messages, lone=role != "user" or "\n" not in text)
+        if new != text:
+            made[number] = {"role": role, "content": new}
+    if made == messages or any(_WANTED_SMALL.search(message["content"]) for message in messages):
         return messages
-    return messages if any(_WANTED_SMALL.search(message["content"]) for message in messages) else made
+    return made
 
 
 def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> str:

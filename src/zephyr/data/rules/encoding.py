@@ -25,6 +25,7 @@ _APOSTROPHE = re.compile(
     re.I,
 )
 _BLANK = re.compile(r"(?<=\s)Â (?=\S)|(?<=[a-z\d.,;:!?)])Â(?= )")  # the first half of a no-break space
+_WINDOWS_AS_LATIN = re.compile(r"[\x80-\x9f]")
 _ESCAPE = re.compile(rf"\x1b\[[0-9;]*[A-Za-z]|\ufeff|[{_CONTROL}]")
 _SUSPECT = (
     rf"[{_CONTROL}\x{{80}}-\x{{9f}}\x{{feff}}\x{{fffd}}]|\x{{c2}} |[\x{{c2}}-\x{{f4}}]"
@@ -73,7 +74,7 @@ def mended(text: str) -> str:
 def _once(text: str) -> str:
     text = _MOJIBAKE.sub(_decoded, text)
     text = _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = "".join(map(_windows, text))
+    text = _WINDOWS_AS_LATIN.sub(_windows, text)
     return _APOSTROPHE.sub(r"\1’", _DEGREE.sub("°", _BLANK.sub("", text)))
 
 
@@ -84,6 +85,6 @@ def _decoded(found: re.Match[str]) -> str:
         return found[0]
 
 
-def _windows(char: str) -> str:
+def _windows(found: re.Match[str]) -> str:
     """A character of Windows that was read as one of Latin-1's invisible controls."""
-    return bytes([ord(char)]).decode("cp1252", "ignore") if "\x80" <= char <= "\x9f" else char
+    return found[0].encode("latin-1").decode("cp1252", "ignore")

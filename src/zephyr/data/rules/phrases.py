@@ -6,7 +6,7 @@ lines use as {name}; behind ~ stands what may not follow a phrase.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -38,24 +38,27 @@ def _rule(name: str, version: int, says: str, more: Sequence[str]) -> Rule:
     listed, stops = _listed(name)
     pattern = rf"\b(?:{'|'.join((*listed, *(_own(name, line) for line in more)))})"
     behind = rf"(?!{'|'.join(stops)})" if stops else ""
-    return Rule(name, version, says, ("assistant",), f"(?i:{pattern})", _dropping(pattern + behind))
+    among = _dropping(pattern + behind)
+
+    def apply(messages: Sequence[Message]) -> Sequence[Message] | str:
+        return among(messages, range(len(messages)))
+
+    return Rule(name, version, says, ("assistant",), f"(?i:{pattern})", apply, among=among)
 
 
-def _dropping(pattern: str) -> Callable[[Sequence[Message]], Sequence[Message] | str]:
+def _dropping(pattern: str) -> Callable[[Sequence[Message], Collection[int]], Sequence[Message] | str]:
     search = re.compile(pattern, re.IGNORECASE | re.ASCII).search  # ASCII: what RE2 means by \b and (?i)
     # Python looks for small letters more than twice as fast as for either kind.
     quick = re.compile(pattern, re.ASCII).search if pattern == pattern.lower() else search
 
-    def apply(messages: Sequence[Message]) -> Sequence[Message] | str:
-        for message in messages:
-            if message["role"] != "assistant" or not quick(message["content"].lower()):
-                continue
+    def among(messages: Sequence[Message], numbers: Collection[int]) -> Sequence[Message] | str:
+        for text in (messages[n]["content"] for n in numbers if messages[n]["role"] == "assistant"):
             # A character in a story may say it, and code may print it: looked at again in prose alone.
-            if found := search(prose.only(message["content"])):
+            if quick(text.lower()) and (found := search(prose.only(text))):
                 return f"the assistant says: {' '.join(found[0].split())}"
         return messages
 
-    return apply
+    return among
 
 
 def _own(name: str, line: str) -> str:
