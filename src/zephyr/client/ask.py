@@ -27,6 +27,7 @@ class Asker:
 
     async def ask(self, name: str, call: Call) -> Outcome:
         """One attempt; no answer of a server raises."""
+        import aiohttp
         import httpx2
         import openai
 
@@ -38,7 +39,7 @@ class Asker:
             return read(answer.content, call, endpoint)
         except TimeoutError:
             return Outcome("passing", f"no whole answer within {endpoint.timeout:g} s")
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError) as error:
             found = _sorted(name, endpoint, error)
             said = found.said.replace(str(client.api_key), "***") if endpoint.api_key_env else found.said
             return Outcome(found.kind, said[:MOST_SAID], wait=found.wait)
@@ -152,6 +153,8 @@ def probe(name: str, endpoint: Endpoint) -> None:
 
 async def _models(name: str, endpoint: Endpoint) -> list[str] | None:
     """The server's models; None where it doesn't list them."""
+    import aiohttp
+    import httpx2
     import openai
 
     where = f"endpoints.{name}: {shown(url_of(name, endpoint))}"
@@ -163,7 +166,7 @@ async def _models(name: str, endpoint: Endpoint) -> list[str] | None:
             return None
         except TimeoutError:
             raise EndpointError(f"{where} gave no answer in 20 s; is it up?") from None
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, aiohttp.ClientError, httpx2.HTTPError) as error:
             found = _sorted(name, endpoint, error)
             if found.kind in ("down", "ended"):
                 raise EndpointError(found.said) from None

@@ -77,4 +77,9 @@ class Lane:
         if wait is not None:
             self._held, self._held_at = max(self._held, now + wait), now
         if now - self._slow_since > self._patience.slow or (wait or 0) > self._patience.slow:
-            self.ended = f"asks us to wait, again and again ({said})"
+            self.ended = f"endpoints.{self.name} asks us to wait, again and again ({said})"
+
+    def give_up(self) -> None:
+        """It was down for too long."""
+        said = self.circuit.said if self.circuit.gone else f"endpoints.{self.name} gives no answer ({self.circuit.said})"
+        self.ended = f"{said}, for {self.circuit.lasted():.0f} s now"

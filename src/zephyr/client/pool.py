@@ -65,10 +65,11 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None and process.stdout is not None
+        self.pid = process.pid
         self._process = process
         self._to, self._from = process.stdin, process.stdout
         self._waiting: dict[int, asyncio.Future[Outcome]] = {}
-        self._number = 0
+        self.asked = 0
         self._reading = asyncio.create_task(self._read())
 
     @staticmethod
@@ -89,10 +90,10 @@ class Worker:
         return len(self._waiting)
 
     async def ask(self, name: str, call: Call) -> Outcome:
-        self._number += 1
+        self.asked += 1
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting[self._number] = answer
-        put(self._to, (self._number, name, call))
+        self._waiting[self.asked] = answer
+        put(self._to, (self.asked, name, call))
         return await answer
 
     async def _read(self) -> None:

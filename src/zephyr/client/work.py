@@ -67,15 +67,16 @@ class Work:
         self._tries: dict[str, int] = {}
         self._reserved = 0.0
         """US dollars that the calls in flight may cost at most."""
+        self._flying = 0
         self._settled = asyncio.Event()
         self._stopped = False
         queues: dict[str, deque[str]] = {}
         for key, call in calls.items():
             if key not in replies:
                 queues.setdefault(call.endpoint, deque()).append(key)
-        if not book.alone:  # of two runs that meet at one journal, each begins elsewhere
+        if not book.alone:  # two runs that meet at one journal must not go through the same calls side by side
             for queue in queues.values():
-                queue.rotate(random.randrange(len(queue)))
+                random.shuffle(queue)
         self._lanes = [
             Lane(name, endpoints[name], queue, means.clock, means.patience, progress.note)
             for name, queue in queues.items()
@@ -165,7 +166,7 @@ class Work:
                 if lane.circuit.opened is not None:
                     await self._clock.sleep(lane.circuit.pause())
                     if lane.circuit.opened is not None and self._hopeless(lane):
-                        lane.ended = f"{lane.circuit.said}, for {lane.circuit.lasted():.0f} s now"
+                        lane.give_up()
                         return None
                     outcome = await self._send(lane, key, asks)
                     if outcome is None or lane.circuit.opened is None:
@@ -185,11 +186,13 @@ class Work:
             lane.settle(expected, None)
             return None
         self._reserved += most
+        self._flying += 1
         sent = self._clock.now()
         try:
             outcome = await asks.ask(lane.name, call)
         finally:
-            self._reserved -= most
+            self._flying -= 1
+            self._reserved = self._reserved - most if self._flying else 0.0
             self._settled.set()
         lane.settle(expected, outcome.reply)
         lane.circuit.saw(key, outcome)
@@ -202,8 +205,9 @@ class Work:
     async def _affords(self, most: float) -> bool:
         """Whether the budget has room for a call; waits where that depends on the calls in flight."""
         while not self._account.affords(self._reserved + most):
-            if self._stopped or not self._reserved:
+            if self._stopped or not self._flying:
                 self._stopped = True
+                self._settled.set()
                 return False
             self._settled.clear()
             await self._settled.wait()
