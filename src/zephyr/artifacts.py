@@ -34,7 +34,7 @@ __all__ = [
     "code_version",
     "digest_of",
     "open_store",
-    "read_table",
+    "read_rows",
     "step_key",
     "store_at",
     "unneeded",
@@ -62,7 +62,11 @@ class Artifact:
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Rows of `name`.parquet; none when the artifact is empty for a reason."""
-        return [] if self.manifest.reason is not None else read_table(self.path / f"{name}.parquet")
+        return list(self.rows(name))
+
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """As `table`, a batch at a time: for tables that are long and needed once."""
+        return iter(()) if self.manifest.reason is not None else read_rows(self.path / f"{name}.parquet")
 
     def json(self, name: str) -> Any:
         """Content of `name`.json."""
@@ -260,11 +264,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: "pa.Schem
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=4096):
+            yield from batch.to_pylist()
 
 
 def unneeded(store: Store, keep: Iterable[str]) -> list[Manifest]:

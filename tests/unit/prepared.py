@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.artifacts import read_table
+from zephyr.artifacts import read_rows
 from zephyr.data.prepare import Given, prepare
 from zephyr.progress import Progress
 from zephyr.sections import Prepare
@@ -21,7 +21,7 @@ class Prepared:
 
     def __getattr__(self, table: str) -> list[dict[str, Any]]:
         assert table in TABLES
-        return read_table(self.out / f"{table}.parquet")
+        return list(read_rows(self.out / f"{table}.parquet"))
 
     def json(self, name: str) -> Any:
         return json.loads((self.out / f"{name}.json").read_text())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zephyr import schema
-from zephyr.artifacts import Artifact, Store, open_store, read_table, step_key, unneeded, write_table
+from zephyr.artifacts import Artifact, Store, open_store, read_rows, step_key, unneeded, write_table
 from zephyr.errors import ArtifactError, StoreError
 from zephyr.s3 import client, download
 
@@ -191,7 +191,7 @@ def test_tables_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_table(tmp_path / name, ROWS, schema.DIALOGUE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert read_table(tmp_path / "a") == ROWS
+    assert list(read_rows(tmp_path / "a")) == ROWS
 
 
 def test_a_damaged_artifact_is_replaced_whole(tmp_path: Path) -> None:

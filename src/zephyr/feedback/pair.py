@@ -34,14 +34,17 @@ class Paired:
 
 
 def groups(completions: Iterable[Completion], ratings: Iterable[Rating]) -> Iterator[Group]:
-    """By prompt, in order of the completions. Raises ValueError for ratings whose prompt has no completions."""
+    """By prompt, in order of the completions; what the judge wrote beside the ratings, most of their bytes, is let go.
+
+    Raises ValueError for ratings whose prompt has no completions.
+    """
     by_prompt: dict[str, tuple[list[Completion], list[Rating]]] = {}
     for row in completions:
         by_prompt.setdefault(row["prompt_id"], ([], []))[0].append(row)
     for rating in ratings:
         if rating["prompt_id"] not in by_prompt:
             raise ValueError(f"ratings of prompt {rating['prompt_id']}, which has no completions beside them")
-        by_prompt[rating["prompt_id"]][1].append(rating)
+        by_prompt[rating["prompt_id"]][1].append(rating | {"rationale": None, "reply": None})
     for found in by_prompt.values():
         yield Group(*found)
 

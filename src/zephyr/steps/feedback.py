@@ -99,6 +99,6 @@ def _rated(ctx: Context, checks: "Checks") -> "Paired":
     ratings = ctx.parts("ratings")
     if reason := ratings[0].manifest.reason:
         raise Skip(f"no ratings: {reason}")
-    completions = (cast(Any, row) for part in ctx.parts("completions") for row in part.table("completions"))
-    rated = (cast(Any, row) for part in ratings for row in part.table("ratings"))
+    completions = (cast(Any, row) for part in ctx.parts("completions") for row in part.rows("completions"))
+    rated = (cast(Any, row) for part in ratings for row in part.rows("ratings"))
     return run(groups(completions, rated), ctx.recipe.pair, ctx.recipe.seed, checks)
