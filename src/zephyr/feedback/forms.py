@@ -78,7 +78,7 @@ class Ratings:
         found = list(_ENTRY.finditer(reply))
         if [int(entry["number"]) for entry in found] != list(range(1, self.count + 1)):
             return None
-        return [(e["rating"], e["why"], re.split(r"\s*,\s*", e["type"]) if e["type"] else []) for e in found]
+        return [(e["rating"].strip(), e["why"].strip(), _listed(e["type"] or "")) for e in found]
 
     def _of_json(self, reply: str) -> list[tuple[str, str, list[str]]] | None:
         texts = _loaded(reply, [f"text_{number}" for number in range(1, self.count + 1)])
@@ -122,8 +122,9 @@ class Critique:
             said = _loaded(reply, ["critique", "overall_score"])
             said = said and [said[0], _written(said[1])]
         else:
-            found = re.fullmatch(r"(.*\S)\s*\n\s*Overall score: *([^\n]+?)\s*", reply, re.DOTALL | re.IGNORECASE)
-            said = [found[1], found[2]] if found and "overall score:" not in found[1].lower() else None
+            words, _, last = reply.rstrip().rpartition("\n")
+            found = re.fullmatch(r"Overall score: *(.+)", last.strip(), re.IGNORECASE)
+            said = [words, found[1]] if found and "overall score:" not in words.lower() else None
         if said is None or not all(map(_is_text, said)) or not said[0].strip():
             return None
         value = score(said[1], 10)
@@ -132,9 +133,10 @@ class Critique:
 
 Form = Ratings | Critique
 
+# Each part begins where the one before it must end: nothing is tried twice, however long a run of blanks is.
 _ENTRY = re.compile(
-    r"^#### Output for Text (?P<number>\d+)\s*\n\s*(?:Type:\s*(?P<type>[^\n]*?)\s*\n\s*)?"
-    r"Rating:\s*(?P<rating>[^\n]*?)\s*\n\s*Rationale:\s*(?P<why>.*?)\s*(?=^####|\Z)",
+    r"^#### Output for Text (?P<number>\d+)[^\S\n]*\n\s*(?:Type:(?P<type>[^\n]*)\n\s*)?"
+    r"Rating:(?P<rating>[^\n]*)\n\s*Rationale:(?P<why>.*?)(?=^####|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -148,9 +150,13 @@ def _loaded(reply: str, names: Sequence[str]) -> list[Any] | None:
     """The values under these names of a JSON object that has no others."""
     try:
         found = json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return [found[name] for name in names] if isinstance(found, dict) and {*found} == {*names} else None
+
+
+def _listed(types: str) -> list[str]:
+    return [name.strip() for name in types.split(",")] if types.strip() else []
 
 
 def _written(value: Any) -> str:
