@@ -124,6 +124,15 @@ def test_seeds_in_all_their_forms(tmp_path: Path) -> None:
     assert [seed.row for seed in found] == [f"s3://b/seeds.jsonl:{line}" for line in (1, 2, 3, 4)]
 
 
+def test_seeds_of_a_folder_are_named_by_their_file(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl"):
+        (tmp_path / name).write_text('\n{"prompt": "Sing."}\n')
+    assert [seed.row for seed in seeds({"s3://b/seeds/": tmp_path}, 0)] == [
+        "s3://b/seeds/a.jsonl:2",
+        "s3://b/seeds/b.jsonl:2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from zephyr.schema import Message
 
 WAYS = (
-    "Make it harder by one step: what it asks for needs an additional piece of reasoning.",
-    "Leave its subject: another subject of the same topic, asked for in another kind of task.",
+    "Make it harder by one step: a good answer needs one more piece of reasoning.",
+    "Move on: another subject of the same topic, and another kind of task.",
     "Make it harder: add one requirement or limit that changes what a good answer looks like.",
     "Ask for something that a reader of the answer would want to do next, and that stands on its own.",
     "Make it more specific: put it into a concrete situation, with the details that an answer needs.",
     "Take up one point that the answer only touches on, and make it the whole task.",
     "Make it harder: ask about a rarer or trickier case of the same matter.",
-    "Ask for another form of text, for another reader or purpose, within the same topic.",
+    "Ask for another form of text, for another reader or purpose.",
 )
 """How a new instruction differs: in turn one that asks more of the same matter, and one for something nearby."""
 MOVES = (
@@ -32,9 +32,8 @@ MARKS = ("# Write a new instruction", "# Speak as the user")
 _REFINE = """# Write a new instruction
 
 Below are an instruction that someone gave to an assistant, and the assistant's answer. Write one new instruction for \
-the assistant.
-{way}
-{topic}
+the assistant. {way} {topic}
+
 The new instruction
 - stands on its own: whoever reads it has not seen the first instruction or the answer, so it names what it is about \
 and includes every text, list or number that it refers to;
@@ -55,6 +54,7 @@ Do not answer it. Reply with the new instruction alone, between <new> and </new>
 _SPEAK = """# Speak as the user
 
 Below is a conversation of a user with an assistant. Write the user's next message. In it the user {move}.
+
 The message
 - follows from the conversation and asks for something that has not been answered in it;
 - sounds as this user writes: in the same language, as brief as people are in a chat;

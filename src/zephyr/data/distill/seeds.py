@@ -38,7 +38,7 @@ def seeds(sources: Mapping[str, Path], tolerated: int) -> Iterator[Instruction |
     for location, path in sources.items():
         for where, row in read_rows(path):
             number += 1
-            name = location + where.removeprefix(str(path))
+            name = location.rstrip("/") + where.removeprefix(str(path))
             try:
                 text, topic = _seed(row)
                 yield Instruction(name, number, text, topic, number % 2)
