@@ -17,6 +17,7 @@ from zephyr.progress import Progress
 from zephyr.recipe import check
 from zephyr.schema import prompt_id
 from zephyr.sections import Endpoint, Sample
+from zephyr.tiny.rows import dialogues
 from zephyr.tiny.rows import prompts as world_prompts
 from zephyr.tiny.server import running
 
@@ -212,6 +213,17 @@ def test_the_union_of_shards_is_the_single_run(tmp_path: Path) -> None:
     assert completions.json("counts") == {"read": 24, "prompts": 24, "completions": 48} | dict.fromkeys(
         ("duplicates", "beyond_limit", "contaminated", "failed"), 0
     )
+
+
+def test_without_prompts_the_dialogues_are_asked(tmp_path: Path) -> None:
+    rows = lines(tmp_path / "dialogues.jsonl", *dialogues(12, "s"))
+    section = {"ensemble": ["strong", "weak"], "per_prompt": 1}
+    with running() as url:
+        given = recipe(url, prepare={"dialogues": [rows], "test_size": 2}, sample=section)
+        prepared = step("prepare", given, tmp_path, {})
+        made = step("sample", given, tmp_path, {"dialogues": prepared})
+    asked_for = [row["prompt"] for row in made.table("completions")]
+    assert asked_for and asked_for == [row["prompt"] for row in prepared.table("train")]
 
 
 def test_files_with_completions_in_their_forms(tmp_path: Path) -> None:

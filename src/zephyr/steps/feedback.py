@@ -27,7 +27,7 @@ def sample(ctx: Context) -> Figures:
     if section.prompts:
         given = asked.read({location: ctx.sources[location] for location in section.prompts}, section.columns)
     else:
-        dialogues = ctx.inputs["dialogues"].table("train")
+        dialogues = ctx.inputs["dialogues"].rows("train")
         given = ((f"dialogues:{line}", asked.plain(row["prompt"])) for line, row in enumerate(dialogues, start=1))
     chosen = asked.chosen(given, section.limit, ctx.shard)
     chosen = chosen.without(overlapping(ctx, ((row, prompt["prompt"]) for row, prompt in chosen.prompts.items())))
@@ -52,7 +52,7 @@ def rate(ctx: Context) -> Figures:
         raise Skip(GIVEN)
     if completions.manifest.reason:
         raise Skip(f"no completions: {completions.manifest.reason}")
-    own = [row for row in completions.table("completions") if in_shard(row["prompt_id"], ctx.shard)]
+    own = [row for row in completions.rows("completions") if in_shard(row["prompt_id"], ctx.shard)]
     rows = run(
         cast(Any, own),
         cast(Any, completions.table("prompts")),
