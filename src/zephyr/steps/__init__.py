@@ -30,7 +30,10 @@ def _prepared(recipe: Recipe) -> dict[str, Any]:
     if recipe.prepare.weighted:
         settings |= recipe.slice("seed")
     if recipe.prepare.mode == "distill":
+        from zephyr.data.distill import prompts
+
         settings |= recipe.slice("seed") | _models(recipe, recipe.prepare.distill.teacher)
+        settings["prompts"] = prompts.digest()
     return settings
 
 

@@ -3,6 +3,7 @@
 The marks (the first line, the tags) are how the embedded world's teacher knows what it is asked for.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -66,6 +67,11 @@ The message
 
 Reply with the user's next message alone, between <new> and </new>.
 """
+
+
+def digest() -> str:
+    """SHA-256 of all that is asked (hex): other words give other dialogues."""
+    return hashlib.sha256(repr((WAYS, MOVES, _REFINE, _SPEAK)).encode()).hexdigest()
 
 
 def refine(instruction: str, answer: str, topic: str, way: str) -> str:
