@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from zephyr.data.rules import casing, encoding, language, length, phrases, repetition, turns
-from zephyr.data.rules.casing import truecase
-from zephyr.data.rules.rule import Rule, screened, suspects
+from zephyr.data.rules.rule import Rule, screened
 from zephyr.errors import RecipeError
 from zephyr.schema import Message
 from zephyr.sections import Cleaning
@@ -21,10 +20,7 @@ __all__ = [
     "Trace",
     "chosen",
     "clean",
-    "disclaims",
     "screened",
-    "suspects",
-    "truecase",
     "versions",
 ]
 
@@ -82,7 +78,3 @@ def clean(messages: Sequence[Message], rules: Sequence[Rule]) -> Cleaned:
             trace.append(Trace(rule.name, messages, made, None))
             messages = made
     return Cleaned(messages, tuple(trace))
-
-
-def disclaims(text: str) -> bool:
-    return isinstance(phrases.disclaimers(Cleaning()).apply([{"role": "assistant", "content": text}]), str)

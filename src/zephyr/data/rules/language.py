@@ -23,6 +23,8 @@ _words = re.compile(_WORDS, re.ASCII)
 _BYTES = 60
 SHORTEST = 40
 """Letters: fewer don't tell a language."""
+ENOUGH = 5000
+"""Characters that tell it."""
 SURE = 0.8
 """Probability of the likeliest language, by which a dialogue is dropped; one that nobody can place is kept."""
 
@@ -40,7 +42,7 @@ def rule(section: Cleaning) -> Rule:
         text = prose.only("\n".join(m["content"] for m in messages if m["role"] != "system")).replace("#", " ").lower()
         if sum(map(str.isalpha, text)) < SHORTEST:
             return messages
-        code, sure = _identifier().classify(text)
+        code, sure = _identifier().classify(text[:ENOUGH])
         return f"the language is `{code}`" if code not in wanted and sure >= SURE else messages
 
     def screen(roles: pa.Array, texts: pa.Array, offsets: np.ndarray) -> np.ndarray:

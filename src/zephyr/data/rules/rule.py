@@ -64,11 +64,6 @@ def screened(rules: Sequence[Rule], dialogues: pa.ListArray) -> np.ndarray:
     return masks
 
 
-def suspects(rule: Rule, dialogues: pa.ListArray) -> np.ndarray:
-    """`screened` of one rule: bool [rows]."""
-    return np.asarray(screened((rule,), dialogues)[0])
-
-
 def _offsets(dialogues: pa.ListArray) -> np.ndarray:
     """Where each row begins and ends among the flat messages; a slice of an array begins at 0 as well."""
     offsets = dialogues.offsets.to_numpy()
