@@ -24,10 +24,10 @@ SEED = 1
 REACH = 8
 """In a bucket, a row is compared with so many rows just before it and with so many at the bucket's start: time
 stays linear however many rows resemble each other."""
-EARLIEST = 8
-"""So many of a row's twins are remembered, the earliest ones; one of them is kept, as a rule the first."""
+SWEEPS = 2
+"""Rows that come back, since what they were dropped for is dropped itself, are compared again in the second one."""
 CHUNK = 2048
-"""Rows that are compared at once, each with at most 2 * REACH others: about 20 MB."""
+"""Rows that are compared at once, each with at most 2 * REACH others: about 30 MB."""
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 
@@ -73,7 +73,7 @@ class Index:
         """Append rows: [rows, PERMUTATIONS] of `sketch`."""
         # Sixteen bits tell slots apart as well as 32 do, in half the room.
         self._append("sketches", sketches.astype(np.uint16))
-        self._append("whole", _hashed(sketches).astype(np.uint64))
+        self._append("whole", _hashed(sketches))
         for band in range(self._bands):
             part = sketches[:, band * self._band : (band + 1) * self._band]
             self._append(f"band-{band}", (_hashed(part) >> np.uint64(32)).astype(np.uint32))
@@ -81,23 +81,21 @@ class Index:
 
     def twins(self) -> Iterator[Twin]:
         """The rows to drop, ascending. What is said of a row doesn't depend on later ones, nor on how `add` was cut."""
+        numbers = np.arange(self._rows, dtype=np.int32)
         first = self._first_equals()
-        edges = self._edges(first)
         of = np.full(self._rows, -1, np.int32)
-        for start in range(0, len(edges), CHUNK):
-            for edge in edges[start : start + CHUNK].tolist():
-                row, earlier = edge >> 32, edge & 0xFFFFFFFF
-                if of[row] < 0 and of[earlier] < 0:
-                    of[row] = earlier
+        for _ in range(SWEEPS):
+            for band in range(self._bands):
+                self._compare(self._read(f"band-{band}", np.uint32), np.flatnonzero((of < 0) & (first == numbers)), of)
+                self._settle(of)
         # A copy goes where its original goes: to the original, or to what that is dropped for.
-        copies = np.flatnonzero(first != np.arange(self._rows))
+        copies = np.flatnonzero(first != numbers)
         originals = first[copies]
         of[copies] = np.where(of[originals] < 0, originals, of[originals])
         dropped = np.flatnonzero(of >= 0)
         for start in range(0, len(dropped), CHUNK):
             rows = dropped[start : start + CHUNK]
-            alike = self._similar(rows, of[rows])
-            yield from map(Twin, rows.tolist(), of[rows].tolist(), alike.tolist())
+            yield from map(Twin, rows.tolist(), of[rows].tolist(), self._similar(rows, of[rows]).tolist())
 
     def _first_equals(self) -> Rows:
         """[rows] the first row with the same sketch."""
@@ -107,16 +105,23 @@ class Index:
         first[order] = order[_starts(keys[order])]
         return first
 
-    def _edges(self, first: Rows) -> Rows:
-        """Twins as row << 32 | earlier row, ascending; of each row the EARLIEST ones. Copies are left out."""
-        originals = np.flatnonzero(first == np.arange(self._rows)).astype(np.uint32)
-        edges: list[Rows] = []
-        for band in range(self._bands):
-            for rows, earlier in _in_buckets(self._read(f"band-{band}", np.uint32)[originals], originals):
-                near = self._similar(rows, earlier) >= self._near
-                edges.append(rows[near].astype(np.uint64) << np.uint64(32) | earlier[near])
-            edges = [_earliest(np.concatenate(edges))] if edges else []
-        return edges[0] if edges else np.empty(0, np.uint64)
+    def _compare(self, keys: Rows, kept: Rows, of: Rows) -> None:
+        """Set of each kept row its earliest twin among those with the same key."""
+        earliest = np.full(self._rows, self._rows, np.int32)
+        for rows, others in _in_buckets(keys[kept], kept.astype(np.int32)):
+            near = self._similar(rows, others) >= self._near
+            np.minimum.at(earliest, rows[near], others[near])
+        found = earliest < self._rows
+        of[found] = earliest[found]
+
+    def _settle(self, of: Rows) -> None:
+        """A row whose twin is dropped goes for what that is dropped for, if it resembles it, or comes back."""
+        while len(rows := np.flatnonzero((of >= 0) & (of[of] >= 0))):
+            rows = rows[of[of[of[rows]]] < 0]  # at least the first of them
+            for start in range(0, len(rows), CHUNK):
+                part = rows[start : start + CHUNK]
+                kept = of[of[part]]
+                of[part] = np.where(self._similar(part, kept) >= self._near, kept, -1)
 
     def _similar(self, rows: Rows, others: Rows) -> Rows:
         """The share of equal slots of each pair."""
@@ -166,11 +171,6 @@ def _in_buckets(keys: Rows, numbers: Rows) -> Iterator[tuple[Rows, Rows]]:
         others = np.hstack([at - 1 - steps, start[at] + steps])
         inside = np.hstack([place[at] > steps, place[at] - steps > REACH])  # nearer ones stand in the first half
         yield order[np.broadcast_to(at, others.shape)[inside]], order[others[inside]]
-
-
-def _earliest(edges: Rows) -> Rows:
-    edges = np.unique(edges)
-    return edges[np.arange(len(edges)) - _starts(edges >> np.uint64(32)) < EARLIEST]
 
 
 def _starts(ordered: Rows) -> Rows:
