@@ -57,7 +57,12 @@ def total(rounds: Sequence[Round]) -> dict[str, int]:
 def report(rounds: Sequence[Round], stopped: str | None) -> dict[str, Any]:
     """distill.json of the artifact: figures in all and per round, and why there are no more rounds."""
     each = [
-        {"round": one.number, **one.figures, "share_new": one.share_new, "topics": dict(sorted(one.topics.items()))}
+        {
+            "round": one.number,
+            **one.figures,
+            "share_new": round(one.share_new, 4),
+            "topics": dict(sorted(one.topics.items())),
+        }
         for one in rounds
     ]
     return {"total": total(rounds), "rounds": each, "stopped": stopped}
