@@ -112,9 +112,17 @@ def excerpt(before: Sequence[Message], after: Sequence[Message]) -> tuple[str, s
         ((old["content"], new["content"]) for old, new in zip(before, after, strict=False) if old != new),
         (_text(before), _text(after)),
     )
-    differs = next((i for i, (old, new) in enumerate(zip(*pair, strict=False)) if old != new), 0)
-    start = max(0, differs - SHOWN // 3)
+    start = max(0, _common(*pair) - SHOWN // 3)
     return pair[0][start : start + SHOWN], pair[1][start : start + SHOWN]
+
+
+def _common(one: str, other: str) -> int:
+    """With how many characters both begin."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+    return low
 
 
 def _text(messages: Sequence[Message]) -> str:
@@ -134,6 +142,6 @@ def read(folder: Path, part: Part, columns: Collection[str], kind: str = "rows")
 
 def write(path: Path, table: pa.Table) -> None:
     with pa.OSFile(str(path), "wb") as sink:
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        options = pa.ipc.IpcWriteOptions()
         with pa.ipc.new_file(sink, table.schema, options=options) as file:
             file.write_table(table)

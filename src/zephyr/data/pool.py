@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -95,8 +96,17 @@ def _send(pipe: Any, thing: object) -> None:
     pipe.flush()
 
 
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas where it is there, needed or not: 0.3 s and 50 MB of each worker."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
 def main() -> None:
     """The life of a worker: a job, then things to do until its input ends."""
+    sys.meta_path.insert(0, _WithoutPandas())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner ends its workers
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no reply

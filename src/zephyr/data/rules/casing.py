@@ -65,9 +65,12 @@ def _among(messages: Sequence[Message], numbers: Collection[int]) -> Sequence[Me
         new = truecase(text, messages, lone=role != "user" or "\n" not in text)
         if new != text:
             made[number] = {"role": role, "content": new}
-    if made == messages or any(_WANTED_SMALL.search(message["content"]) for message in messages):
-        return messages
-    return made
+    return messages if made == messages or any(_wants_small(message["content"]) for message in messages) else made
+
+
+def _wants_small(text: str) -> bool:
+    small = text.lower()
+    return ("case" in small or "capital" in small or "upper" in small) and _WANTED_SMALL.search(text) is not None
 
 
 def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> str:
@@ -76,8 +79,12 @@ def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> st
         return text
     kept = prose.only(text)
     letters = list(text)
+    lines: dict[int, bool] = {}  # by their first character, whether they are English
     for place in (*_starts(kept), *(_lone(kept) if lone else ())):
-        if _line_is_english(kept, place, around):
+        start = kept.rfind("\n", 0, place) + 1
+        if start not in lines:
+            lines[start] = _line_is_english(kept, start, around)
+        if lines[start]:
             letters[place] = letters[place].upper()
     return "".join(letters)
 
@@ -111,15 +118,17 @@ def _subject(text: str, end: int) -> bool:
 
 
 def _lone(text: str) -> Iterator[int]:
-    maths = _MATHS.search(text) is not None
+    maths: bool | None = None
     for found in _LONE_I.finditer(text):
         short = text[found.end() : found.end() + 1] in ("'", "’")
+        if maths is None and not short:
+            maths = _MATHS.search(text) is not None
         if short or not (maths or _COUNTS.search(text, max(0, found.start() - 12), found.start())):
             yield found.start()
 
 
-def _line_is_english(text: str, place: int, around: Sequence[Message]) -> bool:
-    end = text.find("\n", place)
-    line = text[text.rfind("\n", 0, place) + 1 : end if end >= 0 else len(text)]
+def _line_is_english(text: str, start: int, around: Sequence[Message]) -> bool:
+    """By the line itself, or the text, or the dialogue, whichever is long enough to tell."""
+    line = text[start:].partition("\n")[0]
     spans = (line, text, *(["\n".join(message["content"] for message in around)] if around else []))
     return next((found for span in spans if (found := is_english(span)) is not None), False)
