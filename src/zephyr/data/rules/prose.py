@@ -7,7 +7,7 @@ OTHER = re.compile(
     r"|^(?: {4}|\t|>)[^\n]*"  # indented code, and what is quoted line by line
     r"|^[^\n]*[{}<>=\\][^\n]*|^[^\n]*;[ \t]*$|\$(?=\S)[^$\n]*[^\s$]\$(?!\d)"  # lines with the signs of code, formulas
     r"|(?:https?://|www\.)\S*[^\s.,;:!?)]"
-    r"|(?<![\w\"])\"(?=\S)[^\"\n]*(?<=\S)\"(?!\w)|“[^”\n]*”|«[^»\n]*»|„[^“”\n]*[“”])",
+    r"|(?<![\w\"])\"(?=\S)[^\"\n]*(?<=\S)\"(?!\w)|“[^”\n]{0,2000}”|«[^»\n]{0,2000}»|„[^“”\n]{0,2000}[“”])",
     re.DOTALL | re.MULTILINE,
 )
 # A text without any of these has no such part: known four times faster.
