@@ -39,8 +39,7 @@ def dialogue(row: Mapping[str, Any], columns: Mapping[str, str] | None = None) -
             raise Malformed(f"message {number} has no text `content`")
         if not isinstance(role, str):
             raise Malformed(f"message {number} has no `role`")
-        if not content.isascii() and not _is_unicode(content):
-            raise Malformed(f"message {number} holds half a surrogate pair, which no UTF-8 file can")
+        check_unicode(content, f"message {number}")
         messages.append({"role": role, "content": content.strip()})
     return form, messages
 
@@ -96,12 +95,12 @@ def _sides(prompt: Any, completion: Any) -> list[Any]:
     return [*before, *behind]
 
 
-def _is_unicode(text: str) -> bool:
+def check_unicode(text: str, what: str) -> None:
+    """Raise Malformed for a text that no table of ours could hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise Malformed(f"{what} holds half a surrogate pair, which no UTF-8 file can") from None
 
 
 def alternate(roles: Sequence[Any]) -> bool:

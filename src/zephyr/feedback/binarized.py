@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from zephyr.data.schemas import Malformed, alternate
+from zephyr.data.schemas import Malformed, alternate, check_unicode
 from zephyr.schema import Message, Pair, prompt_id
 
 SCORES = ("score_{}", "{}-rating", "{}_rating", "{}_score", "{}_avg_rating")
@@ -67,14 +67,6 @@ def _side(row: Mapping[str, Any], side: str) -> list[Message]:
     if not alternate(roles):
         raise Malformed(f"the roles of `{side}` ({', '.join(map(str, roles))}) don't alternate from user to assistant")
     return [{"role": message["role"], "content": message["content"]} for message in value]
-
-
-def check_unicode(text: str, what: str) -> None:
-    """Raise Malformed for a text that no file of ours could hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Malformed(f"{what} holds half a surrogate pair, which no UTF-8 file can") from None
 
 
 def _score(row: Mapping[str, Any], side: str) -> float | None:

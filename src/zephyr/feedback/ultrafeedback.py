@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from zephyr.data.schemas import Malformed
-from zephyr.feedback.binarized import check_unicode
+from zephyr.data.schemas import Malformed, check_unicode
 from zephyr.feedback.pair import OVERALL, Group
 from zephyr.schema import Completion, Rating, prompt_id
 

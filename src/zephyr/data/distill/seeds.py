@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from zephyr.data.duplicates import Index, sketch
 from zephyr.data.locations import read_rows
-from zephyr.data.schemas import Malformed
+from zephyr.data.schemas import Malformed, check_unicode
 from zephyr.data.words import words
 from zephyr.errors import DataError
 
@@ -66,10 +66,7 @@ def _seed(row: Mapping[str, Any] | None) -> tuple[str, str]:
             raise Malformed(f"`{name}` is not a text")
     parts = (text.strip(), (given or "").strip())
     whole = "\n\n".join(part for part in parts if part)
-    try:
-        whole.encode()
-    except UnicodeEncodeError:
-        raise Malformed("the prompt holds half a surrogate pair, which no UTF-8 file can") from None
+    check_unicode(whole, "the prompt")
     return whole, (topic or "").strip()
 
 
