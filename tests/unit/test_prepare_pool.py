@@ -72,16 +72,16 @@ def test_the_limit_ends_within_a_chunk(tmp_path: Path) -> None:
 
 
 def test_a_worker_s_error_keeps_its_traceback() -> None:
-    with workers(_half, 2) as pool:
-        assert list(pool.map(range(0, 40, 2))) == [(n, n // 2) for n in range(0, 40, 2)]
+    with workers(2) as pool:
+        assert list(pool.map(_half, range(0, 40, 2))) == [(n, n // 2) for n in range(0, 40, 2)]
         with pytest.raises(ValueError, match="3 is odd") as caught:
-            list(pool.map([2, 3, 4]))
+            list(pool.map(_half, [2, 3, 4]))
         assert "in _half" in caught.value.__notes__[0]
 
 
 def test_a_worker_that_is_killed_is_told() -> None:
-    with workers(_die, 1) as pool, pytest.raises(RuntimeError, match="a worker process ended with -9"):
-        list(pool.map([1]))
+    with workers(1) as pool, pytest.raises(RuntimeError, match="a worker process ended with -9"):
+        list(pool.map(_die, [1]))
 
 
 def test_after_kill_9_no_worker_is_left_and_a_rerun_goes_on(tmp_path: Path) -> None:

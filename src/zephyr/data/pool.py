@@ -1,4 +1,4 @@
-"""Worker processes that do one job on many things, in order, a few ahead at most.
+"""Worker processes that do a job on many things, in order, a few ahead at most.
 
 A worker is `python -m zephyr.data.pool`: it imports nothing of the process that starts it, and ends with it, even if
 that is killed, since its input ends then. Things and results travel as pickles through its pipes.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,26 +28,25 @@ def cores() -> int:
     return min(len(os.sched_getaffinity(0)), MOST)
 
 
-class Workers(Generic[T, R]):
+class Workers:
     """Processes that wait for things to do."""
 
-    def __init__(self, job: Callable[[T], R], count: int) -> None:
+    def __init__(self, count: int) -> None:
         command = [sys.executable, "-m", "zephyr.data.pool"]
         self._all = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(max(1, count))
         ]
         self._free: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         for process in self._all:
-            _send(process.stdin, job)
             self._free.put(process)
 
-    def map(self, things: Iterable[T]) -> Iterator[tuple[T, R]]:
+    def map(self, job: Callable[[T], R], things: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Each thing with the job's result, in order. Raises what the job raised, with the worker's traceback."""
         waiting: deque[tuple[T, Future[R]]] = deque()
         with ThreadPoolExecutor(len(self._all)) as threads:
             try:
                 for thing in things:
-                    waiting.append((thing, threads.submit(self._do, thing)))
+                    waiting.append((thing, threads.submit(self._do, job, thing)))
                     if len(waiting) > 2 * len(self._all):
                         first, future = waiting.popleft()
                         yield first, future.result()
@@ -58,10 +57,10 @@ class Workers(Generic[T, R]):
                 for _, future in waiting:
                     future.cancel()
 
-    def _do(self, thing: T) -> R:
+    def _do(self, job: Callable[[T], R], thing: T) -> R:
         process = self._free.get()
         try:
-            _send(process.stdin, thing)
+            _send(process.stdin, (job, thing))
             result, error = pickle.load(process.stdout)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError):
             code = process.wait()
@@ -82,9 +81,9 @@ class Workers(Generic[T, R]):
 
 
 @contextmanager
-def workers(job: Callable[[T], R], count: int) -> Iterator[Workers[T, R]]:
+def workers(count: int) -> Iterator[Workers]:
     """Workers that end with the block, however it ends."""
-    pool = Workers(job, count)
+    pool = Workers(count)
     try:
         yield pool
     finally:
@@ -105,16 +104,15 @@ class _WithoutPandas(MetaPathFinder):
 
 
 def main() -> None:
-    """The life of a worker: a job, then things to do until its input ends."""
+    """The life of a worker: jobs to do until its input ends."""
     sys.meta_path.insert(0, _WithoutPandas())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner ends its workers
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no reply
     requests = os.fdopen(os.dup(0), "rb")
     try:
-        job = pickle.load(requests)
         while True:
-            thing = pickle.load(requests)
+            job, thing = pickle.load(requests)
             answer: tuple[Any, Exception | None]
             try:
                 answer = job(thing), None

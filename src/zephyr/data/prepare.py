@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from zephyr.errors import DataError, disk
 from zephyr.progress import Progress
 from zephyr.sections import Prepare
 
+T = TypeVar("T")
+R = TypeVar("R")
 Overlapping = Callable[[Iterable[tuple[str, str]]], Collection[str]]
 SMALL = 32 * 2**20
 """Bytes of sources that are prepared without worker processes: those take a second to start."""
@@ -65,20 +68,29 @@ def prepare(
     """
     folder = work / f"parts-{size}"
     job = Job(section.clean, section.duplicates.near is not None, folder)
-    with disk(work):
+    if processes is None:
+        small = sum(file.stat().st_size for one in given for file in row_files(one.path)) < SMALL
+        processes = 0 if small else cores()
+    with disk(work), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
-        done = list(_parts(section, given, job, progress, processes, size))
+        run = stack.enter_context(workers(processes)).map if processes else _here
+        done = list(_parts(section, run(job, pieces(given, size)), job, progress))
         ledger = Ledger(work / "ledger", done, lambda part, columns: read(folder, part, columns))
         _decide(ledger, section, given, overlapping, seed, progress)
         counts = _counts(section, done, ledger)
         if not ledger.count(TRAIN):
             said = ", ".join(f"{name} {n}" for name, n in counts.items() if not name.endswith("/changed"))
             raise DataError(f"prepare.dialogues: no dialogue is left ({said}); mend the data or the rules")
-        tables.write(out, folder, ledger, progress)
+        tables.write(out, folder, ledger, run, progress)
         _describe(out, section, given, done, ledger, counts)
         for left in (folder, work / "ledger"):
             shutil.rmtree(left)
     return counts
+
+
+def _here(job: Callable[[T], R], things: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """In this process, what workers do."""
+    return ((thing, job(thing)) for thing in things)
 
 
 def pieces(given: Sequence[Given], size: int = chunks.SIZE) -> Iterator[Piece]:
@@ -95,30 +107,22 @@ def pieces(given: Sequence[Given], size: int = chunks.SIZE) -> Iterator[Piece]:
         before += file.stat().st_size
 
 
-def _parts(
-    section: Prepare, given: Sequence[Given], job: Job, progress: Progress, processes: int | None, size: int
-) -> Iterator[Part]:
+def _parts(section: Prepare, made: Iterable[tuple[Piece, Part]], job: Job, progress: Progress) -> Iterator[Part]:
     """The parts of all pieces in order, `section.limit` rows at most."""
-    if processes is None:
-        small = sum(file.stat().st_size for one in given for file in row_files(one.path)) < SMALL
-        processes = 0 if small else cores()
     rows = bad = 0
-    with ExitStack() as stack:
-        cut = pieces(given, size)
-        pool = stack.enter_context(workers(job, processes)) if processes else None
-        for piece, part in pool.map(cut) if pool else ((piece, job(piece)) for piece in cut):
-            if section.limit is not None and rows + part.read > section.limit:
-                part = job(replace(piece, limit=section.limit - rows))
-            rows += part.read
-            bad += len(part.bad)
-            if bad > section.max_bad_rows:
-                line, problem = part.bad[section.max_bad_rows - bad]
-                remedy = f"mend or delete the row, or raise prepare.max_bad_rows ({section.max_bad_rows})"
-                raise DataError(f"{part.where}:{line}: {problem}; {remedy}")
-            progress.advance(rows, max(rows + 1, round(rows / max(piece.share, 1e-9))), "dialogues")
-            yield part
-            if rows == section.limit:
-                return
+    for piece, part in made:
+        if section.limit is not None and rows + part.read > section.limit:
+            part = job(replace(piece, limit=section.limit - rows))
+        rows += part.read
+        bad += len(part.bad)
+        if bad > section.max_bad_rows:
+            line, problem = part.bad[section.max_bad_rows - bad]
+            remedy = f"mend or delete the row, or raise prepare.max_bad_rows ({section.max_bad_rows})"
+            raise DataError(f"{part.where}:{line}: {problem}; {remedy}")
+        progress.advance(rows, max(rows + 1, round(rows / max(piece.share, 1e-9))), "dialogues")
+        yield part
+        if rows == section.limit:
+            return
 
 
 def _decide(

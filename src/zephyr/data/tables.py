@@ -1,8 +1,13 @@
-"""The tables of the artifact, written as rows come: the same rows give the same bytes, however they come in."""
+"""The tables of the artifact: the same rows give the same bytes, whatever the parts and the processes that write them.
 
-from collections.abc import Mapping, Sequence
+A table of at most FILE rows is one Parquet file (zstd), a larger one a folder of such files by that name; readers of
+Parquet take either.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,94 +19,116 @@ from zephyr.errors import disk
 from zephyr.progress import Progress
 from zephyr.schema import DIALOGUE, LOSS
 
+FILE = 20_000
+"""Rows of a file of dialogues."""
 GROUP = 2000
-"""Rows of a row group."""
+"""Rows of a row group: what a reader takes into memory at once."""
 ORIGIN = pa.schema([("split", pa.string()), ("row", pa.string()), ("original", pa.string())])
 """Of each row of train and then test: which row it was, and its prompt's id there where a rule changed the prompt."""
+Run = Callable[[Callable[[Any], None], Iterable[Any]], Iterator[Any]]
+"""Does a job on many things, perhaps in several processes."""
 
 
 class Table:
-    """A Parquet file (zstd) that grows by row groups of GROUP rows."""
+    """A Parquet file that grows by row groups of GROUP rows."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path, self._schema = path, schema
+        self._path = path
         self._waiting: list[pa.Table] = []
         self._rows = 0
-
-    def __enter__(self) -> "Table":
-        with disk(self._path):
-            self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with disk(self._path):
-            if kind is None and self._rows:
-                self._write(self._rows)
-            self._file.close()
+        with disk(path):
+            self._file = pq.ParquetWriter(path, schema, compression="zstd")
 
     def add(self, rows: pa.Table) -> None:
         if rows.num_rows:
             self._waiting.append(rows)
             self._rows += rows.num_rows
+        while self._rows >= GROUP:
+            self._write(GROUP)
+
+    def end(self) -> None:
+        if self._rows:
+            self._write(self._rows)
         with disk(self._path):
-            while self._rows >= GROUP:
-                self._write(GROUP)
+            self._file.close()
 
     def _write(self, count: int) -> None:
         whole = pa.concat_tables(self._waiting)
-        self._file.write_table(whole.slice(0, count).combine_chunks())
+        with disk(self._path):
+            self._file.write_table(whole.slice(0, count).combine_chunks())
         self._rows -= count
         self._waiting = [whole.slice(count)] if self._rows else []
 
 
-def write(out: Path, work: Path, ledger: Ledger, progress: Progress) -> None:
+@dataclass(frozen=True)
+class Share:
+    """Some rows of some parts, which make up one file."""
+
+    path: Path
+    rows: Sequence[tuple[Part, Column]]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Writes files of dialogues from the parts in `folder`. Goes to worker processes as a whole."""
+
+    folder: Path
+
+    def __call__(self, share: Share) -> None:
+        table = Table(share.path, DIALOGUE)
+        for part, rows in share.rows:
+            table.add(read(self.folder, part, DIALOGUE.names).take(pa.array(rows)))
+        table.end()
+
+
+def write(out: Path, folder: Path, ledger: Ledger, run: Run, progress: Progress) -> None:
     """train, test, losses and rows (ORIGIN) .parquet, in the order of the sources."""
-    origins: dict[int, list[pa.Table]] = {TRAIN: [], TEST: []}
-    with (
-        Table(out / "train.parquet", DIALOGUE) as train,
-        Table(out / "test.parquet", DIALOGUE) as test,
-        Table(out / "losses.parquet", LOSS) as losses,
-    ):
+    shares = [share for fate in (TRAIN, TEST) for share in _shares(out / f"{FATES[fate]}.parquet", ledger, fate)]
+    for done, _ in enumerate(run(Writing(folder), shares), start=1):
+        progress.advance(done, len(shares), "files of dialogues")
+    losses = Table(out / "losses.parquet", LOSS)
+    origins = Table(out / "rows.parquet", ORIGIN)
+    for number, part in enumerate(ledger.parts):
+        losses.add(_losses(folder, part, ledger, number))
+    for fate in (TRAIN, TEST):
         for number, part in enumerate(ledger.parts):
-            here = ledger.slice(number)
-            fates, lines = ledger["fate"][here], ledger["line"][here]
-            table = read(work, part, ("original", "prompt", "prompt_id", "messages"))
-            names = pa.array([f"{part.where}:{line}" for line in lines.tolist()], pa.string())
-            for fate, split in ((TRAIN, train), (TEST, test)):
-                rows = _where(table, fates == fate)
-                split.add(rows.select(DIALOGUE.names))
-                columns = [
-                    pa.repeat(FATES[fate], rows.num_rows),
-                    names.filter(pa.array(fates == fate)),
-                    rows["original"],
-                ]
-                origins[fate].append(pa.table(columns, schema=ORIGIN))
-            losses.add(_losses(work, part, ledger, here.start, fates, lines, table))
-            progress.advance(here.stop, ledger.rows, "dialogues written")
-    with Table(out / "rows.parquet", ORIGIN) as rows_:
-        for rows in (*origins[TRAIN], *origins[TEST]):
-            rows_.add(rows)
+            origins.add(_origins(folder, part, ledger, number, fate))
+    losses.end()
+    origins.end()
 
 
-def _where(table: pa.Table, mask: Column) -> pa.Table:
-    return table if mask.all() else table.filter(pa.array(mask))
+def _shares(path: Path, ledger: Ledger, fate: int) -> Iterator[Share]:
+    """The files of one table."""
+    rows = np.flatnonzero(ledger["fate"] == fate)
+    if len(rows) > FILE:
+        path.mkdir()
+    for number, start in enumerate(range(0, max(1, len(rows)), FILE)):
+        mine = rows[start : start + FILE]
+        owners = ledger["part"][mine]
+        of_parts = [
+            (ledger.parts[part], mine[owners == part] - ledger.starts[part]) for part in np.unique(owners).tolist()
+        ]
+        yield Share(path / f"{number:05}.parquet" if len(rows) > FILE else path, of_parts)
 
 
-def _losses(
-    work: Path, part: Part, ledger: Ledger, start: int, fates: Column, lines: Column, table: pa.Table
-) -> pa.Table:
+def _origins(folder: Path, part: Part, ledger: Ledger, number: int, fate: int) -> pa.Table:
+    mine = np.flatnonzero(ledger["fate"][ledger.slice(number)] == fate)
+    lines = ledger["line"][ledger.slice(number)][mine].tolist()
+    originals = read(folder, part, ("original",))["original"].take(pa.array(mine)).combine_chunks()
+    names = pa.array([f"{part.where}:{line}" for line in lines], pa.string())
+    return pa.table([pa.repeat(FATES[fate], len(mine)), names, originals], schema=ORIGIN)
+
+
+def _losses(folder: Path, part: Part, ledger: Ledger, number: int) -> pa.Table:
     """What was lost of a part, by the rules and by the global pass, in the order of its lines."""
-    early = read(work, part, LOST.names, "lost").to_pylist()
+    here = ledger.slice(number)
+    fates, lines = ledger["fate"][here], ledger["line"][here]
     late = np.flatnonzero((fates != TRAIN) & (fates != TEST))
-    ids, originals = (
-        table["prompt_id"].take(pa.array(late)).to_pylist(),
-        table["original"].take(pa.array(late)).to_pylist(),
-    )
+    known = read(folder, part, ("prompt_id", "original")).take(pa.array(late)).to_pylist()
+    early = read(folder, part, LOST.names, "lost").to_pylist()
     found = [(row["line"], row["prompt_id"], row["rule"], row["reason"]) for row in early] + [
-        (int(lines[row]), original or prompt, FATES[fates[row]], ledger.reason(start + row))
-        for row, prompt, original in zip(late.tolist(), ids, originals, strict=True)
+        (int(lines[row]), ids["original"] or ids["prompt_id"], FATES[fates[row]], ledger.reason(here.start + row))
+        for row, ids in zip(late.tolist(), known, strict=True)
     ]
     found.sort(key=lambda loss: loss[0])
     rows: Sequence[Mapping[str, object]] = [
