@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--context", help="of the kubeconfig; its current one by default")
     _server_options(verb)
 
+    verb = _verb(actions, verbs.plan, "plan", "what a run's calls would cost, before anything is paid")
+    verb.add_argument("recipe", help="a shipped recipe's name or a file")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+
     verb = _verb(actions, verbs.status, "status", "how far a run is, here or on a cluster")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
     _server_options(verb)

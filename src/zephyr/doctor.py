@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zephyr import workspace
 from zephyr.errors import RunError, StoreError, ZephyrError
-from zephyr.recipe import Recipe, fill
+from zephyr.recipe import Recipe
 from zephyr.terminal import Terminal
 
 LEAST_DISK = 2 * 2**30  # bytes
@@ -52,42 +52,18 @@ def preflight(recipe: Recipe, terminal: Terminal, yes: bool) -> None:
     for check in checks(recipe):
         if not check.ok:
             raise RunError(check.detail)
-    estimate = cost_estimate(recipe)
+    from zephyr.plan import told
+
+    estimate = told(recipe)
     if estimate is None:
         return
-    terminal.line(f"  this run pays for {estimate}")
+    terminal.line(f"  this run asks for money: {estimate}")
     if yes:
         return
     if not terminal.console.is_terminal:
         raise RunError("this run costs money; answer with --yes where nobody can be asked")
     if input("  go on? [y/N] ").strip().lower() not in ("y", "yes"):
         raise RunError("stopped before anything was paid")
-
-
-def cost_estimate(recipe: Recipe) -> str | None:
-    """Upper bound of what sample and rate can cost, in words; None when nothing has a price."""
-    section = recipe.sample
-    priced = [e for name, e in recipe.endpoints.items() if name in called(recipe) and e.price_in + e.price_out]
-    if not priced:
-        return None
-    prompts = _prompt_count(recipe) if section.ensemble else 0
-    per_model = prompts * section.per_prompt / max(1, len(section.ensemble))
-    dollars = sum(per_model * section.max_tokens * recipe.endpoints[name].price_out / 1e6 for name in section.asked)
-    judge = recipe.endpoints[recipe.rate.judge]
-    ratings = prompts * len(recipe.rate.aspects) if section.ensemble else 0
-    tokens_in = section.per_prompt * section.max_tokens
-    dollars += ratings * (tokens_in * judge.price_in + recipe.rate.max_tokens * judge.price_out) / 1e6
-    calls = prompts * section.per_prompt + ratings
-    return f"about {calls:,} calls of sample and rate, at most ${dollars:,.2f}, and the evaluation's"
-
-
-def _prompt_count(recipe: Recipe) -> int:
-    """Prompts that `sample` will send at most: rows of its sources, or of the dialogues."""
-    from zephyr.data.locations import local, read_rows
-
-    sources = recipe.sample.prompts or recipe.prepare.locations
-    rows = sum(1 for source in sources for _ in read_rows(local(fill(source, recipe), workspace.home() / "cache")))
-    return min(rows, recipe.sample.limit or rows)
 
 
 def called(recipe: Recipe) -> set[str]:

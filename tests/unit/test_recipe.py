@@ -93,24 +93,3 @@ def test_the_readmes_recipe_is_a_recipe() -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     recipe = load(readme.split("```yaml\n")[1].split("```")[0])
     assert recipe.name == "mine" and len(recipe.sample.ensemble) == 4
-
-
-def test_the_estimate_of_costs_by_hand(tmp_path: Path) -> None:
-    from zephyr.doctor import cost_estimate
-
-    rows = tmp_path / "p.jsonl"
-    rows.write_text('{"prompt": "a"}\n' * 10)
-    settings = [
-        f"sample.prompts=[{rows}]",
-        "sample.max_tokens=100",
-        "rate.max_tokens=50",
-        "endpoints.weak.price_out=1000",
-        "endpoints.judge.price_in=10",
-        "endpoints.judge.price_out=100",
-    ]
-    # 10 prompts, four of four models: 10 answers of `weak` of at most 100 tokens at 1000 dollars a million: 1 dollar.
-    # 40 judgements that read at most 400 tokens at 10 and write 50 at 100 dollars a million: 0.16 + 0.20 dollars.
-    assert cost_estimate(load("tiny", settings)) == (
-        "about 80 calls of sample and rate, at most $1.36, and the evaluation's"
-    )
-    assert cost_estimate(load("tiny")) is None

@@ -27,7 +27,7 @@ LAYERS = (
     ("data",),
     ("feedback", "train", "evals", "serve", "tiny"),
     ("steps", "card"),
-    ("verdict",),
+    ("verdict", "plan"),
     ("release", "records"),
     ("execute", "containers"),
     ("terminal", "housekeeping", "processes", "cluster.kubeflow"),

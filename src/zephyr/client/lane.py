@@ -81,5 +81,7 @@ class Lane:
 
     def give_up(self) -> None:
         """It was down for too long."""
-        said = self.circuit.said if self.circuit.gone else f"endpoints.{self.name} gives no answer ({self.circuit.said})"
+        said = self.circuit.said
+        if not self.circuit.gone:
+            said = f"endpoints.{self.name} gives no answer ({said})"
         self.ended = f"{said}, for {self.circuit.lasted():.0f} s now"
