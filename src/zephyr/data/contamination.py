@@ -1,8 +1,8 @@
 """Training prompts that an evaluation asks: found by equality and by shared n-grams, then blocked, dropped or accepted.
 
 A prompt overlaps with a question when both have the same words (whatever capitals, punctuation and spacing), or when
-the n-grams of words that the two share cover enough of the question: half of it, as Tülu 3 (2411.15124, section 3.2)
-did with n = 8; all of it, so that the prompt holds it whole, where it has fewer than 13 words (the 13-grams of GPT-3,
+the n-grams of words that the two share cover enough of the question: half of it, as Tülu 3 (2411.15124) did
+with n = 8; all of it, so that the prompt holds it whole, where it has fewer than 13 words (the 13-grams of GPT-3,
 2005.14165, appendix C). A question shorter than n counts only when equal.
 """
 
