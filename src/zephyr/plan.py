@@ -121,14 +121,15 @@ def _local(location: str, recipe: Recipe) -> Path:
 
 
 def _prepare(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
-    """Distillation: every round as wide as it may be, every turn made."""
+    """Distillation: where nothing is lost; at most, each instruction is asked for as often as it may be."""
+    from zephyr.data.distill import calls as counts
     from zephyr.data.distill import prompts
     from zephyr.data.distill.seeds import Instruction, seeds
 
     section = recipe.prepare.distill
     sources = {location: _local(location, recipe) for location in section.seeds}
     found = [s.text for s in seeds(sources, recipe.prepare.max_bad_rows) if isinstance(s, Instruction)]
-    width = section.per_round or len(set(found))
+    planned = counts(section, len(set(found)))
     reply, user = min(lengths.completion, section.max_tokens), min(lengths.user, section.max_tokens)
     calls: list[Out] = []
 
@@ -144,17 +145,13 @@ def _prepare(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
             if turn < section.turns - 1:
                 ask([{"role": "user", "content": prompts.speak(talk, prompts.MOVES[0])}], USER)
                 talk.append({"role": "user", "content": _text(user)})
-    times = width * section.rounds / max(1, len(looked))
-    if section.target is not None:
-        times = min(times, section.target / max(1, len(looked)))
-    answers = list(calls)
+    times = planned["answers"] / section.turns / max(1, len(looked))
+    made = list(_estimates("prepare", recipe, calls, times))
     calls.clear()
     for text in looked:
-        asked = prompts.refine(text, _text(reply), "", prompts.WAYS[0])
-        for _ in range(section.refinements):
-            ask([{"role": "user", "content": asked}], USER)
-    again = times * (section.rounds - 1) / section.rounds  # the first round has its seeds
-    made = [e for part in ((answers, times), (calls, again)) for e in _estimates("prepare", recipe, *part)]
+        ask([{"role": "user", "content": prompts.refine(text, _text(reply), "", prompts.WAYS[0])}], USER)
+    for estimate in _estimates("prepare", recipe, calls, planned["instructions"] / max(1, len(looked))):
+        made.append(replace(estimate, most=estimate.most * section.refinements))
     yield from _together(made)
 
 

@@ -95,10 +95,12 @@ def test_distillation_by_hand(settings: list[str], tmp_path: Path) -> None:
     ]
     more += ["prepare.distill.turns=2", "prepare.distill.refinements=2", "prepare.distill.teacher=teacher"]
     found = by_endpoint(plan(load("tiny", [*settings, *more, "endpoints.teacher.price_out=1000"])))
-    # 20 dialogues a round: two answers and a user's message in between; two new instructions for each of two rounds.
-    assert found["prepare", "teacher"].calls == 3 * 20 * 3 + 2 * 20 * 2
-    out = 3 * 20 * (2 * 300 + 60) + 2 * 20 * 2 * 60
+    # 20 dialogues a round: two answers and a user's message in between; a new instruction each for two of the rounds.
+    assert found["prepare", "teacher"].calls == 3 * 20 * 3 + 2 * 20
+    out = 3 * 20 * (2 * 300 + 60) + 2 * 20 * 60
     assert found["prepare", "teacher"].tokens_out == out
+    # Every reply of 1,024 tokens at most, and each instruction asked for twice.
+    assert found["prepare", "teacher"].most == pytest.approx((3 * 20 * 3 + 2 * 20 * 2) * 1024 * 1000 / 1e6)
 
 
 def test_the_plan_is_near_what_is_paid_then(tmp_path: Path) -> None:
