@@ -51,9 +51,24 @@ def test_questions_are_read_from_any_file_and_each_text_once(tmp_path: Path) -> 
         csv.writer(handle).writerows([["Five, or six?", "a", "b", "c", "d", "B"], ["Six?", "a", "b", "c", "d", "A"]])
     with (tmp_path / "e.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([["Type", "Question"], ["x", "Seven?"]])
+    (tmp_path / "f.json").write_text('{"question": "Eight?"}\n{"question": "Nine?"}\n')  # as hubs have it
+    (tmp_path / "h.json").write_text('\ufeff{"question": "Eleven?", "choices": ["a", "b"]}')
+    (tmp_path / "g.json.jsonl").write_text('[{"question": "Ten?"}]')  # fetched over http
     (tmp_path / "readme.md").write_text("no set")
     texts = [question.text for question in questions({"sets": tmp_path})]
-    assert texts == ["One?", "Two?", "Three?", "Four?", "Five, or six?", "Six?", "Seven?"]
+    assert texts == [
+        "One?",
+        "Two?",
+        "Three?",
+        "Four?",
+        "Five, or six?",
+        "Six?",
+        "Seven?",
+        "Eight?",
+        "Nine?",
+        "Ten?",
+        "Eleven?",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,11 @@ def _rows(path: Path, location: str) -> Iterator[tuple[str, int, Row]]:
 
 
 def _file(file: Path) -> Iterable[Row | None]:
-    if file.suffix == ".csv":
+    # What is fetched over http has .jsonl behind its name.
+    kind = Path(file.name.removesuffix(".jsonl")).suffix
+    if kind == ".csv":
         return _csv(file)
-    if file.suffix == ".json":
+    if kind == ".json":
         return _json(file)
     if file.name.endswith(ROWS):
         return (row for _, row in read_rows(file))
@@ -108,10 +110,16 @@ def _file(file: Path) -> Iterable[Row | None]:
 
 
 def _json(file: Path) -> list[Row | None]:
-    """A list of rows, or an object that holds one (BIG-bench: `examples`)."""
-    whole = json.loads(file.read_text())
+    """A list of rows, an object that holds one (BIG-bench: `examples`), or a row a line."""
+    text = file.read_text(encoding="utf-8-sig")
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError:
+        whole = [json.loads(line) for line in text.split("\n") if line.strip()]
     lists = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else [whole]
     rows = [found for found in lists if isinstance(found, list) and found and isinstance(found[0], dict)]
+    if isinstance(whole, dict) and not rows:
+        return [whole]
     if len(rows) != 1:
         raise ValueError("neither a list of objects nor an object that holds one such list")
     return rows[0]
@@ -119,12 +127,12 @@ def _json(file: Path) -> list[Row | None]:
 
 def _csv(file: Path) -> Iterator[Row]:
     """Rows by the head's names; MMLU's files have no head: question, four choices, the right one's letter."""
-    with file.open(newline="", encoding="utf-8") as handle:
+    with file.open(newline="", encoding="utf-8-sig") as handle:
         lines = csv.reader(handle)
         head = next(lines, [])
         names = [name.strip().lower() for name in head]
         if not set(names) & set(TEXTS):
-            if len(head) != 6 or head[5] not in "ABCD":
+            if len(head) != 6 or head[5] not in ("A", "B", "C", "D"):
                 raise ValueError(f"no head that names a question: {', '.join(head)}")
             yield {"question": head[0]}
             names = ["question", "a", "b", "c", "d", "answer"]
