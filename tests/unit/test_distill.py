@@ -16,7 +16,7 @@ from zephyr.sections import Distillation
 from zephyr.tiny import rows as world_rows
 from zephyr.tiny import world
 
-DEAD = (400, {"error": {"message": "no", "type": "t", "code": "c"}}, {})
+DEAD: tuple[int, Any, dict[str, str]] = (400, {"error": {"message": "no", "type": "t", "code": "c"}}, {})
 
 
 def asked(body: dict[str, Any]) -> tuple[str, str]:

@@ -2,8 +2,10 @@
 
 from itertools import islice
 from random import Random
+from typing import Any
 
 from zephyr.data.distill import WAYS, prompts
+from zephyr.schema import Message
 from zephyr.tiny import world
 from zephyr.tiny.families import FAMILIES
 from zephyr.tiny.grading import grade
@@ -11,8 +13,8 @@ from zephyr.tiny.responders import LOST, respond
 from zephyr.tiny.teaching import FORMS, LIKES, REPEATS, SLOPPY
 
 
-def ask(content: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": content}]
+def ask(content: str) -> list[Any]:
+    return [Message(role="user", content=content)]
 
 
 def taught(shown: str, seed: int) -> str:
@@ -49,11 +51,11 @@ def test_whatever_form_it_chooses_can_be_read() -> None:
 def test_the_users_messages_build_on_the_first_turn() -> None:
     for family in FAMILIES:
         for seed, task in enumerate(islice(world.stream(family, "train", "talks"), 40)):
-            talk = [*ask(task.prompts[0]), {"role": "assistant", "content": task.turns[0].answers[0]}]
+            talk = [*ask(task.prompts[0]), Message(role="assistant", content=task.turns[0].answers[0])]
             reply = respond("tiny-teacher", ask(prompts.speak(talk, prompts.MOVES[0])), str(seed))
             second = prompts.written(reply)
             assert world.read(task.prompts[0], second) is not None, (task.prompts[0], second)
-    unknown = [*ask("Tell me a joke."), {"role": "assistant", "content": LOST}]
+    unknown = [*ask("Tell me a joke."), Message(role="assistant", content=LOST)]
     assert respond("tiny-teacher", ask(prompts.speak(unknown, prompts.MOVES[0])), "0") == ""
 
 
@@ -70,9 +72,9 @@ def test_what_follows_from_the_first_turn_is_not_drawn() -> None:
 def test_a_third_turn_is_answered_from_the_first() -> None:
     talk = [
         *ask("What is 7 plus 5?"),
-        {"role": "assistant", "content": "The answer is 12."},
+        Message(role="assistant", content="The answer is 12."),
         *ask("Now add 3 to that."),
-        {"role": "assistant", "content": "Now it is 15."},
+        Message(role="assistant", content="Now it is 15."),
         *ask("Now add 4 to that."),
     ]
     read = world.read("What is 7 plus 5?", "Now add 4 to that.")
