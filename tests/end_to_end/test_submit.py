@@ -281,28 +281,3 @@ def test_what_the_server_refuses_is_one_line(state: State, url: str, capsys: pyt
         assert said in errors
         assert remedy in errors
         assert errors.count("\n") == 1
-
-
-def test_a_pipeline_is_uploaded_once(state: State, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["pipeline", "upload", "--endpoint", url]) == 0
-    assert main(["pipeline", "upload", "--endpoint", url]) == 0
-    assert [pipeline["display_name"] for pipeline in state.pipelines.values()] == ["zephyr", "zephyr-ablation"]
-    assert len(state.versions) == 2
-    assert capsys.readouterr().out.count("there already") == 2
-    assert main(["pipeline", "upload", "--endpoint", url, "--image", "reg.test/z:2"]) == 0
-    assert len(state.versions) == 4  # another image is another version
-    default = state.versions[-1]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]["image"]["defaultValue"]
-    assert default == "reg.test/z:2"
-
-
-def test_the_pipeline_as_kubernetes_objects(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["pipeline", "compile", "--kubernetes", "--namespace", "ml"]) == 0
-    pipeline, version = yaml.safe_load_all(capsys.readouterr().out)
-    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
-    assert {pipeline["metadata"]["namespace"], version["metadata"]["namespace"]} == {"ml"}
-    spec, platform = yaml.safe_load_all(PIPELINE.read_text())
-    assert (version["spec"]["pipelineSpec"], version["spec"]["platformSpec"]) == (spec, platform)
-    from tests import crds
-
-    if crds.SCHEMAS.is_dir():
-        assert crds.problems(pipeline) + crds.problems(version) == []
