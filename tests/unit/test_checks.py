@@ -274,3 +274,19 @@ def test_real_pairs_pass_and_their_defects_are_told() -> None:
     assert found["position"]["of"] == found["truthful_qa"]["of"] == 0  # the published columns don't tell
     low, high = found["longer_chosen"]["low"], found["longer_chosen"]["high"]
     assert 0.5 < low < found["longer_chosen"]["share"] < high < 0.6
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data/ultrafeedback")
+def test_the_score_bug_planted_in_real_pairs(tmp_path: Path) -> None:
+    """As the first version had it: a text that got 1 was stored with 10, and so chosen."""
+    rows = []
+    for line in (REAL / "ultrafeedback_binarized_train1000.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        scores = row["metadata"]
+        if scores["score_rejected"] == 1:
+            row |= {"chosen": row["rejected"], "rejected": row["chosen"]}
+            row["metadata"] = {"score_chosen": 10.0, "score_rejected": scores["score_chosen"]}
+        rows.append(row)
+    found = results(tmp_path, *rows)
+    assert stops(found) == ["score_of_1"]
+    assert said(found["score_of_1"]) == (15, 2000, 15 / 2000, True)  # fourteen planted, one 10 was there
