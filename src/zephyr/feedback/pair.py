@@ -34,9 +34,10 @@ class Paired:
 
 
 def groups(completions: Iterable[Completion], ratings: Iterable[Rating]) -> Iterator[Group]:
-    """By prompt, in order of the completions; what the judge wrote beside the ratings, most of their bytes, is let go.
+    """By prompt, in order of their hashes, so that shards give what the whole gives.
 
-    Raises ValueError for ratings whose prompt has no completions.
+    What the judge wrote beside the ratings, most of their bytes, is let go. Raises ValueError for ratings whose prompt has no
+    completions.
     """
     by_prompt: dict[str, tuple[list[Completion], list[Rating]]] = {}
     for row in completions:
@@ -45,8 +46,8 @@ def groups(completions: Iterable[Completion], ratings: Iterable[Rating]) -> Iter
         if rating["prompt_id"] not in by_prompt:
             raise ValueError(f"ratings of prompt {rating['prompt_id']}, which has no completions beside them")
         by_prompt[rating["prompt_id"]][1].append(rating | {"rationale": None, "reply": None})
-    for found in by_prompt.values():
-        yield Group(*found)
+    for key in sorted(by_prompt):
+        yield Group(*by_prompt[key])
 
 
 def pair(prompts: Iterable[Group], section: Pairing, seed: int, checks: Checks) -> Paired:
