@@ -72,7 +72,7 @@ def _texts(pool: list[str], draw: random.Random) -> list[str]:
         asked = draw.sample(pool, 2)
         texts.append(f"{asked[0]} What do you say of that? {asked[1]}")
         paragraphs = [" ".join(draw.sample(pool, draw.choice((5, 5, 6, 7)))) for _ in range(3)]
-        if draw.random() < 0.05:
+        if draw.random() < 0.02:
             paragraphs.append(_CODE.format(n=draw.randint(2, 99)))
         if draw.random() < 0.2:
             paragraphs.append("\n".join(f"{n}. {text}" for n, text in enumerate(draw.sample(pool, 3), start=1)))

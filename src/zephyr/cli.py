@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from zephyr import __version__, release_verbs, verbs
+from zephyr import __version__, data_verbs, release_verbs, verbs
 from zephyr.cluster import verbs as cluster_verbs
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
@@ -105,6 +105,15 @@ def parser() -> argparse.ArgumentParser:
         verb = _verb(group, action, name, text)
         verb.add_argument("recipe", help="a shipped recipe's name or a file")
         verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+
+    group = _group(actions, "data", "the dialogues of a run")
+    verb = _verb(group, data_verbs.explain, "explain", "what each rule did to a row, and what became of it")
+    verb.add_argument(
+        "row", metavar="ROW_ID", help="LOCATION:LINE as losses.parquet has it, or the start of a prompt_id"
+    )
+    verb.add_argument("recipe", nargs="?", help="with a recipe instead of a run; a shipped one's name or a file")
+    verb.add_argument("--run", help="the run's id; the newest by default")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
 
     group = _group(actions, "artifacts", "what lies in the store")
     for action, name, text in (
