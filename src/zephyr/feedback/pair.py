@@ -36,8 +36,8 @@ class Paired:
 def groups(completions: Iterable[Completion], ratings: Iterable[Rating]) -> Iterator[Group]:
     """By prompt, in order of their hashes, so that shards give what the whole gives.
 
-    What the judge wrote beside the ratings, most of their bytes, is let go. Raises ValueError for ratings whose prompt has no
-    completions.
+    What the judge wrote beside the ratings, most of their bytes, is let go. Raises ValueError for ratings whose prompt
+    has no completions.
     """
     by_prompt: dict[str, tuple[list[Completion], list[Rating]]] = {}
     for row in completions:
