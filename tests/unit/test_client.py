@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.calls import Hurried
 from tests.openai_server import serving
 from zephyr.account import Account
-from zephyr.client import Call, Reply, complete, probe
+from zephyr.client import Call, Means, Reply, complete, probe
 from zephyr.errors import EndpointError
 from zephyr.progress import Progress
 from zephyr.sections import Endpoint
@@ -139,3 +140,26 @@ def test_the_worlds_server_wants_its_key(monkeypatch: pytest.MonkeyPatch, tmp_pa
         with pytest.raises(EndpointError, match="check the environment variable WRONG_KEY") as error:
             probe("teacher", wrong)
         assert "let-me-in" not in str(error.value)
+
+
+def test_rates_hold_over_all_calls(tmp_path: Path) -> None:
+    """Two requests a second, of which two go at once: the sixtieth goes 29 s later. Tokens: 15 of each call."""
+    for number, (limit, last) in enumerate([({"requests_per_minute": 120}, 29.0), ({"tokens_per_minute": 1800}, 29.5)]):
+        clock = Hurried()
+        with serving(echo) as server:
+            ends = endpoint(server.url, max_concurrency=4, **limit)
+            asked = [call(f"t{n}") for n in range(60)]
+            complete(asked, ends, Account(tmp_path / str(number)), Progress(), means=Means(clock=clock))
+        assert clock.ahead == pytest.approx(last, abs=1.0)
+
+
+def test_a_schema_is_sent_where_the_server_takes_one(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"rating": {"type": "integer"}}}
+    asked = [Call("e", [{"role": "user", "content": "x"}], 0.0, stop=("END",), schema=schema)]
+    with serving(echo) as server:
+        complete(asked, endpoint(server.url), Account(tmp_path), Progress())
+        complete(asked, endpoint(server.url, json_schema=True), Account(tmp_path), Progress())
+        plain, structured = server.calls  # another form of reply is another call
+    assert "response_format" not in plain and plain["stop"] == ["END"] and "seed" not in plain
+    wanted = {"name": "reply", "schema": schema, "strict": True}
+    assert structured["response_format"] == {"type": "json_schema", "json_schema": wanted}

@@ -34,7 +34,7 @@ class Writer:
         self._some.set()
         if len(self._pending) >= CALLS:
             self._full.set()
-        if self._segments is None:
+        if self._segments is None or self._full.is_set():  # a store that is slow must not make the open segment grow
             await durable
 
     async def run(self) -> None:
