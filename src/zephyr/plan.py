@@ -17,7 +17,7 @@ from zephyr.client.call import CHARACTERS_PER_TOKEN, price
 from zephyr.data.locations import checked_rows, local, read_rows
 from zephyr.evals import judge
 from zephyr.recipe import Recipe, fill
-from zephyr.schema import Completion, Prompt
+from zephyr.schema import OVERALL, Completion, Prompt
 
 SAMPLE = 200
 """Prompts that are looked at."""
@@ -220,7 +220,7 @@ def _longest(recipe: Recipe) -> int:
 
 def _rate(recipe: Recipe, lengths: Lengths, prompts: Sequence[Prompt], total: int) -> Iterator[Estimate]:
     """Of completions as long as they are assumed."""
-    from zephyr.feedback.rate import OVERALL, questions
+    from zephyr.feedback.rate import questions
     from zephyr.feedback.sample import draw
 
     text = _text(min(lengths.completion, _longest(recipe)))

@@ -72,6 +72,10 @@ class Loss(TypedDict):
     reason: str
 
 
+OVERALL = "overall"
+"""The aspect that holds the critique's score, 1 to 10."""
+
+
 class Rating(TypedDict):
     """What the judge said of one completion under one aspect; a null rating with a null error is "N/A"."""
 

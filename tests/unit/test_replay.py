@@ -12,7 +12,6 @@ import pytest
 
 from tests.feedback import feedback, recipe
 from zephyr.artifacts import Artifact
-from zephyr.feedback.rate import OVERALL
 from zephyr.tiny.form import form
 from zephyr.tiny.server import running
 

@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 from zephyr.feedback.checks import LOW_MEAN, Checks
 from zephyr.feedback.strategies import STRATEGIES, Couple, Rated
-from zephyr.schema import Completion, Message, Pair, Rating
+from zephyr.schema import OVERALL, Completion, Message, Pair, Rating
 from zephyr.sections import Pairing
 
-OVERALL = "overall"
-"""The aspect that holds the critique's score, 1 to 10."""
 PROMPT_LOSSES = ("too_few_rated", "ties", "identical_texts")
 
 

@@ -10,11 +10,9 @@ from zephyr.feedback import prompts
 from zephyr.feedback.forms import Critique, Form, Rated, Ratings
 from zephyr.journal import Reply
 from zephyr.progress import Progress
-from zephyr.schema import Completion, Message, Prompt, Rating
+from zephyr.schema import OVERALL, Completion, Message, Prompt, Rating
 from zephyr.sections import Endpoint, Rate
 
-OVERALL = "overall"
-"""The aspect of a critique's score, 1 to 10."""
 UNREADABLE = "unreadable reply"
 
 

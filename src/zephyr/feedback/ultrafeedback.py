@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zephyr.data.schemas import Malformed, check_unicode
-from zephyr.feedback.pair import OVERALL, Group
-from zephyr.schema import Completion, Rating, prompt_id
+from zephyr.feedback.pair import Group
+from zephyr.schema import OVERALL, Completion, Rating, prompt_id
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 COUNTS = ("na_ratings", "missing_ratings", "unreadable_ratings")
