@@ -12,6 +12,7 @@ import pytest
 
 from tests.feedback import feedback, recipe
 from zephyr.artifacts import Artifact
+from zephyr.schema import OVERALL
 from zephyr.tiny.form import form
 from zephyr.tiny.server import running
 
