@@ -19,7 +19,9 @@ HISTORY = "history.json"
 """Of a training: how the weights came about. Averages of a resumed one begin anew, so it is no part of the digest."""
 CONTAMINATION = "contamination.json"
 """What of the data an evaluation asks. Another evaluation finds other rows in the very same data."""
-BESIDE = (HISTORY, CONTAMINATION)
+CHECKS = "checks.json"
+"""What is wrong with the pairs, beside the limits of the recipe: other limits make no other pairs."""
+BESIDE = (HISTORY, CONTAMINATION, CHECKS)
 """Files about the content, which are no part of it."""
 
 
