@@ -69,7 +69,7 @@ class Bucket:
         """Write and delete a small object: only that shows that results can be kept."""
         key = f"{self._prefix}.check"
         quick = client(attempts=3)
-        with _errors(self.location):
+        with errors(self.location):
             quick.put_object(Bucket=self._bucket, Key=key, Body=b"")
             quick.delete_object(Bucket=self._bucket, Key=key)
 
@@ -82,7 +82,7 @@ class Bucket:
     def read(self, place: str, name: str) -> str | None:
         from botocore.exceptions import ClientError
 
-        with _errors(self.location):
+        with errors(self.location):
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._key(place, name))
             except ClientError as error:
@@ -112,11 +112,11 @@ class Bucket:
             discard(target, self.staging())  # of an artifact that was made again, or damaged here: fetch it anew
         aside = self.staging()
         try:
-            with _errors(self.location), disk(target):
+            with errors(self.location), disk(target):
                 for name in files:
                     (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                with _transfers(self._client) as manager:
-                    _finish(manager.download(self._bucket, self._key(place, name), str(aside / name)) for name in files)
+                with transfers(self._client) as manager:
+                    finish(manager.download(self._bucket, self._key(place, name), str(aside / name)) for name in files)
                 verify(aside, files, f"{self.location}/{place}")
                 return settle(aside, target, self.staging, lambda: _whole(target, files))
         finally:
@@ -129,10 +129,10 @@ class Bucket:
         old artifact is still there. A mark lies aside until all is done, so that `leftovers` finds what is not.
         """
         aside = f"{STAGING}/{place}/{uuid.uuid4().hex}"
-        with _errors(self.location), _transfers(self._client) as manager:
+        with errors(self.location), transfers(self._client) as manager:
 
             def upload(folder: str, names: Iterable[str]) -> None:
-                _finish(manager.upload(str(staging / n), self._bucket, self._key(folder, n)) for n in names)
+                finish(manager.upload(str(staging / n), self._bucket, self._key(folder, n)) for n in names)
 
             self.attach(aside, "mark", "")
             if self.read(place, MANIFEST) is None:
@@ -141,7 +141,7 @@ class Bucket:
                 upload(aside, files)
                 self._client.delete_object(Bucket=self._bucket, Key=self._key(place, MANIFEST))
                 here = {"Bucket": self._bucket}
-                _finish(
+                finish(
                     manager.copy(here | {"Key": self._key(aside, n)}, self._bucket, self._key(place, n)) for n in files
                 )
             upload(place, [MANIFEST])
@@ -152,7 +152,7 @@ class Bucket:
         return settle(staging, target, self.staging, lambda: _whole(target, files))
 
     def attach(self, place: str, name: str, text: str) -> None:
-        with _errors(self.location):
+        with errors(self.location):
             self._client.put_object(Bucket=self._bucket, Key=self._key(place, name), Body=text.encode())
 
     def names(self, place: str) -> list[str]:
@@ -164,7 +164,7 @@ class Bucket:
                 yield item["Key"].removeprefix(self._prefix).removesuffix(f"/{MANIFEST}")
 
     def remove(self, place: str) -> None:
-        with _errors(self.location):  # the manifest first: what is half deleted is no artifact
+        with errors(self.location):  # the manifest first: what is half deleted is no artifact
             self._client.delete_object(Bucket=self._bucket, Key=self._key(place, MANIFEST))
             self._delete([item["Key"] for item in self._objects(f"{place}/")])
 
@@ -172,7 +172,7 @@ class Bucket:
         """Only what a writer's mark leads to: the bucket may hold other things than this store."""
         before = datetime.now(UTC) - timedelta(seconds=seconds)
         freed = sweep(self._cache / "staging", seconds)
-        with _errors(self.location):
+        with errors(self.location):
             marks = [i["Key"] for i in self._objects(f"{STAGING}/") if i["LastModified"] <= before]
             for place in sorted({"/".join(key.removeprefix(self._prefix).split("/")[1:3]) for key in marks}):
                 both = (f"{place}/", f"{STAGING}/{place}/")  # the marks last
@@ -197,14 +197,14 @@ class Bucket:
         return freed
 
     def _delete(self, keys: Iterable[str]) -> None:
-        with _transfers(self._client) as manager:
-            _finish(manager.delete(self._bucket, key) for key in keys)
+        with transfers(self._client) as manager:
+            finish(manager.delete(self._bucket, key) for key in keys)
 
     def _key(self, place: str, name: str) -> str:
         return f"{self._prefix}{place}/{name}"
 
     def _objects(self, under: str) -> Iterator[dict[str, Any]]:
-        with _errors(self.location):
+        with errors(self.location):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + under
             )
@@ -212,27 +212,8 @@ class Bucket:
                 yield from page.get("Contents", ())
 
 
-def download(location: str, target: Path) -> Path:
-    """Fetch an object, or all objects under a prefix, into folder `target`; returns the local file or folder."""
-    bucket, _, key = location.removeprefix("s3://").partition("/")
-    s3 = client()
-    with _errors(location), disk(target):
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ()) if not item["Key"].endswith("/")]
-        keys = [found for found in keys if found == key or found.startswith(key.rstrip("/") + "/")]
-        if not keys:
-            raise StoreError(f"{location}: no such object or prefix; mend the location in the recipe")
-        shutil.rmtree(target, ignore_errors=True)
-        names = {found: found.removeprefix(key).lstrip("/") or found.rsplit("/", 1)[-1] for found in keys}
-        for name in names.values():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-        with _transfers(s3) as manager:
-            _finish(manager.download(bucket, found, str(target / name)) for found, name in names.items())
-    return target / key.rsplit("/", 1)[-1] if keys == [key] else target
-
-
 @contextmanager
-def _transfers(s3: Any) -> Iterator[Any]:
+def transfers(s3: Any) -> Iterator[Any]:
     """A manager of ten transfers at a time, each of at most 16 MiB: big objects go in parts."""
     from boto3.s3.transfer import TransferConfig
     from s3transfer.manager import TransferManager
@@ -241,7 +222,7 @@ def _transfers(s3: Any) -> Iterator[Any]:
         yield manager
 
 
-def _finish(transfers: Iterable[Any]) -> None:
+def finish(transfers: Iterable[Any]) -> None:
     """Begin transfers one after another and await them all; the first failure ends them."""
     waiting: deque[Any] = deque()
     for transfer in transfers:
@@ -261,7 +242,7 @@ def _whole(folder: Path, files: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _errors(where: str) -> Iterator[None]:
+def errors(where: str) -> Iterator[None]:
     """S3's troubles in one line: what is wrong and what to do."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
     from s3transfer.exceptions import RetriesExceededError

@@ -1,7 +1,9 @@
 """A store in a bucket: the manifest goes up last, a break leaves no artifact, and damage is told."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -9,8 +11,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from zephyr.artifacts import Artifact, Store, open_store, step_key
+from zephyr.data.objects import download
 from zephyr.errors import ArtifactError, StoreError
-from zephyr.s3 import client, download
+from zephyr.s3 import client
 
 KEY = step_key("prepare", 1, {"seed": 0}, {})
 PLACE = f"in/here/prepare/{KEY[:16]}"
@@ -160,6 +163,26 @@ def test_download_replaces_what_an_older_one_left(bucket: str, tmp_path: Path) -
     assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl", "b.jsonl"]
     client().delete_object(Bucket=bucket, Key="rows/b.jsonl")
     assert [path.name for path in download(f"s3://{bucket}/rows/", tmp_path / "t").iterdir()] == ["a.jsonl"]
+
+
+def test_download_fetches_what_changed(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(120):  # more than are fetched at a time
+        client().put_object(Bucket=bucket, Key=f"many/{number % 7}/{number}.jsonl", Body=str(number).encode())
+    folder = download(f"s3://{bucket}/many", tmp_path / "t")
+    assert sorted(int(path.read_text()) for path in folder.rglob("*.jsonl")) == list(range(120))
+    before = {path: path.stat().st_ino for path in folder.rglob("*.jsonl")}
+    changed = folder / "5" / "5.jsonl"
+    changed.write_text("damaged")
+    client().put_object(Bucket=bucket, Key="many/6/6.jsonl", Body=b"new")
+    download(f"s3://{bucket}/many", tmp_path / "t")
+    assert changed.read_text() == "5" and (folder / "6" / "6.jsonl").read_text() == "new"
+    after = {path: path.stat().st_ino for path in folder.rglob("*.jsonl")}
+    fetched = {path.name for path in before if before[path] != after[path]}
+    assert fetched <= {"5.jsonl", "6.jsonl"}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    # 10 numbers of one digit, 90 of two, 20 of three are 250 bytes; "new" is 2 more than "6".
+    with pytest.raises(StoreError, match=r"many: takes 252 B, 100 B are free at .*; free some space"):
+        download(f"s3://{bucket}/many", tmp_path / "u")
 
 
 @pytest.mark.parametrize(

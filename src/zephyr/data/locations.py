@@ -28,7 +28,7 @@ def local(location: str, cache: Path) -> Path:
     if scheme in ("http", "https"):
         return _http(filled, location, cache)
     if scheme == "s3":
-        from zephyr.s3 import download
+        from zephyr.data.objects import download
 
         return download(filled, _place(cache, filled))
     if scheme == "hf":
