@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.calls import COST, QUICK, asked, calls, echo, paid, priced, texts
@@ -135,6 +136,37 @@ except StoreError as error:
 def child(url: str, folder: Path, count: int, **settings: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CHILD, url, str(folder), str(count)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **settings)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_processes_end_with_the_one_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
+    """Ctrl-C goes to all of them: the first one ends in order, and the others with it."""
+    started = threading.Event()
+
+    def slow(body: dict[str, Any], before: int) -> str:
+        started.wait(30)
+        time.sleep(0.01)
+        return echo(body, before)
+
+    several = "Several(endpoints, share=0.0, seconds=0.0)"
+    code = CHILD.replace("Progress())", f"Progress(), means=Means(asker=lambda endpoints: {several}))").replace(
+        "import Call, complete", "import Call, Means, complete\nfrom zephyr.client.pool import Several"
+    )
+    with serving(slow) as server:
+        command = [sys.executable, "-c", code, server.url, str(tmp_path), "2000"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        workers: list[psutil.Process] = []
+        while not workers and process.poll() is None:
+            workers = psutil.Process(process.pid).children()
+            time.sleep(0.01)
+        started.set()
+        while len(server.calls) < 100:
+            time.sleep(0.01)
+        (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
+        process.wait(20)
+        assert not psutil.wait_procs(workers, timeout=20)[1]
+        kept, made = len(journalled(tmp_path)), len(server.calls)
+        assert 0 < made - 8 <= kept <= made < 2000
 
 
 def journalled(folder: Path) -> set[str]:

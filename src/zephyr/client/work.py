@@ -133,9 +133,10 @@ class Work:
                 elif outcome.kind == "slow":
                     lane.queue.appendleft(key)
                 elif outcome.kind == "ended":
-                    lane.ended = outcome.said
                     lane.queue.appendleft(key)
-                    self._progress.note(f"{outcome.said}; no more calls go there")
+                    if lane.ended is None:
+                        self._progress.note(f"{outcome.said}; no more calls go there")
+                    lane.ended = outcome.said
                 else:
                     await self._again(lane, key, outcome)
             finally:
