@@ -37,6 +37,8 @@ class Chunk:
     start: int
     end: int
     """Bytes of the file; plain JSON lines can be read from there."""
+    lines: int
+    """Rows of a table; lines, empty ones too."""
     content: bytes | None = None
     """Of other files what was read: lines, or a stream of Arrow."""
 
@@ -109,8 +111,9 @@ def _lines(file: Path, size: int) -> Iterator[Chunk]:
                 if len(rest) == LONGEST:
                     raise DataError(f"{file}:{line}: a line of more than {LONGEST >> 20} MiB; write one row a line")
                 content += rest
-            yield Chunk(file, line, start, raw.tell(), content if codec else None)
-            start, line = raw.tell(), line + content.count(b"\n")
+            lines = content.count(b"\n") + (not content.endswith(b"\n"))
+            yield Chunk(file, line, start, raw.tell(), lines, content if codec else None)
+            start, line = raw.tell(), line + lines
 
 
 def _tables(file: Path, size: int) -> Iterator[Chunk]:
@@ -123,7 +126,7 @@ def _tables(file: Path, size: int) -> Iterator[Chunk]:
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, part.schema) as stream:
                 stream.write_batch(part)
-            yield Chunk(file, line, 0, end, sink.getvalue().to_pybytes())
+            yield Chunk(file, line, 0, end, part.num_rows, sink.getvalue().to_pybytes())
             line += part.num_rows
 
 

@@ -151,7 +151,7 @@ def _table(chunk: chunks.Chunk) -> pa.Table | None:
                     unexpected_field_behavior="ignore" if "messages" in schema.names else "error",
                 ),
             )
-            if table.num_rows != content.count(b"\n") + (not content.endswith(b"\n")):
+            if table.num_rows != chunk.lines:
                 return None
         table.validate(full=True)  # texts from elsewhere may be no UTF-8
     except (pa.ArrowInvalid, orjson.JSONDecodeError):

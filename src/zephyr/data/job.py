@@ -65,7 +65,7 @@ class Job:
         """Of the rows that the rules keep: their numbers, their messages, and the ids of prompts that were changed."""
         masks = screened(self.rules, given.talks)
         some = np.flatnonzero(masks.any(axis=0))
-        before = dict(zip(some.tolist(), messages(given.talks.take(pa.array(some))), strict=True))
+        before: Rows = dict(zip(some.tolist(), messages(given.talks.take(pa.array(some))), strict=True))
         now: Rows = dict(before)
         changed: Rows = {}
         for rule, mask in zip(self.rules, masks, strict=True):
@@ -74,21 +74,15 @@ class Job:
                 lost.append((int(given.lines[row]), _prompt_id(before[row]), rule.name, reason))
         kept = np.ones(len(given.lines), bool)
         kept[[row for row in before if row not in now]] = False
-        rows = _replaced(given.talks, changed)
-        broken = np.flatnonzero(kept & ~sound(rows))
-        for row, found in zip(broken.tolist(), messages(rows.take(pa.array(broken))), strict=True):
-            problem = _problem(found)
+        fine = sound(given.talks)
+        fine[list(changed)] = [_problem(found) is None for found in changed.values()]
+        for row in np.flatnonzero(kept & ~fine).tolist():
+            (found,) = [changed[row]] if row in changed else messages(given.talks.slice(row, 1))
+            problem = str(_problem(found))
             part.bad.append((int(given.lines[row]), problem))
             lost.append((int(given.lines[row]), _prompt_id(before.get(row, found)), "bad", problem))
-        kept[broken] = False
-        numbers = np.flatnonzero(kept)
-        place = {number: place for place, number in enumerate(numbers.tolist())} if changed else {}
-        originals = {
-            place[row]: prompt_id(_prompt(before[row]))
-            for row, found in changed.items()
-            if row in place and _prompt(before[row]) != _prompt(found)
-        }
-        return numbers, rows if kept.all() else rows.take(pa.array(numbers)), originals
+        numbers = np.flatnonzero(kept & fine)
+        return numbers, _chosen(given.talks, numbers, changed), _originals(numbers, before, changed)
 
     def _apply(
         self, rule: Rule, suspects: Column, given: Read, part: Part, now: Rows, changed: Rows
@@ -158,23 +152,33 @@ def _matches(rule: Rule, rows: pa.ListArray, some: Column) -> dict[int, list[int
     return matches
 
 
-def _replaced(rows: pa.ListArray, changed: Rows) -> pa.ListArray:
-    """Rows, some of them with other messages."""
-    if not changed:
+def _chosen(rows: pa.ListArray, numbers: Column, changed: Rows) -> pa.ListArray:
+    """Some of the rows, those that were changed with their new messages."""
+    if not changed and len(numbers) == len(rows):
         return rows
     order = np.arange(len(rows))
     order[list(changed)] = len(rows) + np.arange(len(changed))
-    return pa.concat_arrays([rows, talks(list(changed.values()))]).take(pa.array(order))
+    return pa.concat_arrays([rows, talks(list(changed.values()))]).take(pa.array(order[numbers]))
 
 
-def _problem(found: Sequence[Message]) -> str:
+def _originals(numbers: Column, before: Rows, changed: Rows) -> dict[int, str]:
+    """By the place among the kept rows: the id that a prompt had before the rules changed it."""
+    found = {}
+    for row, now in changed.items():
+        place = int(np.searchsorted(numbers, row))
+        prompt = _prompt(before[row])
+        if place < len(numbers) and numbers[place] == row and prompt != _prompt(now):
+            found[place] = prompt_id(prompt)
+    return found
+
+
+def _problem(found: Sequence[Message]) -> str | None:
     """Why a dialogue can't be trained on: rules that mend such are there to be chosen, but needn't be."""
     for number, message in enumerate(found, start=1):
         if not message["content"] and message["role"] != "system":
             return f"message {number} is empty"
     roles = [message["role"] for message in found]
-    assert not alternate(roles), found
-    return f"the roles {', '.join(roles)} don't alternate from user to assistant"
+    return None if alternate(roles) else f"the roles {', '.join(roles)} don't alternate from user to assistant"
 
 
 def _prompt(found: Sequence[Message]) -> str:

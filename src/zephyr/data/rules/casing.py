@@ -70,7 +70,7 @@ def _among(messages: Sequence[Message], numbers: Collection[int]) -> Sequence[Me
 
 def _wants_small(text: str) -> bool:
     small = text.lower()
-    return ("case" in small or "capital" in small or "upper" in small) and _WANTED_SMALL.search(text) is not None
+    return ("lower" in small or "capital" in small or "upper" in small) and _WANTED_SMALL.search(text) is not None
 
 
 def truecase(text: str, around: Sequence[Message] = (), lone: bool = True) -> str:
