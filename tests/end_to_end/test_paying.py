@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.openai_server import serving
+from zephyr import lineage
 from zephyr.execute import execute
 from zephyr.tiny.rows import prompts
 from zephyr.tiny.server import Chat
@@ -87,6 +88,19 @@ def test_a_budget_holds_over_steps_and_runs(
         repaired = figures(ratings)["calls"] - CALLS
         assert len(server.calls) == 2 * CALLS + repaired
         assert figures(ratings)["dollars"] == pytest.approx(0.48 + 0.01 * repaired)
+        assert tracked("second", "rate")["dollars"] == pytest.approx(0.48 + 0.01 * repaired)
+        assert tracked("first", "sample")["calls"] == CALLS
+
+
+def tracked(run_id: str, step: str) -> dict[str, float]:
+    """The metrics of a step's MLflow run."""
+    client = lineage.client()
+    found = client.search_runs(
+        [client.get_experiment_by_name("zephyr").experiment_id],
+        filter_string=f"tags.`zephyr.run_id` = '{run_id}' and tags.`zephyr.step` = '{step}'",
+    )
+    metrics: dict[str, float] = found[0].data.metrics
+    return metrics
 
 
 def test_a_pods_successor_pays_for_nothing_twice(

@@ -256,6 +256,22 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert account.calls == 400 and paid(whole)[0] == 400
 
 
+def test_too_many_open_files_are_not_taken_for_an_endpoint_that_is_down(tmp_path: Path) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+
+    code = CHILD.replace("max_concurrency=8", "max_concurrency=200").replace("StoreError", "EndpointError")
+
+    def slow(body: dict[str, Any], before: int) -> str:
+        time.sleep(0.2)
+        return echo(body, before)
+
+    with serving(slow) as server:
+        command = [sys.executable, "-c", code, server.url, str(tmp_path), "300"]
+        process = subprocess.run(command, capture_output=True, text=True, preexec_fn=few, timeout=60)
+    assert process.stderr.startswith("EndpointError: endpoints.e: ") and "raise `ulimit -n`" in process.stderr
+
+
 def test_what_is_told_of_a_killed_run_comes_from_the_journal(tmp_path: Path) -> None:
     """The account's payer is on the bill, whether or not the step lived to say so."""
     with serving(echo) as server:

@@ -1,6 +1,7 @@
 """One attempt of one call, through the openai client; what came back is sorted by what to do about it."""
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -97,6 +98,8 @@ def _sorted(name: str, endpoint: Endpoint, error: Exception) -> Outcome:
     causes = list(_causes(error))
     if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
         return Outcome("ended", f"{where} is no address of a server; mend base_url")
+    if any(isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE) for cause in causes):
+        return Outcome("ended", f"{where}: too many open files; lower max_concurrency or raise `ulimit -n`")
     if any(isinstance(cause, aiohttp.ClientConnectorError | httpx2.ConnectError) for cause in causes):
         return Outcome("down", f"{where} is down (connection failed); start it or mend base_url")
     return Outcome("passing", f"the answer broke off ({type(causes[-1]).__name__})")
