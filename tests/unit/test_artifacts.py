@@ -12,8 +12,9 @@ import pytest
 
 from zephyr import schema
 from zephyr.artifacts import Artifact, Store, open_store, read_rows, step_key, unneeded, write_table
+from zephyr.data.objects import download
 from zephyr.errors import ArtifactError, StoreError
-from zephyr.s3 import client, download
+from zephyr.s3 import client
 
 ROWS = [{"prompt": "p", "prompt_id": "1", "messages": [{"role": "user", "content": "p"}]}]
 
