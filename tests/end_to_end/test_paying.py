@@ -10,6 +10,8 @@ import pytest
 
 from tests.openai_server import serving
 from zephyr import lineage
+from zephyr.evals.report.facts import gather
+from zephyr.evals.report.states import Missing
 from zephyr.execute import execute
 from zephyr.tiny.rows import prompts
 from zephyr.tiny.server import Chat
@@ -90,6 +92,24 @@ def test_a_budget_holds_over_steps_and_runs(
         assert figures(ratings)["dollars"] == pytest.approx(0.48 + 0.01 * repaired)
         assert tracked("second", "rate")["dollars"] == pytest.approx(0.48 + 0.01 * repaired)
         assert tracked("first", "sample")["calls"] == CALLS
+        # The report has the bill of this run alone; also of a step that was killed before it could tell it.
+        told = billed("second")
+        assert told == {("rate", "judge"): pytest.approx(0.48 + 0.01 * repaired - 0.01 * made)}
+        events = tmp_path / "home" / "runs" / "second" / "progress.jsonl"
+        lines = events.read_text().splitlines(keepends=True)
+        events.write_text("".join(line for line in lines if '"event": "calls"' not in line))
+        assert billed("second") == told
+
+
+def billed(run_id: str) -> dict[tuple[str, str], float]:
+    """Dollars by step and endpoint in the run's report."""
+    found: dict[tuple[str, str], float] = {}
+    bills = gather(run_id).bills
+    assert not isinstance(bills, Missing)
+    for bill in bills:
+        if bill.paid:
+            found[bill.step, bill.endpoint] = found.get((bill.step, bill.endpoint), 0.0) + bill.dollars
+    return found
 
 
 def tracked(run_id: str, step: str) -> dict[str, float]:

@@ -138,7 +138,7 @@ def child(url: str, folder: Path, count: int, **settings: Any) -> subprocess.Pop
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **settings)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_the_processes_end_with_the_one_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C goes to all of them: the first one ends in order, and the others with it."""
     started = threading.Event()
