@@ -267,9 +267,10 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: "pa.Schem
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=4096):
-            yield from batch.to_pylist()
+    for part in sorted(path.iterdir()) if path.is_dir() else [path]:  # large tables are folders of files
+        with pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(batch_size=4096):
+                yield from batch.to_pylist()
 
 
 def unneeded(store: Store, keep: Iterable[str]) -> list[Manifest]:

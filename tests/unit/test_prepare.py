@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.prepared import Prepared, add_up, lines, rows, run, talk
-from zephyr.data import template
+from zephyr.data import tables, template
 from zephyr.data.prepare import Given
 from zephyr.errors import DataError
 from zephyr.schema import DIALOGUE, prompt_id
@@ -187,6 +187,19 @@ def test_bad_rows_are_tolerated_and_counted_up_to_the_limit(tmp_path: Path) -> N
 def test_a_system_message_may_come_first_and_be_empty(tmp_path: Path) -> None:
     prepared = rows(tmp_path, talk("Hi", "Yes.", system=""), **PLAIN)
     assert prepared.train[0]["prompt"] == "Hi" and prepared.counts["train"] == 1
+
+
+def test_a_large_table_is_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [talk(f"Question {i}?", "Yes.") for i in range(30)]
+    one = rows(tmp_path, *given, test_size=6, **PLAIN)
+    (tmp_path / "again").mkdir()
+    monkeypatch.setattr(tables, "FILE", 10)
+    folder = rows(tmp_path / "again", *given, test_size=6, **PLAIN)
+    assert sorted(path.name for path in (folder.out / "train.parquet").iterdir()) == [
+        f"0000{i}.parquet" for i in range(3)
+    ]
+    assert (folder.out / "test.parquet").is_file()
+    assert folder.train == one.train and folder.test == one.test
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:

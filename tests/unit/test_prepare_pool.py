@@ -84,7 +84,8 @@ def test_a_worker_that_is_killed_is_told() -> None:
         list(pool.map(_die, [1]))
 
 
-def test_after_kill_9_no_worker_is_left_and_a_rerun_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_after_an_end_no_worker_is_left_and_a_rerun_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     given = [Given("rows", lines(tmp_path / "rows.jsonl", *some() * 6))]
     undisturbed = run(tmp_path, given, SETTINGS | {"max_bad_rows": 1000}, "undisturbed", processes=0)
     script = (
@@ -92,22 +93,22 @@ def test_after_kill_9_no_worker_is_left_and_a_rerun_goes_on(tmp_path: Path) -> N
         "from tests.unit.test_prepare_pool import SETTINGS\nfrom zephyr.data.prepare import Given\n"
         "folder = Path(sys.argv[1])\n"
         "run(folder, [Given('rows', folder / 'rows.jsonl')], SETTINGS | {'max_bad_rows': 1000}, 'killed',"
-        " processes=2, size=2000)"
+        " processes=2, size=8000)"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
-    parts = tmp_path / "work-killed" / "parts-2000"
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL)
+    parts = tmp_path / "work-killed" / "parts-8000"
     wait(lambda: len(list(parts.glob("*.json"))) >= 3)
     children = psutil.Process(process.pid).children()
     assert len(children) == 2
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.send_signal(how)
+    assert process.wait() == -how
     wait(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
     (tmp_path / "killed").rmdir()  # the step's folder goes with it
     first = parts / "0000000.rows"
     before = first.stat().st_mtime_ns
     job = Job(Prepare.model_validate(SETTINGS).clean, True, parts)
-    assert job(next(pieces(given, 2000))).read > 0 and first.stat().st_mtime_ns == before  # taken, not made again
-    again = run(tmp_path, given, SETTINGS | {"max_bad_rows": 1000}, "killed", processes=2, size=2000)
+    assert job(next(pieces(given, 8000))).read > 0 and first.stat().st_mtime_ns == before  # taken, not made again
+    again = run(tmp_path, given, SETTINGS | {"max_bad_rows": 1000}, "killed", processes=2, size=8000)
     assert again.bytes() == undisturbed.bytes()
     assert not list((tmp_path / "work-killed").iterdir())
 

@@ -191,3 +191,42 @@ def test_sources_of_several_kinds_in_one_folder(tmp_path: Path) -> None:
         {"alpaca": 1},
     ]
     assert prepared.rows[0]["row"] == "in/sub/0-a.jsonl:1" and prepared.rows[-1]["row"] == "alpaca.jsonl:1"
+
+
+ODD = [
+    "plain",
+    " spaces ",
+    "\u00a0hard space\u00a0",
+    "tab\t",
+    "\x1cseparator\x1f",
+    "\u3000wide",
+    "ünïcödé…",
+    "\u200bzero width\u200b",
+    "\U0001f600",
+    "a\x00b",
+    "",
+]
+
+
+@pytest.mark.parametrize("form", ["messages", "ultrachat"])
+@pytest.mark.parametrize("kind", ["a.jsonl", "a.parquet"])
+def test_whole_columns_and_single_rows_are_read_alike(tmp_path: Path, form: str, kind: str) -> None:
+    talks = [
+        talk(f"{text}?", f"{text}!{text}", system=text if n % 2 and form == "messages" else None)
+        for n, text in enumerate(ODD)
+    ]
+    given = [
+        {"id": "1", "data": [m["content"] for m in row["messages"]]} if form == "ultrachat" else row for row in talks
+    ]
+    settings = PLAIN | {"max_bad_rows": 5}
+    KINDS[kind](tmp_path / kind, given)
+    columns = run(tmp_path, [Given("rows", tmp_path / kind)], settings, "columns")
+    # The limit, which is above their number, has them read one by one, and so has a row of another form among them.
+    rows = run(tmp_path, [Given("rows", tmp_path / kind)], settings | {"limit": 12}, "rows")
+    lines(tmp_path / "b.jsonl", *given, "{", {"instruction": "Hi", "output": "No."})
+    mixed = run(tmp_path, [Given("rows", tmp_path / "b.jsonl")], settings, "mixed")
+    assert columns.train == rows.train == mixed.train[: len(columns.train)]
+    assert columns.losses == rows.losses
+    assert columns.counts["train"] == len(ODD)
+    assert mixed.counts["bad"] == columns.counts["bad"] + 1
+    assert rows.json("counts")["sources"][0]["forms"] == columns.json("counts")["sources"][0]["forms"]

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-MOST = 4
+MOST = 3
 """Processes at most: each takes memory, and one process gathers what they make."""
 
 
