@@ -111,6 +111,8 @@ _FIT = (
     ("sft", "prepare", "dialogues", "nothing to train was left within sft.max_length"),
     ("dpo", "pair", "pairs", "prompt or completion did not fit into dpo.max_length"),
 )
+PAID = ("calls", "tokens_in", "tokens_out", "dollars")
+"""Figures that the section on cost shows."""
 
 
 def stages(steps: Mapping[str, Step]) -> list[Stage | Skipped]:
@@ -155,7 +157,11 @@ def _read(name: str, figures: Mapping[str, float], plan: _Plan) -> Stage:
     unexplained = rest - sum(share.count for share in kept)
     if unexplained > 0:
         lost.append(Share("reason not known", unexplained))
-    known = {plan.total[0], *plan.kept, *plan.lost, *plan.notes, *ruled}
-    notes = [f"{figures[figure]:,.4g} {words}" for figure, words in plan.notes.items() if figures.get(figure)]
-    notes += [f"{value:,.4g} {figure.replace('_', ' ')}" for figure, value in figures.items() if figure not in known]
-    return Stage(name, Share(plan.total[1], count(plan.total[0])), tuple(kept), tuple(lost), tuple(notes))
+    known = {plan.total[0], *plan.kept, *plan.lost, *plan.notes, *ruled, *PAID}
+    others = [name for name in figures if name not in known and not name.endswith("/changed")]
+    notes = [(figures.get(name, 0.0), words) for name, words in plan.notes.items()]
+    notes += [(figures[name], name.replace("_", " ")) for name in others]
+    told = [
+        f"{value:,.0f} {words}" if value == round(value) else f"{value:,.4g} {words}" for value, words in notes if value
+    ]
+    return Stage(name, Share(plan.total[1], count(plan.total[0])), tuple(kept), tuple(lost), tuple(told))
