@@ -47,7 +47,6 @@ SECTIONS_OF_TRAINING = (
     "rate",
     "pair",
     "dpo",
-    "endpoints",
 )
 
 
@@ -152,14 +151,23 @@ class Recipe(Section):
 
     def digest(self, *settings: str) -> str:
         """SHA-256 of a slice: what a step's key depends on (hex, 64 characters)."""
-        return hashlib.sha256(json.dumps(self.slice(*settings), sort_keys=True).encode()).hexdigest()
+        return _sha256(self.slice(*settings))
+
+    def models(self, *names: str) -> dict[str, Any]:
+        """Of endpoints, what decides their replies; prices and limits don't."""
+        decides = ("base_url", "model", "json_schema")
+        return {name: {k: getattr(self.endpoints[name], k) for k in decides} for name in names}
 
     def training_digest(self) -> str:
         """Digest of all that decides the weights; fills `{training_digest}` in evaluate's locations."""
-        return self.digest(*SECTIONS_OF_TRAINING)
+        return _sha256(self.slice(*SECTIONS_OF_TRAINING) | {"endpoints": self.models(*self.endpoints)})
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, width=110)
+
+
+def _sha256(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def fill(location: str, recipe: Recipe) -> str:

@@ -93,3 +93,11 @@ def test_the_readmes_recipe_is_a_recipe() -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     recipe = load(readme.split("```yaml\n")[1].split("```")[0])
     assert recipe.name == "mine" and len(recipe.sample.ensemble) == 4
+
+
+def test_prices_and_limits_decide_nothing() -> None:
+    plain = load("tiny").training_digest()
+    for setting in ("price_in=3", "max_concurrency=2", "requests_per_minute=60", "timeout=9"):
+        assert load("tiny", [f"endpoints.judge.{setting}"]).training_digest() == plain
+    assert load("tiny", ["budget=9", "shards=2"]).training_digest() == plain
+    assert load("tiny", ["endpoints.judge.model=other"]).training_digest() != plain

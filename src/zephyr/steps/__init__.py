@@ -19,12 +19,6 @@ from zephyr.steps.training import dpo, sft, sft_on_chosen
 __all__ = ["ALIGNED", "BASELINE", "ORDER", "SHARDED", "STEPS", "Context", "Figures", "Skip", "Step"]
 
 
-def _models(recipe: Recipe, *names: str) -> dict[str, Any]:
-    """Of an endpoint, what decides its replies; prices and limits don't."""
-    decides = ("base_url", "model", "json_schema")
-    return {name: {k: getattr(recipe.endpoints[name], k) for k in decides} for name in names}
-
-
 def _prepared(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.slice("prepare", "contamination") | {"rules": rules.versions(recipe.prepare.clean)}
     if recipe.prepare.weighted:
@@ -32,7 +26,7 @@ def _prepared(recipe: Recipe) -> dict[str, Any]:
     if recipe.prepare.mode == "distill":
         from zephyr.data.distill import prompts
 
-        settings |= recipe.slice("seed") | _models(recipe, recipe.prepare.distill.teacher)
+        settings |= recipe.slice("seed") | recipe.models(recipe.prepare.distill.teacher)
         settings["prompts"] = prompts.digest()
     return settings
 
@@ -53,7 +47,7 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
 
 def _judged(recipe: Recipe) -> dict[str, Any]:
     wanted = recipe.evaluate.questions or recipe.evaluate.instructions
-    return recipe.slice("seed", "evaluate") | _models(recipe, *([recipe.evaluate.judge] if wanted else []))
+    return recipe.slice("seed", "evaluate") | recipe.models(*([recipe.evaluate.judge] if wanted else []))
 
 
 def _trained(section: str) -> Callable[[Recipe], dict[str, Any]]:
@@ -74,14 +68,14 @@ STEPS = {
     "sample": Step(
         sample,
         2,
-        lambda r: r.slice("seed", "sample", "contamination") | _asked(r) | _models(r, *r.sample.asked),
+        lambda r: r.slice("seed", "sample", "contamination") | _asked(r) | r.models(*r.sample.asked),
         lambda r: _checked(r, r.sample.locations, wanted=bool(r.sample.ensemble)),
         main_figure="completions",
     ),
     "rate": Step(
         rate,
         2,
-        lambda r: r.slice("seed", "rate") | _asked(r) | _models(r, *([r.rate.judge] if r.sample.ensemble else [])),
+        lambda r: r.slice("seed", "rate") | _asked(r) | r.models(*([r.rate.judge] if r.sample.ensemble else [])),
         main_figure="mean_rating",
     ),
     "pair": Step(
