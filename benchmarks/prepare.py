@@ -1,6 +1,6 @@
 """Data preparation against a `datasets.map` pipeline of two processes that applies the same rules row by row.
 
-    python benchmarks/prepare.py                          50,000 rows; growth over 50, 200 and 800 thousand (an hour)
+    python benchmarks/prepare.py                          200,000 rows; growth over 50, 200 and 800 thousand (an hour)
     python benchmarks/prepare.py --rows 5000 --growth 2000,8000 --repeats 1
 
 Both read the same JSON lines (synthetic dialogues of UltraChat's size, benchmarks/dialogues.py) and write the same rows
@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from benchmarks.dialogues import write
+from dialogues import write
 
 RULES = {
     "no rules (reading and writing)": (),
@@ -95,11 +94,10 @@ SIDES: dict[str, Callable[[Path, Path, str], None]] = {"zephyr": by_zephyr, "dat
 def measure(side: str, path: Path, out: Path, rules: str, *more: str) -> Took:
     """One run in a process of its own."""
     out.mkdir()
-    command = [sys.executable, "-m", "benchmarks.prepare", "--side", side, str(path), str(out), rules, *more]
+    command = [sys.executable, __file__, "--side", side, str(path), str(out), rules, *more]
     environment = os.environ | {"HF_HOME": str(out / "home"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    root = Path(__file__).resolve().parents[1]
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     memory = 0
     while True:
         done, status, used = os.wait4(process.pid, os.WNOHANG)
@@ -199,7 +197,7 @@ def show_growth(sizes: Sequence[int], folder: Path, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--growth", default="50000,200000,800000", help="rows, with commas; empty: not")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", help="for rows and results; a temporary one by default")
