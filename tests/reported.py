@@ -65,7 +65,7 @@ CHECKS = [
         "examples": [],
     },
 ]
-DISTILLED = {"stopped": "2 rounds were asked for", "rounds": [{"round": 1, "asked": 9, "new": 8, "topics": {"a": 1}}]}
+DISTILLED = {"stopped": "2 rounds were asked for", "rounds": [{"asked": 9, "new": 8, "round": 1, "topics": {"a": 1}}]}
 SFT = [{"step": n, "loss": 3.0 / n} for n in range(1, 21)] + [{"step": 20, "eval_loss": 0.2}]
 DPO = [
     {

@@ -18,7 +18,7 @@ from zephyr import lineage, records, release, workspace
 from zephyr.account import Account
 from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError, disk
-from zephyr.manifest import MANIFEST, Manifest, Source, step_key
+from zephyr.manifest import MANIFEST, TOLD, Manifest, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
 from zephyr.segments import Segments
@@ -134,6 +134,8 @@ def _stored(
         artifact = _make(name, step, key, settings, read, sources, recipe, store, inputs, progress)
         seconds = time.time() - began
     run.log_step(artifact.manifest, inputs, found=found is not None)
+    for file in sorted(set(TOLD) & set(artifact.manifest.files)):
+        run.log_text(file, store.text(artifact.uri, file))
     target = Path(output.path)
     target.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST).write_text(artifact.manifest.to_json())

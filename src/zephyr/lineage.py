@@ -6,6 +6,7 @@ imports every integration: a step's process has a second or two for all of this.
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -170,6 +171,11 @@ class StepRun:
             for name, value in tags.items():
                 self._mlflow.set_tag(self.id, f"zephyr.{name}", value)
 
+    def log_text(self, name: str, text: str) -> None:
+        """A small file of the step's artifact."""
+        with errors():
+            self._mlflow.log_text(self.id, text, name)
+
     def _flush(self) -> None:
         from mlflow.entities import Metric
 
@@ -188,9 +194,14 @@ def _log_params(mlflow: Any, run: str, settings: Mapping[str, Any]) -> None:
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
+    if (
+        isinstance(value, Mapping)
+        and all(re.fullmatch(r"[\w-]{1,60}", str(name), re.ASCII) for name in value)
+        and value
+    ):
         for name, inner in value.items():
-            clean = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in str(name))[:100]
-            yield from _flat(inner, f"{path}.{clean}" if path else clean)
+            yield from _flat(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, Mapping):  # by location, say: what MLflow takes for a bad path, or for the same name twice
+        yield path[:250], json.dumps(value)
     else:
         yield path[:250], value

@@ -21,6 +21,8 @@ CONTAMINATION = "contamination.json"
 """What of the data an evaluation asks. Another evaluation finds other rows in the very same data."""
 CHECKS = "checks.json"
 """What is wrong with the pairs, beside the limits of the recipe: other limits make no other pairs."""
+TOLD = ("counts.json", "rules.json", "distill.json", CONTAMINATION, CHECKS, "summary.json")
+"""What a step says about its work, small files that the tracking server gets as well."""
 BESIDE = (HISTORY, CONTAMINATION, CHECKS)
 """Files about the content, which are no part of it."""
 

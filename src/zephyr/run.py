@@ -68,7 +68,7 @@ def run(recipe: Recipe, options: Options, terminal: Terminal) -> int:
         from zephyr.doctor import preflight
 
         preflight(recipe, terminal, yes=options.yes)
-        command = [sys.executable, "-m", "zephyr.run", str(folder), recipe.pipeline, options.image or ""]
+        command = [sys.executable, "-P", "-m", "zephyr.run", str(folder), recipe.pipeline, options.image or ""]
         with (folder / "logs" / "pipeline.log").open("w") as log:
             child = group.start(command, environment, log)
         code = _follow(child, folder, terminal)
@@ -81,6 +81,7 @@ def _environment(run_id: str, options: Options) -> dict[str, str]:
         "ZEPHYR_HOME": str(workspace.home()),
         "ZEPHYR_LOGS": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # a queue.py beside the recipe is no module of a step
     }
     if options.start:
         environment["ZEPHYR_FROM"] = options.start
@@ -153,7 +154,7 @@ def _signals() -> Iterator[None]:
 def _start_world(folder: Path, group: Group) -> str:
     """Start the embedded world's server; returns its URL."""
     url_file = folder / "world.url"
-    command = [sys.executable, "-m", "zephyr.tiny.server", "--port", "0", "--url-file", str(url_file)]
+    command = [sys.executable, "-P", "-m", "zephyr.tiny.server", "--port", "0", "--url-file", str(url_file)]
     with (folder / "logs" / "world.log").open("w") as log:
         server = group.start(command, os.environ, log)
     deadline = time.monotonic() + 60

@@ -19,6 +19,7 @@ def test_a_planted_question_stops_the_run(tmp_path: Path) -> None:
     talks = [[{"role": "user", "content": a}, {"role": "assistant", "content": "Water, mostly."}] for a in asked]
     (tmp_path / "talks.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
     (tmp_path / "tests.jsonl").write_text(json.dumps({"question_id": 81, "turns": [QUESTION, "Go on."]}) + "\n")
+    (tmp_path / "queue.py").write_text("raise SystemExit('a file of the user, no module of a step')\n")
     (tmp_path / "planted.yaml").write_text(f"""
 name: planted
 model: {{base: "pkg:zephyr.tiny/base", threads: 1}}

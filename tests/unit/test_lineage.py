@@ -1,5 +1,6 @@
 """MLflow on SQLite: runs, versions, the champion, and the way back from a model to its data."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,16 @@ def test_the_way_back_to_the_data(store: Store, home: Path) -> None:
     assert broken and any("corrupted, expected SHA-256" in row[3] for row in rows)
     with pytest.raises(RunError, match="no such version"):
         housekeeping.lineage("zephyr@nobody")
+
+
+def test_settings_by_location_are_logged(recipe: Recipe, tmp_path: Path) -> None:
+    places = {"http://127.0.0.1/a//b.json": "1", "fold/": "2", "a,1.jsonl": "3", "a;1.jsonl": "4"}
+    changed = recipe.model_copy(update={"licenses": {"hf://org/name@main/": "mit"}})
+    lineage.start_run("r9", changed)
+    with lineage.StepRun("r9", "prepare") as step:
+        lineage._log_params(step._mlflow, step.id, {"sources": places, "sft": {"epochs": 1}})
+        step.log_text("counts.json", "{}")
+    run = lineage.client().get_run(step.id)
+    assert json.loads(run.data.params["sources"]) == places
+    assert run.data.params["sft.epochs"] == "1"
+    assert [file.path for file in lineage.client().list_artifacts(step.id)] == ["counts.json"]

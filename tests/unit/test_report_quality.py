@@ -27,7 +27,7 @@ def test_rules_overlaps_and_checks_are_shown() -> None:
     page = render(gather("r1"))
     assert "prepare: 1 of 100 prompts</strong> overlap with evaluation sets; they were left out" in page
     assert "<td>3</td><td>90</td><td>3.3%</td><td>50.0%</td>" in page
-    assert "2 rounds were asked for" in page and "topics" not in page
+    assert "2 rounds were asked for" in page and '<td class="words">a 1</td>' in page
     assert "<script>" not in page
 
 

@@ -74,7 +74,7 @@ class Worker:
 
     @staticmethod
     async def start(endpoints: Mapping[str, Endpoint]) -> "Worker":
-        command = (sys.executable, "-m", "zephyr.client.worker")
+        command = (sys.executable, "-P", "-m", "zephyr.client.worker")
         pipe = asyncio.subprocess.PIPE
         worker = Worker(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe))
         put(worker._to, endpoints)

@@ -32,7 +32,7 @@ class Workers:
     """Processes that wait for things to do."""
 
     def __init__(self, count: int) -> None:
-        command = [sys.executable, "-m", "zephyr.data.pool"]
+        command = [sys.executable, "-P", "-m", "zephyr.data.pool"]
         self._all = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(max(1, count))
         ]

@@ -158,7 +158,7 @@ def _read(name: str, figures: Mapping[str, float], plan: _Plan) -> Stage:
     if unexplained > 0:
         lost.append(Share("reason not known", unexplained))
     known = {plan.total[0], *plan.kept, *plan.lost, *plan.notes, *ruled, *PAID}
-    others = [name for name in figures if name not in known and not name.endswith("/changed")]
+    others = [name for name in figures if name not in known and "/" not in name]  # of rules, rounds
     notes = [(figures.get(name, 0.0), words) for name, words in plan.notes.items()]
     notes += [(figures[name], name.replace("_", " ")) for name in others]
     told = [

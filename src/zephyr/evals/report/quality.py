@@ -35,6 +35,14 @@ class Quality:
     distilled: Mapping[str, Any] | None
     """Rounds of the distillation, where there was one."""
 
+    def round_columns(self) -> list[str]:
+        """Figures of the rounds: what was asked, what came of it, and those losses that there were, in this order."""
+        rounds = self.distilled["rounds"] if self.distilled else []
+        first = ("round", "asked", "dialogues", "share_new", "calls")
+        names = [name for name in (rounds[0] if rounds else ()) if isinstance(rounds[0][name], int | float)]
+        others = [name for name in names if name not in first and any(row.get(name) for row in rounds)]
+        return [*(name for name in first if name in names), *others]
+
 
 def gather(events: Rows, steps: Mapping[str, Step], store: Store) -> Quality:
     """From the artifacts; of a step that was blocked, from what it said before."""
