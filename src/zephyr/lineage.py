@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -155,18 +155,16 @@ class StepRun:
         datasets += [(Path(source["path"]).name[:400], source["sha256"], source["path"]) for source in manifest.sources]
         with errors():
             _log_params(self._mlflow, self.id, dict(manifest.settings))
-            if datasets:
-                self._mlflow.log_inputs(
-                    self.id,
-                    [
-                        DatasetInput(
-                            # MLflow keeps 36 characters of a digest; the whole one is in the tag.
-                            Dataset(name, digest[:36], "local", json.dumps({"uri": uri})),
-                            [InputTag("mlflow.data.context", self._step), InputTag("zephyr.digest", digest)],
-                        )
-                        for name, digest, uri in datasets
-                    ],
+            # MLflow keeps 36 characters of a digest; the whole one is in the tag.
+            used = [
+                DatasetInput(
+                    Dataset(name, digest[:36], "local", json.dumps({"uri": uri})),
+                    [InputTag("mlflow.data.context", self._step), InputTag("zephyr.digest", digest)],
                 )
+                for name, digest, uri in datasets
+            ]
+            if used:
+                _twice(lambda: self._mlflow.log_inputs(self.id, used))
             tags = {"key": manifest.key, "digest": manifest.digest, "uri": manifest.uri, "found_by_key": str(found)}
             for name, value in tags.items():
                 self._mlflow.set_tag(self.id, f"zephyr.{name}", value)
@@ -185,6 +183,19 @@ class StepRun:
             self._mlflow.log_batch(self.id, metrics=part)
 
 
+def _twice(log: Callable[[], None]) -> None:
+    """Two shards that log the same data set for the first time race for its row: the loser finds it there."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        log()
+    except (MlflowException, SQLAlchemyError) as error:
+        if "unique" not in str(error).lower():
+            raise
+        log()
+
+
 def _log_params(mlflow: Any, run: str, settings: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
@@ -194,14 +205,10 @@ def _log_params(mlflow: Any, run: str, settings: Mapping[str, Any]) -> None:
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if (
-        isinstance(value, Mapping)
-        and all(re.fullmatch(r"[\w-]{1,60}", str(name), re.ASCII) for name in value)
-        and value
-    ):
+    if not isinstance(value, Mapping):
+        yield path[:250], value
+    elif all(re.fullmatch(r"[\w-]{1,60}", str(name), re.ASCII) for name in value):
         for name, inner in value.items():
             yield from _flat(inner, f"{path}.{name}" if path else name)
-    elif isinstance(value, Mapping):  # by location, say: what MLflow takes for a bad path, or for the same name twice
+    else:  # by location, say: what MLflow takes for a bad path, or for the same name twice
         yield path[:250], json.dumps(value)
-    else:
-        yield path[:250], value

@@ -121,15 +121,15 @@ def _finish(run_id: str, folder: Path, code: int, terminal: Terminal) -> int:
     events = workspace.events(run_id)
     failed = [event for event in events if event["event"] == "failed"]
     if failed:
-        terminal.failed(failed[0], folder)
-        return 2 if failed[0]["user"] else 1
+        terminal.failed(failed, folder)
+        return 2 if all(event["user"] for event in failed) else 1
     ended = {event["step"] for event in events if event["event"] in ("done", "skipped")}
     silent = [event["step"] for event in events if event["event"] == "start" and event["step"] not in ended]
     if code != 0 or silent:  # KFP takes a container that is gone before it is asked for one that did well
         with disk(folder):  # a step can't even say that the disk is full
             (folder / "logs" / "check").write_bytes(bytes(2**16))
         message = f"a step's process ended without a word (code {code})"
-        terminal.failed({"step": (*silent, "pipeline")[0], "message": message, "user": False}, folder)
+        terminal.failed([{"step": (*silent, "pipeline")[0], "message": message, "user": False}], folder)
         return 1
     terminal.summary(run_id, folder, events)
     verdicts = [event["verdict"] for event in events if event["event"] == "done" and event.get("verdict")]

@@ -40,6 +40,8 @@ class Terminal:
             self.line(f"  [dim]{step:<14} {event['text']}[/dim]")
         elif kind == "skipped":
             self.line(f"  [dim]– {step:<12} skipped: {event['reason']}[/dim]")
+        elif kind == "failed":
+            self.line(f"  [red]✗[/red] {step}")
         elif kind == "done":
             self.line(f"  [green]✓[/green] {step:<12} {event['seconds']:6.1f} s  {_main(event)}")
 
@@ -54,22 +56,20 @@ class Terminal:
                 last = f"  {step:<14} at work"
             elif event["event"] == "progress":
                 last = f"  {step:<14} {event['done']}/{event['total']} {event['unit']}"
-            elif event["event"] == "failed":
-                last = f"  [red]✗[/red] {step}: {event['message']}"
-            elif event["event"] in ("done", "skipped"):
+            elif event["event"] in ("done", "skipped", "failed"):
                 last = ""
+            if event["event"] == "failed":
+                self.console.print(f"    {event['message']}", markup=False)
         if last:
             self.line(last)
 
-    def failed(self, event: Mapping[str, Any], folder: Path) -> None:
+    def failed(self, events: Sequence[Mapping[str, Any]], folder: Path) -> None:
+        """The errors that ended a run: one, or one of each shard."""
         self._clear()
-        self.console.print(f"  [red]✗[/red] {label(event)}")
-        log = (
-            ""
-            if event["user"]
-            else f" (log: {folder / 'logs' / (named(event['step'], event.get('shard', '')) + '.log')})"
-        )
-        print(f"error: {event['message']}{log}", file=sys.stderr)
+        for event in events:
+            log = folder / "logs" / f"{named(event['step'], event.get('shard', ''))}.log"
+            where = f"{label(event)}: " if event.get("shard") else ""
+            print(f"error: {where}{event['message']}{'' if event['user'] else f' (log: {log})'}", file=sys.stderr)
         self._report(folder)
 
     def summary(self, run_id: str, folder: Path, events: Sequence[Mapping[str, Any]]) -> None:

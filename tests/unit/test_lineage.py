@@ -1,6 +1,9 @@
 """MLflow on SQLite: runs, versions, the champion, and the way back from a model to its data."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +166,28 @@ def test_settings_by_location_are_logged(recipe: Recipe, tmp_path: Path) -> None
     assert json.loads(run.data.params["sources"]) == places
     assert run.data.params["sft.epochs"] == "1"
     assert [file.path for file in lineage.client().list_artifacts(step.id)] == ["counts.json"]
+
+
+RACER = """
+import sys, time
+from dataclasses import replace
+from zephyr import lineage
+from zephyr.artifacts import open_store
+from pathlib import Path
+store = open_store(sys.argv[1], Path(sys.argv[1]))
+data = next(iter(store.list()))
+artifact = store.load(data.uri)
+with lineage.StepRun("race", "sample") as step:
+    time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+    for number in range(20):
+        step.log_step(replace(data, settings={}), {f"d{number}": artifact}, found=False)
+"""
+
+
+@pytest.mark.slow
+def test_shards_that_log_the_same_data_at_once_both_can(store: Store, recipe: Recipe, tmp_path: Path) -> None:
+    lineage.start_run("race", recipe)
+    model_of(store, "raced", 3)
+    command = [sys.executable, "-c", RACER, store.location, str(time.time() + 8)]
+    racers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [racer.communicate()[1] for racer in racers if racer.wait()] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.reported import CHECKS, OVERLAP, Stored
+from zephyr.cli import main
 from zephyr.evals.report.facts import gather
 from zephyr.evals.report.page import render
 from zephyr.evals.report.states import Missing
@@ -55,15 +56,31 @@ def test_a_run_without_any_of_it_says_why() -> None:
 
 def test_shards_are_one_step_with_the_sum_of_their_figures() -> None:
     run = Stored()
-    for part, (count, rated, mean) in {"1/2": (8, 8, 3.0), "2/2": (4, 2, 5.0)}.items():
+    for part, (count, rated, mean, overall) in {"1/2": (8, 8, 3.0, 9.0), "2/2": (4, 2, 5.0, 5.0)}.items():
         run.tell("rate", "start", shard=part)
-        figures = {"ratings": count, "rated": rated, "mean_rating": mean}
+        run.tell("rate", "contamination", shard=part, decision="drop", prompts=count, found=1, pairs=[OVERLAP])
+        figures = {"ratings": count, "rated": rated, "mean_rating": mean, "rated_overall": 1, "mean_overall": overall}
         run.tell("rate", "done", shard=part, seconds=1.0, work_seconds=2.0, figures=figures, uri=f"s/rate/{part[0]}")
     step = gather("r1").steps["rate"]
-    # (8 · 3 + 2 · 5) / 10
-    assert step.state == "done" and dict(step.figures) == {"ratings": 12, "rated": 10, "mean_rating": 3.4}
+    # (8 · 3 + 2 · 5) / 10 and (9 + 5) / 2
+    wanted = {"ratings": 12, "rated": 10, "mean_rating": 3.4, "rated_overall": 2, "mean_overall": 7.0}
+    assert step.state == "done" and dict(step.figures) == wanted
+    (overlap,) = gather("r1").quality.overlaps
+    assert (overlap.prompts, overlap.found, len(overlap.rows)) == (12, 2, 2)
     assert step.event["work_seconds"] == 4.0 and step.uris == ("s/rate/1", "s/rate/2")
     run.tell("rate", "start", shard="2/2")
     assert gather("r1").steps["rate"].state == "unfinished"
     run.tell("rate", "failed", shard="2/2", message="down", user=True)
     assert gather("r1").verdict.title == "Failed in rate"
+
+
+def test_status_names_every_shard_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Stored()
+    for part in ("1/2", "2/2"):
+        run.tell("sample", "start", shard=part)
+        run.tell("sample", "failed", shard=part, message=f"no money [for {part}]", user=True)
+    run.tell("report", "start")
+    run.tell("report", "done", seconds=1.0)
+    assert main(["status", "r1"]) == 0
+    said = capsys.readouterr().out
+    assert "✗ sample 1/2" in said and "no money [for 1/2]" in said and "✗ sample 2/2" in said

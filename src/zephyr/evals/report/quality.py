@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zephyr.artifacts import Store
-from zephyr.evals.report.states import Missing, Rows, Step, made, why
+from zephyr.evals.report.states import Missing, Rows, Step, made, read, why
 
 SHOWN = 20
 """Overlaps that the page shows of each step; all are in the artifact."""
@@ -63,16 +63,24 @@ def gather(events: Rows, steps: Mapping[str, Step], store: Store) -> Quality:
 
 def _overlaps(events: Rows, steps: Mapping[str, Step], store: Store) -> list[Overlaps]:
     """Of each step that looked, as it said last; of one that was found by its key, as it wrote."""
-    told = {event["step"]: event for event in events if event["event"] == "contamination"}
+    told: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for event in events:
+        if event["event"] == "contamination":
+            told.setdefault(event["step"], {})[event.get("shard", "")] = event
     for name, step in steps.items():
-        if name in ("prepare", "sample", "pair") and step.state == "found":
-            kept = made(steps, name, lambda uri: json.loads(store.text(uri, "contamination.json")))
-            if not isinstance(kept, Missing):
-                told[name] = kept
-    return [
-        Overlaps(name, said["decision"], said["prompts"], said["found"], said["pairs"][:SHOWN])
-        for name, said in told.items()
-    ]
+        if name in ("prepare", "sample", "pair") and name not in told:
+            for uri in step.uris:
+                kept = read(lambda at=uri: json.loads(store.text(at, "contamination.json")))  # type: ignore[misc]
+                if not isinstance(kept, Missing):
+                    told.setdefault(name, {})[uri] = kept
+    return [_together(name, list(parts.values())) for name, parts in told.items()]
+
+
+def _together(step: str, parts: Rows) -> Overlaps:
+    """What the shards of a step found."""
+    rows = [row for said in parts for row in said["pairs"]]
+    prompts, found = (sum(said[name] for said in parts) for name in ("prompts", "found"))
+    return Overlaps(step, parts[0]["decision"], prompts, found, rows[:SHOWN])
 
 
 def _checks(events: Rows) -> Rows | None:

@@ -58,20 +58,22 @@ def steps_of(events: Rows) -> dict[str, Step]:
     return {name: _whole([*parts.values()]) for name, parts in steps.items() if parts}
 
 
+_MEANS = {"mean_rating": "rated", "mean_overall": "rated_overall"}
+"""A mean among the figures, and the one that counts what it is of."""
 _WORST = ("failed", "unfinished", "skipped", "empty", "done", "found")
 
 
 def _whole(parts: Sequence[Step]) -> Step:
-    """A step that ran in shards: as bad as the worst of them, its figures their sums (means weighted by `rated`)."""
+    """A step that ran in shards: as bad as the worst of them, its figures their sums, its means those of all."""
     worst = min(parts, key=lambda part: _WORST.index(part.state))
     if len(parts) == 1:
         return worst
     names = {name: None for part in parts for name in part.figures}
     figures = {name: sum(part.figures.get(name, 0.0) for part in parts) for name in names}
-    for name in names:
-        if name.startswith("mean_") and figures.get("rated"):
-            weighed = sum(part.figures.get(name, 0.0) * part.figures.get("rated", 0.0) for part in parts)
-            figures[name] = weighed / figures["rated"]
+    for mean, count in _MEANS.items():
+        if mean in figures:
+            weighed = sum(part.figures.get(mean, 0.0) * part.figures.get(count, 0.0) for part in parts)
+            figures[mean] = weighed / figures[count]
     seconds = sum(part.event.get("work_seconds", 0.0) for part in parts)
     uris = tuple(uri for part in parts for uri in part.uris)
     return Step(worst.name, worst.state, {**worst.event, "figures": figures, "work_seconds": seconds}, uris)
@@ -92,12 +94,17 @@ def why(steps: Mapping[str, Step], name: str) -> str:
     return said.get(found.state, f"{name} left nothing of it")
 
 
-def made(steps: Mapping[str, Step], name: str, read: Callable[[str], T]) -> T | Missing:
-    """What `read` finds at the artifact of a step."""
+def made(steps: Mapping[str, Step], name: str, get: Callable[[str], T]) -> T | Missing:
+    """What `get` finds at the artifact of a step."""
     step = steps.get(name)
     if step is None or step.state not in ("done", "found"):
         return Missing(why(steps, name))
+    return read(lambda: get(step.event["uri"]), f"the artifact of {name} can't be read")
+
+
+def read(get: Callable[[], T], trouble: str = "can't be read") -> T | Missing:
+    """What `get` finds in the store; what keeps it from that is no failure of the page."""
     try:
-        return read(step.event["uri"])
+        return get()
     except (ZephyrError, OSError) as error:
-        return Missing(f"the artifact of {name} can't be read: {error}")
+        return Missing(f"{trouble}: {error}")
