@@ -5,6 +5,7 @@
 
 import hashlib
 import http.client
+import logging
 import os
 import re
 import shutil
@@ -127,6 +128,7 @@ def _hub(name: str) -> Path:
     except ModuleNotFoundError:
         raise DataError(f"hf://{name}: huggingface-hub is missing; pip install 'zephyr-mlops[hub]'") from None
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else each retry prints two lines before our one
     kind = "dataset" if found[1] else "model"
     try:
         folder = snapshot_download(found[2], revision=found[3], repo_type=kind, allow_patterns=found[4])
