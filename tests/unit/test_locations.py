@@ -22,8 +22,8 @@ class _Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "/tree/" in self.path and _Server.busy:
             _Server.busy -= 1
-            return self._answer(503, b"")
-        if self.path.startswith("/rows.jsonl"):
+            self._answer(503, b"")
+        elif self.path.startswith("/rows.jsonl"):
             self._answer(200, b'{"n": 1}\n')
         elif self.path.startswith("/torn.jsonl"):
             self._answer(200, b'{"n": 1}\n', length=100)
@@ -180,7 +180,8 @@ def test_a_hub_location_is_pinned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("revision", ["0123456789", "0123456789" * 4])
 def test_a_hub_that_says_no_is_one_line(tmp_path: Path, url: str, revision: str) -> None:
-    # A whole revision's files are listed at once, and the library tries that again after the 503. In a process of its own: the hub's address is read when the library is imported.
+    # A whole revision's files are listed at once, and the library tries that again after a 503.
+    # In a process of its own: the hub's address is read when the library is imported.
     code = (
         "from pathlib import Path\nfrom zephyr.data.locations import local\nfrom zephyr.errors import DataError\n"
         f"try:\n    local('hf://org/name@{revision}', Path('.'))\nexcept DataError as error:\n    print(error)"
