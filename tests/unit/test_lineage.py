@@ -190,4 +190,5 @@ def test_shards_that_log_the_same_data_at_once_both_can(store: Store, recipe: Re
     model_of(store, "raced", 3)
     command = [sys.executable, "-c", RACER, store.location, str(time.time() + 8)]
     racers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [racer.communicate()[1] for racer in racers if racer.wait()] == []
+    said = [racer.communicate()[1] for racer in racers]
+    assert [text for racer, text in zip(racers, said, strict=True) if racer.returncode] == []
