@@ -8,6 +8,23 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
+HALF = "holds half a surrogate pair, which no UTF-8 file can"
+"""What is wrong with a text of which `half` is true."""
+
+
+def half(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, which JSON can: it has no digest, and no table can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
 
 class Message(TypedDict):
     role: str

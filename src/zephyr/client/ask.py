@@ -13,6 +13,7 @@ from typing import Any
 from zephyr.client.call import Call, Outcome, body_of, price, prompt_tokens
 from zephyr.errors import EndpointError, RunError, first_line
 from zephyr.journal import Reply
+from zephyr.schema import whole
 from zephyr.sections import Endpoint
 from zephyr.workspace import shown
 
@@ -64,8 +65,8 @@ def read(body: bytes, call: Call, endpoint: Endpoint) -> Outcome:
     text, finish = message.get("content"), first.get("finish_reason")
     if text is not None and not isinstance(text, str):
         return Outcome("passing", "the endpoint's answer holds no text")
-    if text is not None:  # no journal can hold half a surrogate pair, which JSON can: it becomes U+FFFD
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if text is not None:  # no journal can hold half a surrogate pair
+        text = whole(text)
     usage = answer.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     tokens_in = _count(usage.get("prompt_tokens"), prompt_tokens(call.messages))

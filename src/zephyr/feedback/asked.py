@@ -8,7 +8,7 @@ from typing import Any
 
 from zephyr.data.locations import checked_rows
 from zephyr.errors import DataError
-from zephyr.schema import Prompt, prompt_id
+from zephyr.schema import HALF, Prompt, half, prompt_id
 from zephyr.sections.sampling import Column
 
 
@@ -82,14 +82,6 @@ def read(sources: Mapping[str, Path], columns: Mapping[Column, str]) -> Iterator
                 yield f"{location}{where.removeprefix(str(path))}", _prompt(row, columns)
             except _Odd as problem:
                 raise DataError(f"{where}: {problem}; mend the row or sample.columns") from None
-
-
-HALF = "holds half a surrogate pair, which no UTF-8 file can"
-
-
-def half(text: str) -> bool:
-    """Whether a text holds half a surrogate pair, so that it has no digest and no table can hold it."""
-    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 class _Odd(ValueError):

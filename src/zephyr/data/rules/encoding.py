@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from zephyr.data.rules.rule import Rule
-from zephyr.schema import Message
+from zephyr.schema import Message, whole
 from zephyr.sections import Cleaning
 
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f"  # all but tab and line feed
@@ -64,7 +64,7 @@ def _apply(messages: Sequence[Message]) -> Sequence[Message] | str:
 
 def mended(text: str) -> str:
     """What was certainly meant; U+FFFD stays where that can't be known, and stands for half a surrogate pair."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = whole(text)
     before = ""
     while before != text:  # what was read wrongly twice needs it twice
         before, text = text, _once(text)
