@@ -7,13 +7,13 @@ The settings themselves stand in sections.py; `zephyr recipe show` prints every 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from zephyr.errors import RecipeError
 from zephyr.sections import (
@@ -34,9 +34,8 @@ from zephyr.sections import (
     Sft,
     Text,
 )
+from zephyr.sections.problems import problems
 
-LIMITS = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
-"""Of an endpoint, what shards divide among them."""
 SECTIONS_OF_TRAINING = (
     "seed",
     "model",
@@ -108,16 +107,19 @@ class Recipe(Section):
             missing.append(
                 "pair.pairs: pairs are given, so sample.ensemble would make others; leave one of the two out"
             )
+        if self.sample.ensemble and self.sample.per_prompt < 2:
+            missing.append("sample.per_prompt: a pair is made of two completions of a prompt; draw at least 2")
         if self.pair.strategy == "handbook" and self.sample.ensemble and not self.rate.critique:
             missing.append("pair.strategy: handbook goes by the judge's overall score; set rate.critique: true")
+        if self.pair.strategy != "handbook" and self.sample.ensemble and not self.rate.aspects:
+            missing.append(f"rate.aspects: {self.pair.strategy} goes by the mean of the aspects; name at least one")
         if self.model.quantize == "4bit" and not (self.sft.lora and self.dpo.lora):
             missing.append("model.quantize: 4bit trains adapters only; set sft.lora and dpo.lora")
         if self.shards > 1:
             missing += [
-                f"endpoints.{name}.{limit}: {value} can't be divided among {self.shards} shards"
-                for name in dict.fromkeys((*self.sample.ensemble, self.rate.judge))
-                for limit in LIMITS
-                if (value := getattr(self.endpoints.get(name), limit, None)) is not None and value < self.shards
+                f"endpoints.{name}.max_concurrency: {calls} can't be divided among {self.shards} shards"
+                for name in dict.fromkeys((*self.sample.asked, self.rate.judge))
+                if name in self.endpoints and (calls := self.endpoints[name].max_concurrency) < self.shards
             ]
         if missing:
             raise ValueError("; ".join(missing))
@@ -125,16 +127,7 @@ class Recipe(Section):
 
     def part(self) -> "Recipe":
         """The recipe of one shard: its part of the endpoints' limits and of the budget."""
-        endpoints = {
-            name: endpoint.model_copy(
-                update={
-                    limit: value // self.shards
-                    for limit in LIMITS
-                    if (value := getattr(endpoint, limit, None)) is not None
-                }
-            )
-            for name, endpoint in self.endpoints.items()
-        }
+        endpoints = {name: endpoint.part(self.shards) for name, endpoint in self.endpoints.items()}
         budget = None if self.budget is None else self.budget / self.shards
         return self.model_copy(update={"endpoints": endpoints, "budget": budget})
 
@@ -154,9 +147,8 @@ class Recipe(Section):
         return _sha256(self.slice(*settings))
 
     def models(self, *names: str) -> dict[str, Any]:
-        """Of endpoints, what decides their replies; prices and limits don't."""
-        decides = ("base_url", "model", "json_schema")
-        return {name: {k: getattr(self.endpoints[name], k) for k in decides} for name in names}
+        """Of endpoints, what decides their replies."""
+        return {name: self.endpoints[name].decisive for name in names}
 
     def training_digest(self) -> str:
         """Digest of all that decides the weights; fills `{training_digest}` in evaluate's locations."""
@@ -194,33 +186,7 @@ def check(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(dict(settings))
     except ValidationError as error:
-        raise RecipeError(f"{where}: " + "; ".join(_problems(error, settings))) from None
-
-
-def _problems(error: ValidationError, settings: Mapping[str, Any]) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown setting{_nearest(problem['loc'])}"
-        elif problem["type"] == "missing":
-            message = "is required"
-        elif not isinstance(problem["input"], Mapping | Sequence) or isinstance(problem["input"], str):
-            message = f"{message} (got {problem['input']!r})"
-        yield f"{path}: {message}" if path else message
-
-
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    import difflib
-
-    owner: Any = Recipe
-    for part in loc[:-1]:
-        field = getattr(owner, "model_fields", {}).get(part)
-        owner = field.annotation if field else None
-    if not (isinstance(owner, type) and issubclass(owner, BaseModel)):
-        return ""
-    close = difflib.get_close_matches(str(loc[-1]), list(owner.model_fields), 1)
-    return f", did you mean `{close[0]}`?" if close else ""
+        raise RecipeError(f"{where}: " + "; ".join(problems(error, settings, Recipe))) from None
 
 
 def _resolve(source: str, seen: tuple[str, ...]) -> dict[str, Any]:

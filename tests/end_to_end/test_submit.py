@@ -243,6 +243,7 @@ def test_token_and_cookie_are_sent_and_never_kept(
         ),
         (["--set", "sample.prompts=['${PLACE}']", "--endpoint", "URL"], "sample.prompts: /data/p.jsonl lies on this"),
         (["--set", "endpoints.judge.base_url=https://u:p@h/v1", "--endpoint", "URL"], "base_url: holds a password"),
+        (["--set", "endpoints.judge.base_url=https://${LOGIN}@h/v1", "--endpoint", "URL"], "which the run's param"),
         (["--set", "sample.prompts=['https://h/p?X-Amz-Signature=1']", "--endpoint", "URL"], "prompts: holds a pass"),
         (["--set", "cluster.gpus=2", "--set", "cluster.memory=9Gi", "--endpoint", "URL"], "the others would idle"),
         (["--set", "cluster.gpus=1", "--endpoint", "URL"], "set cluster.memory"),
@@ -261,6 +262,7 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PLACE", "/data/p.jsonl")
+    monkeypatch.setenv("LOGIN", "u:p")
     assert main(["submit", *(url if option == "URL" else option for option in options)]) == 2
     errors = capsys.readouterr().err
     assert said in errors

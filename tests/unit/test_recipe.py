@@ -47,7 +47,12 @@ def test_overrides() -> None:
         (["dpo.beta=0"], "dpo.beta: Input should be greater than 0 (got 0)"),
         (["dpo.global_batch_size=10", "dpo.device_batch_size=4"], "dpo: global_batch_size 10 is not a multiple"),
         (["sample.per_prompt=9"], "9 models per prompt can't be drawn from an ensemble of 4"),
+        (["sample.per_prompt=1"], "sample.per_prompt: a pair is made of two completions of a prompt; draw at least 2"),
         (["rate.judge=nobody"], "rate.judge: no endpoint `nobody`"),
+        (["rate.aspects=[]"], "aspects: without one nothing is rated"),
+        (["rate.aspects=[]", "rate.critique=true"], "rate.aspects: cleaned goes by the mean of the aspects"),
+        (["rate.aspects=[honesty, honesty]"], "aspects: `honesty` stands there twice"),
+        (["endpoints.weak.max_concurrency=3", "shards=4"], "weak.max_concurrency: 3 can't be divided among 4 shards"),
         (["model.quantize=4bit"], "set sft.lora and dpo.lora"),
         (["dpo.beta"], "--set dpo.beta: write it as section.setting=value"),
     ],
@@ -56,6 +61,64 @@ def test_impossible_settings_are_refused(overrides: list[str], said: str) -> Non
     with pytest.raises(RecipeError) as error:
         load("tiny", overrides)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["sample.principles={default: {honest: 1}}"],
+            "sample.principles.default.honest: Input should be 'helpfulness', 'truthfulness', 'honesty' or "
+            "'verbalized_calibration' (got 'honest')",
+        ),
+        (["sample.principles=ultra"], "sample.principles: Input should be 'ultrafeedback' (got 'ultra')"),
+        (["sample.principles=[honesty]"], "sample.principles: should be a mapping"),
+        (
+            ["sample.principles={x: {honesty: 0}}"],
+            "sample.principles.x.honesty: Input should be greater than 0 (got 0)",
+        ),
+        (["prepare.dialogues=[{weight: 2}]"], "prepare.dialogues.0.location: is required"),
+    ],
+)
+def test_a_setting_of_several_kinds_has_one_problem(overrides: list[str], said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load("tiny", overrides)
+    assert str(error.value) == f"recipe: {said}" or str(error.value) == f"tiny: {said}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("base_url", "http://u:hush@h/v1", "${NAME}"),
+        ("base_url", "http://hush@h/v1", "${NAME}"),
+        ("base_url", "http://u:${PART}hush@h/v1", "${NAME}"),
+        ("base_url", "http://h/v1?api_key=hush", "${NAME}"),
+        ("api_key_env", "sk-hush", "is no name of an environment variable"),
+        ("api_key_env", "HUSH hush", "is no name of an environment variable"),
+        ("api_key_env", "", "is no name of an environment variable"),
+    ],
+)
+def test_a_secret_is_refused_and_not_shown(setting: str, value: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load("tiny", [f"endpoints.judge.{setting}={value!r}"])
+    assert said in str(error.value) and f"endpoints.judge.{setting}: " in str(error.value)
+    assert "hush" not in str(error.value) and error.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["http://u:${PASSWORD}@h/v1", "http://${LOGIN}@h/v1", "http://h:80/v1?api_key=${KEY}"])
+def test_a_secret_may_be_named(url: str) -> None:
+    assert load("tiny", [f"endpoints.judge.base_url={url}"]).endpoints["judge"].base_url == url
+
+
+def test_the_part_of_one_shard() -> None:
+    limits = ("max_concurrency=5", "requests_per_minute=3", "tokens_per_minute=1")
+    whole = load("tiny", ["shards=2", "budget=5", *(f"endpoints.judge.{limit}" for limit in limits)])
+    part = whole.part()
+    judge = part.endpoints["judge"]
+    # Of five calls at once each half has two whole ones; three requests a minute are one and a half.
+    assert (judge.max_concurrency, judge.requests_per_minute, judge.tokens_per_minute) == (2, 1.5, 0.5)
+    assert part.budget == 2.5 and part.endpoints["weak"].requests_per_minute is None
+    assert part.training_digest() == whole.training_digest()
 
 
 def test_all_problems_are_told_together() -> None:

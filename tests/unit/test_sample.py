@@ -113,7 +113,7 @@ def test_each_model_is_asked_in_its_way(tmp_path: Path) -> None:
         ({"ensemble": ["a", "a"]}, "`a` stands there twice"),
         ({"ensemble": ["a"], "replay": {"b": "x.jsonl"}}, "replay.b: not in sample.ensemble"),
         ({"ensemble": ["a"], "replay": {"a": "x.jsonl"}, "models": {"a": {}}}, "models.a: no endpoint"),
-        ({"ensemble": ["a"], "per_prompt": 1}, "sample.ensemble: no endpoint `a`"),
+        ({"ensemble": ["a", "b"], "per_prompt": 2}, "sample.ensemble: no endpoint `a`"),
         ({"ensemble": ["a"], "principles": {"x": {"kindness": 1}}}, "principles"),
         ({"ensemble": ["a"], "principles": {"x": {}}}, "principles"),
     ],
@@ -217,33 +217,59 @@ def test_the_union_of_shards_is_the_single_run(tmp_path: Path) -> None:
 
 def test_without_prompts_the_dialogues_are_asked(tmp_path: Path) -> None:
     rows = lines(tmp_path / "dialogues.jsonl", *dialogues(12, "s"))
-    section = {"ensemble": ["strong", "weak"], "per_prompt": 1}
+    section = {"ensemble": ["strong", "weak"], "per_prompt": 2}
     with running() as url:
         given = recipe(url, prepare={"dialogues": [rows], "test_size": 2}, sample=section)
         prepared = step("prepare", given, tmp_path, {})
         made = step("sample", given, tmp_path, {"dialogues": prepared})
     asked_for = [row["prompt"] for row in made.table("completions")]
-    assert asked_for and asked_for == [row["prompt"] for row in prepared.table("train")]
+    prompts = [row["prompt"] for row in prepared.table("train")]
+    assert prompts and asked_for == [prompt for prompt in prompts for _ in range(2)]
 
 
 def test_files_with_completions_in_their_forms(tmp_path: Path) -> None:
-    prompts = [asked.plain("p"), asked.plain("q") | {"question_id": "7"}]
-    p, q = (row["prompt_id"] for row in prompts)
+    p, q = prompt_id("p"), prompt_id("q")
+    asking = {"7": {q: "prompts.jsonl:2"}}
     bench = lines(
         tmp_path / "bench.jsonl",
         {"question_id": 7, "choices": [{"index": 0, "turns": ["one", "two"]}]},
         {"question_id": 8, "choices": [{"index": 0, "turns": ["not asked"]}]},
     )
-    assert replay.answers("m", Path(bench), prompts) == {q: "one"}  # type: ignore[arg-type]
+    assert replay.answers("m", Path(bench), asking) == {q: "one"}
     (tmp_path / "alpaca.json").write_text(json.dumps([{"instruction": "p", "output": "yes", "generator": "g"}]))
-    assert replay.answers("m", tmp_path / "alpaca.json", prompts) == {p: "yes"}  # type: ignore[arg-type]
+    assert replay.answers("m", tmp_path / "alpaca.json", asking) == {p: "yes"}
     plain = lines(tmp_path / "plain.jsonl", {"prompt": "q", "response": "a"}, {"prompt": "q", "response": "b"})
-    assert replay.answers("m", Path(plain), prompts) == {q: "a"}  # type: ignore[arg-type]
+    assert replay.answers("m", Path(plain), asking) == {q: "a"}
     with pytest.raises(DataError, match=r"bench.jsonl:1: goes by question_id, which no row of sample.prompts has"):
-        replay.answers("m", Path(bench), prompts[:1])  # type: ignore[arg-type]
+        replay.answers("m", Path(bench), {})
     odd = lines(tmp_path / "odd.jsonl", {"prompt": "p", "text": "a"})
     with pytest.raises(DataError, match=r"odd.jsonl:1: needs a text in prompt or instruction.*sample.replay.m"):
-        replay.answers("m", Path(odd), prompts)  # type: ignore[arg-type]
+        replay.answers("m", Path(odd), asking)
+
+
+def test_one_question_id_for_two_prompts(tmp_path: Path) -> None:
+    """Whose the answer is can't be told, in no shard; answers that go by the prompt are its own."""
+    rows = [{"prompt": text, "question_id": "1"} for text in ("What is 1 plus 1?", "What is 2 plus 2?")]
+    prompts = lines(tmp_path / "prompts.jsonl", *rows)
+    said = [{"prompt": row["prompt"], "output": f"said to {row['prompt']}"} for row in rows]
+    own = lines(tmp_path / "own.jsonl", *said)
+    bench = lines(tmp_path / "bench.jsonl", {"question_id": 1, "choices": [{"turns": ["2"]}]})
+    section = {"prompts": [prompts], "ensemble": ["a", "b"], "per_prompt": 2}
+    good = recipe("http://nowhere", sample=section | {"replay": {"a": own, "b": own}})
+    found = step("sample", good, tmp_path / "good", {}).table("completions")
+    assert [row["response"] for row in found] == [f"said to {row['prompt']}" for row in rows for _ in "ab"]
+    bad = recipe("http://nowhere", sample=section | {"replay": {"a": bench, "b": bench}})
+    for shard in ("", "1/3", "2/3", "3/3"):
+        with pytest.raises(DataError, match=r"id 1 is that of two prompts, \S+prompts.jsonl:1 and \S+prompts.jsonl:2"):
+            step("sample", bad, tmp_path / f"bad{shard[:1]}", {}, shard)
+
+
+def test_equal_prompts_with_two_question_ids(tmp_path: Path) -> None:
+    prompts = lines(tmp_path / "p.jsonl", {"prompt": "p", "question_id": "1"}, {"prompt": "p", "question_id": "2"})
+    bench = lines(tmp_path / "bench.jsonl", {"question_id": 2, "choices": [{"turns": ["said"]}]})
+    section = {"prompts": [prompts], "ensemble": ["a", "b"], "per_prompt": 2, "replay": {"a": bench, "b": bench}}
+    made = step("sample", recipe("http://nowhere", sample=section), tmp_path, {})
+    assert [row["response"] for row in made.table("completions")] == ["said", "said"]
 
 
 def test_a_model_without_an_answer_is_a_counted_failure(tmp_path: Path) -> None:
@@ -264,7 +290,6 @@ def test_a_model_without_an_answer_is_a_counted_failure(tmp_path: Path) -> None:
 def test_real_outputs_of_alpaca_eval() -> None:
     path = DATA / "alpaca_eval" / "text_davinci_003.json"
     rows = json.loads(path.read_text())
-    prompts = [asked.plain(row["instruction"]) for row in rows]
-    found = replay.answers("davinci", path, prompts)
-    assert len(rows) == 805 and set(found) == {row["prompt_id"] for row in prompts}
+    found = replay.answers("davinci", path, {})
+    assert len(rows) == 805 and set(found) == {prompt_id(row["instruction"]) for row in rows}
     assert found[prompt_id(rows[0]["instruction"])] == rows[0]["output"]

@@ -10,6 +10,7 @@ from typing import Any
 from zephyr.errors import RecipeError
 from zephyr.images import chosen, chosen_for_training
 from zephyr.recipe import Recipe, load
+from zephyr.sections.base import NAMED, SECRET
 
 PLATFORM = "zephyr-platform"
 """The ConfigMap with the platform's addresses."""
@@ -33,8 +34,6 @@ KEYS = {
 """The entries of each Secret of `cluster.secrets` that reach the steps, under their own names; any may lack."""
 RUNNER, SERVING = "zephyr-runner", "zephyr-serving"
 """The ServiceAccounts of the steps and of the endpoints."""
-SECRET = re.compile(r"//[^\s/]*@|[?&][^=&]*(key|token|secret|password|signature|credential)[^=&]*=", re.IGNORECASE)
-"""In an address: user and password, or a query that signs or unlocks."""
 STEP_LABEL = "zephyr/step"
 """The label of a step's pod."""
 
@@ -87,14 +86,16 @@ def portable(recipe: Recipe) -> Recipe:
     """
     text = recipe.to_yaml()
     problems = []
-    for name in sorted(set(re.findall(r"\$\{(\w+)\}", text)) - set(ADDRESSES)):
+    for name in sorted(set(NAMED.findall(text)) - set(ADDRESSES)):
         value = os.environ.get(name)
         if value is None:
             problems.append(f"${{{name}}}: not set here, and a pod doesn't know it either; export it")
         else:
             text = text.replace(f"${{{name}}}", value)
+    if secrets := _secrets(recipe):
+        raise RecipeError(f"{recipe.name}: " + "; ".join([*problems, *secrets]))
     filled = load(text)
-    problems += [*_local_paths(filled), *_keys(filled), *_secrets(filled)]
+    problems += [*_local_paths(filled), *_keys(filled)]
     if recipe.cluster.gpus > 1:
         problems.append(
             f"cluster.gpus: {recipe.cluster.gpus}: a training runs on one GPU so far, the others would idle"
@@ -130,14 +131,18 @@ def _local_paths(recipe: Recipe) -> list[str]:
 
 
 def _secrets(recipe: Recipe) -> list[str]:
-    """Addresses with a password or a key in them: all who see the run see its parameters."""
+    """Addresses that, filled in, hold a password or a key: all who see the run see its parameters."""
     addresses = {f"endpoints.{name}.base_url": (endpoint.base_url,) for name, endpoint in recipe.endpoints.items()}
     return [
         f"{setting}: holds a password or key, which the run's parameters would show; use api_key_env, or s3://…"
         for setting, found in (addresses | places(recipe)).items()
         for place in found
-        if place and SECRET.search(place)
+        if place and SECRET.search(NAMED.sub(_value, place))
     ]
+
+
+def _value(named: re.Match[str]) -> str:
+    return named[0] if named[1] in ADDRESSES else os.environ.get(named[1], "")
 
 
 def _keys(recipe: Recipe) -> list[str]:

@@ -50,10 +50,15 @@ def given(row: Mapping[str, Any]) -> Given:
     return Given(made, place, places)
 
 
+def prompt_of(row: Mapping[str, Any]) -> str | None:
+    """The prompt that stands beside texts, not among messages."""
+    return next((row[name] for name in PROMPTS if isinstance(row.get(name), str)), None)
+
+
 def _side(row: Mapping[str, Any], side: str) -> list[Message]:
     value = _first(row, TEXTS, side)
     if isinstance(value, str):
-        prompt = next((row[name] for name in PROMPTS if isinstance(row.get(name), str)), None)
+        prompt = prompt_of(row)
         if prompt is None:
             raise Malformed(f"no `prompt` text beside the text of `{side}`")
         value = [{"role": "user", "content": prompt}, {"role": "assistant", "content": value}]

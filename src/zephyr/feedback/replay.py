@@ -1,33 +1,43 @@
 """Completions that a model has given already, read from a file instead of asked for."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zephyr.data.locations import checked_rows
 from zephyr.errors import DataError
-from zephyr.feedback.asked import HALF, half
-from zephyr.schema import Prompt, prompt_id
+from zephyr.feedback.binarized import PROMPTS, prompt_of
+from zephyr.schema import HALF, Prompt, half, prompt_id
 
-PROMPTS = ("prompt", "instruction")
 TEXTS = ("output", "response", "completion")
 
 
-def answers(name: str, path: Path, prompts: Sequence[Prompt]) -> dict[str, str]:
+Asking = dict[str, dict[str, str]]
+"""By question_id, the prompts that have it: prompt_id to its first row."""
+
+
+def noting(rows: Iterable[tuple[str, Prompt]], asking: Asking) -> Iterator[tuple[str, Prompt]]:
+    """The rows of all shards' prompts as they pass, and in `asking` what their question ids mean."""
+    for row, prompt in rows:
+        if prompt["question_id"] is not None:
+            asking.setdefault(prompt["question_id"], {}).setdefault(prompt["prompt_id"], row)
+        yield row, prompt
+
+
+def answers(name: str, path: Path, asking: Asking) -> dict[str, str]:
     """The model's texts by prompt_id; of several to one prompt the first counts, other prompts' are passed over.
 
     Rows are MT-Bench's `model_answer` (`question_id` and `choices`, whose first turn is taken: the prompts must have
     question ids), AlpacaEval's `model_outputs` (`instruction` and `output`), or any of `prompt` or `instruction`
     beside any of `output`, `response` or `completion`. Raises DataError naming file and line for a row in no such form.
     """
-    ids = {key: row["prompt_id"] for row in prompts if (key := row["question_id"]) is not None}
     found: dict[str, str] = {}
     for where, row in _rows(path):
-        if "choices" in row and prompts and not ids:
+        if "choices" in row and not asking:
             raise DataError(f"{where}: goes by question_id, which no row of sample.prompts has; add it there")
         try:
-            key, text = _by_question(row, ids) if "choices" in row else _by_prompt(row)
+            key, text = _by_question(row, asking) if "choices" in row else _by_prompt(row)
             if half(text):
                 raise ValueError(HALF)
         except ValueError as problem:
@@ -37,7 +47,7 @@ def answers(name: str, path: Path, prompts: Sequence[Prompt]) -> dict[str, str]:
     return found
 
 
-def _by_question(row: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[str | None, str]:
+def _by_question(row: Mapping[str, Any], asking: Asking) -> tuple[str | None, str]:
     """prompt_id (None: not asked) and text."""
     try:
         text = row["choices"][0]["turns"][0]
@@ -45,11 +55,17 @@ def _by_question(row: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[str | 
         raise ValueError("no text at choices[0].turns[0]") from None
     if "question_id" not in row or not isinstance(text, str):
         raise ValueError("no `question_id`, or no text at choices[0].turns[0]")
-    return ids.get(str(row["question_id"])), text
+    prompts = asking.get(str(row["question_id"]), {})
+    if len(prompts) > 1:
+        one, other, *_ = prompts.values()
+        raise ValueError(
+            f"question_id {row['question_id']} is that of two prompts, {one} and {other}; give each its own"
+        )
+    return next(iter(prompts), None), text
 
 
 def _by_prompt(row: Mapping[str, Any]) -> tuple[str, str]:
-    prompt = next((row[column] for column in PROMPTS if isinstance(row.get(column), str)), None)
+    prompt = prompt_of(row)
     text = next((row[column] for column in TEXTS if isinstance(row.get(column), str)), None)
     if prompt is None or text is None:
         raise ValueError(f"needs a text in {' or '.join(PROMPTS)} and one in {', '.join(TEXTS)}, or MT-Bench's form")

@@ -1,5 +1,6 @@
 """What all sections share: their base class, and the kinds of values."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -13,6 +14,13 @@ Quantity = Annotated[
     Field(pattern=r"^\d+(\.\d+)?(m|k|[KMGTPE]i|[MGTPE])?$"),
 ]
 """An amount as Kubernetes writes it: 500m, 2, 16Gi."""
+NAMED = re.compile(r"\$\{(\w+)\}")
+"""${NAME} of an environment variable in an address."""
+SECRET = re.compile(
+    r"//[^\s/]*:[^\s/@]+@|//[^\s/:@]+@|[?&][^=&]*(key|token|secret|password|signature|credential)[^=&]*=[^&]",
+    re.IGNORECASE,
+)
+"""In an address: user and password, or a query that signs or unlocks."""
 
 
 class Section(BaseModel):

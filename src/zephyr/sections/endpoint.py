@@ -1,8 +1,15 @@
 """A model behind the OpenAI API."""
 
-from pydantic import Field
+import re
+from typing import Any
 
-from zephyr.sections.base import Positive, Section, Text
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from zephyr.sections.base import NAMED, SECRET, Positive, Section, Text
+
+UNSHOWN = "unshown"
+"""Type of a problem whose message doesn't say what was given: it may be a secret."""
 
 
 class Endpoint(Section):
@@ -26,3 +33,34 @@ class Endpoint(Section):
     """The server holds replies to a JSON schema (`response_format: json_schema`)."""
     timeout: float = Field(120.0, gt=0)
     """Seconds for one call, from first to last byte."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _tells_no_secret(cls, url: str) -> str:
+        if SECRET.search(NAMED.sub("", url)):
+            told = "holds a password or key; write ${NAME} of an environment variable for it, or use api_key_env"
+            raise PydanticCustomError(UNSHOWN, told)
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+            told = "is no name of an environment variable; export the key under a name and write that, never the key"
+            raise PydanticCustomError(UNSHOWN, told)
+        return name
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the replies; prices and limits don't."""
+        return {"base_url": self.base_url, "model": self.model, "json_schema": self.json_schema}
+
+    def part(self, shards: int) -> "Endpoint":
+        """The endpoint as one of several shards may use it: with its part of the limits."""
+        requests, tokens = self.requests_per_minute, self.tokens_per_minute
+        limits = {
+            "max_concurrency": self.max_concurrency // shards,
+            "requests_per_minute": None if requests is None else requests / shards,
+            "tokens_per_minute": None if tokens is None else tokens / shards,
+        }
+        return self.model_copy(update=limits)

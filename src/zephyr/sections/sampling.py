@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from zephyr.sections.base import Positive, Section, Text
 
 Aspect = Literal["instruction_following", "honesty", "truthfulness", "helpfulness"]
 Principle = Literal["helpfulness", "truthfulness", "honesty", "verbalized_calibration"]
 Mix = Annotated[Mapping[Principle, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+Mixes = Annotated[Literal["ultrafeedback"], Tag("name")] | Annotated[Mapping[Text, Mix], Tag("mixes")]
 Column = Literal["prompt", "question_id", "source", "correct_answers", "incorrect_answers", "reference", "note"]
 
 
@@ -34,7 +35,7 @@ class Sample(Section):
     replay: Mapping[Text, Text] = {}
     """Models whose completions are in files already: name to location."""
     per_prompt: Positive = 4
-    principles: Literal["ultrafeedback"] | Mapping[Text, Mix] = {}
+    principles: Mixes = Field({}, discriminator=Discriminator(lambda one: "name" if isinstance(one, str) else "mixes"))
     """What a system prompt asks of each completion: a prompt's source (`default`: all others) to principles and their
     weights. Empty: no system prompts. `ultrafeedback`: the mix that UltraFeedback published."""
     temperature: float = Field(1.0, ge=0)
@@ -83,3 +84,12 @@ class Rate(Section):
     """What the judge is told of all prompts of a source: {false_qa: The question rests on a false premise.}"""
     temperature: float = Field(0.0, ge=0)
     max_tokens: Positive = 1024
+
+    @model_validator(mode="after")
+    def _asks_something_once(self) -> "Rate":
+        if not self.aspects and not self.critique:
+            raise ValueError("aspects: without one nothing is rated; name at least one, or set critique: true")
+        for aspect in self.aspects:
+            if self.aspects.count(aspect) > 1:
+                raise ValueError(f"aspects: `{aspect}` stands there twice")
+        return self

@@ -29,10 +29,11 @@ def sample(ctx: Context) -> Figures:
     else:
         dialogues = ctx.inputs["dialogues"].rows("train")
         given = ((f"dialogues:{line}", asked.plain(row["prompt"])) for line, row in enumerate(dialogues, start=1))
-    chosen = asked.chosen(given, section.limit, ctx.shard)
+    asking: replay.Asking = {}
+    chosen = asked.chosen(replay.noting(given, asking), section.limit, ctx.shard)
     chosen = chosen.without(overlapping(ctx, ((row, prompt["prompt"]) for row, prompt in chosen.prompts.items())))
     prompts = list(chosen.prompts.values())
-    replayed = {name: replay.answers(name, ctx.sources[place], prompts) for name, place in section.replay.items()}
+    replayed = {name: replay.answers(name, ctx.sources[place], asking) for name, place in section.replay.items()}
     rows = run(prompts, section, ctx.recipe.endpoints, replayed, ctx.recipe.seed, ctx.account, ctx.progress)
     ctx.put("prompts", prompts, schema.PROMPT)
     ctx.put("completions", rows, schema.COMPLETION)
