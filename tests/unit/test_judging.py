@@ -59,7 +59,8 @@ def test_shuffled_texts_get_their_own_ratings(tmp_path: Path) -> None:
     assert all(row["rating"] == {"a": 1.0, "b": 3.0, "c": 5.0}[row["model"]] for row in found)
     places = {(row["model"], row["position"]) for row in found}
     assert len(places) > 6  # the order does change
-    assert figures(found) == {"ratings": 36, "failed": 0, "not_applicable": 0, "repaired": 0, "mean_rating": 3.0}
+    zero = dict.fromkeys(("rated_overall", "failed", "not_applicable", "repaired"), 0)
+    assert figures(found) == zero | {"ratings": 36, "rated": 36, "mean_rating": 3.0}
 
 
 def test_one_text_a_call(tmp_path: Path) -> None:
@@ -114,6 +115,27 @@ def spoiled(text: str, kind: str) -> str:
     }[kind]
 
 
+def test_the_numbers_behind_the_means() -> None:
+    values = [("honesty", 1.0), ("helpfulness", 4.0), ("honesty", None), ("overall", 10.0), ("overall", None)]
+    rows = [
+        Rating(
+            prompt_id="p",
+            model="m",
+            aspect=aspect,
+            rating=value,
+            rationale=None,
+            type=None,
+            position=0,
+            error=None,
+            reply=None,
+        )
+        for aspect, value in values
+    ]
+    said = figures(rows)
+    # Of the aspects 1 and 4 are numbers; N/A is none, and of the two critiques one has a score.
+    assert (said["rated"], said["mean_rating"], said["rated_overall"], said["mean_overall"]) == (2, 2.5, 1, 10)
+
+
 def test_replies_are_repaired_once_or_counted(tmp_path: Path) -> None:
     """Six prompts, two aspects: one prompt is read at once, each other one is spoiled in its way."""
     kinds = {"q": "one missing", "r": "one too many", "s": "prose", "t": "empty", "u": "other scale"}
@@ -136,7 +158,7 @@ def test_replies_are_repaired_once_or_counted(tmp_path: Path) -> None:
     assert len(found) == 36
     said = figures(found)
     # q, r and u are repaired, s and t are not: three texts and two aspects each
-    assert (said["repaired"], said["failed"], said["not_applicable"]) == (18, 12, 0)
+    assert (said["repaired"], said["failed"], said["not_applicable"], said["rated"]) == (18, 12, 0, 36 - 12)
     for row in found:
         prompt = next(p for p in "pqrstu" if prompt_id(p) == row["prompt_id"])
         assert (row["rating"] is None) == (row["error"] is not None) == (prompt in stubborn)

@@ -98,11 +98,14 @@ def comparable(completions: Sequence[Completion]) -> dict[str, list[Completion]]
 
 
 def figures(rows: Sequence[Rating]) -> dict[str, float]:
-    """What the step shows of its ratings; the mean is that of the aspects, without critiques."""
+    """What the step shows of its ratings; mean_rating is that of the `rated` numbers of aspects, without critiques,
+    mean_overall that of the `rated_overall` scores, so that the means of shards can be joined."""
     given = [row["rating"] for row in rows if row["rating"] is not None and row["aspect"] != OVERALL]
     overall = [row["rating"] for row in rows if row["rating"] is not None and row["aspect"] == OVERALL]
     found: dict[str, float] = {
         "ratings": len(rows),
+        "rated": len(given),
+        "rated_overall": len(overall),
         "failed": sum(row["error"] is not None for row in rows),
         "not_applicable": sum(row["rating"] is None and row["error"] is None for row in rows),
         "repaired": sum(row["reply"] is not None and row["error"] is None for row in rows),
