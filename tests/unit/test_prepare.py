@@ -11,12 +11,18 @@ from tests.unit.prepared import Prepared, add_up, lines, rows, run, talk
 from zephyr.data import tables, template
 from zephyr.data.prepare import Given
 from zephyr.errors import DataError
+from zephyr.progress import Progress
 from zephyr.schema import DIALOGUE, prompt_id
 
 REAL = Path(__file__).parents[3] / "shared/data/ultrachat/ultrachat_small.jsonl"
 NONE = {"rules": ()}
 PLAIN: dict[str, Any] = {"clean": NONE, "duplicates": {"near": None}}
 """No rules, and only equal prompts are duplicates."""
+
+
+def notes(folder: Path) -> list[str]:
+    events = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    return [event["text"] for event in events if event["event"] == "note"]
 
 
 def prompts(table: list[dict[str, Any]]) -> list[str]:
@@ -130,6 +136,31 @@ def test_the_split_is_by_the_rendered_prompts_hash_and_shares_nothing(tmp_path: 
     assert list(prepared.train[0]) == DIALOGUE.names
 
 
+def test_a_prompt_under_several_system_messages_is_on_one_side(tmp_path: Path) -> None:
+    given = [talk(f"Question {i}?", "Yes.", system=system) for i in range(40) for system in ("Be brief.", "Be kind.")]
+    # One prompt has more dialogues than may be held out: it is trained on, and others are taken.
+    given += [talk("Anything?", "No.", system=f"You are number {i}.") for i in range(12)]
+    prepared = rows(tmp_path, *given, test_size=10, **PLAIN)
+    assert prepared.counts["test"] == 10 and prepared.counts["train"] == 82
+    assert {d["prompt_id"] for d in prepared.test}.isdisjoint(d["prompt_id"] for d in prepared.train)
+    assert len({d["prompt_id"] for d in prepared.test}) == 5
+
+
+def test_an_odd_test_split_of_pairs_is_one_short_and_told(tmp_path: Path) -> None:
+    given = [talk(f"Question {i}?", "Yes.", system=system) for i in range(20) for system in ("Be brief.", "Be kind.")]
+    progress = Progress("prepare", tmp_path / "progress.jsonl")
+    assert rows(tmp_path, *given, test_size=7, more={"progress": progress}, **PLAIN).counts["test"] == 6
+    assert notes(tmp_path) == ["6 dialogues are held out, not 7: those with the same prompt go together"]
+
+
+def test_of_few_dialogues_none_is_held_out(tmp_path: Path) -> None:
+    progress = Progress("prepare", tmp_path / "progress.jsonl")
+    assert (
+        rows(tmp_path, talk("Hi", "Yes."), talk("Ho", "No."), more={"progress": progress}, **PLAIN).counts["test"] == 0
+    )
+    assert notes(tmp_path) == ["prepare.test_size 200: none of 2 dialogues is held out instead"]
+
+
 def test_files_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -203,7 +234,7 @@ def test_a_large_table_is_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no dialogue is left .*disclaimers/dropped 1"):
+    with pytest.raises(DataError, match=r"no dialogue is left \(read 1, disclaimers/dropped 1\);"):
         rows(tmp_path, talk("Hi", "I have no opinions."))
 
 
@@ -237,6 +268,47 @@ def test_a_source_without_rows_makes_no_mixture(tmp_path: Path) -> None:
     given = [Given("one.jsonl", one, weight=1), Given("same.jsonl", one, weight=1)]
     with pytest.raises(DataError, match=r"^same\.jsonl: no row of it is left"):
         run(tmp_path, given, PLAIN)
+
+
+def test_a_weight_that_draws_nothing_is_refused(tmp_path: Path) -> None:
+    many = lines(tmp_path / "many.jsonl", *(talk(f"Many {i}?", f"So {i}.") for i in range(300)))
+    few = lines(tmp_path / "few.jsonl", *(talk(f"Few {i}?", f"Thus {i}.") for i in range(30)))
+    given = [Given("many.jsonl", many, weight=1), Given("few.jsonl", few, weight=100)]
+    # The 30 rows at weight 100 allow 0.3 rows at weight 1.
+    with pytest.raises(DataError, match=r"^many\.jsonl: with weight 1 not one of its 300 rows would be drawn"):
+        run(tmp_path, given, PLAIN)
+
+
+def test_a_limit_that_ends_before_a_source_is_named(tmp_path: Path) -> None:
+    one = lines(tmp_path / "one.jsonl", *(talk(f"One {i}?", "Yes.") for i in range(5)))
+    two = lines(tmp_path / "two.jsonl", talk("Two?", "Yes."))
+    sources = [{"location": "one.jsonl", "weight": 1}, {"location": "two.jsonl", "weight": 1}]
+    given = [Given("one.jsonl", one, weight=1), Given("two.jsonl", two, weight=1)]
+    with pytest.raises(DataError, match=r"^two\.jsonl: prepare\.limit \(5\) ends before it"):
+        run(tmp_path, given, {"dialogues": sources, "limit": 5, **PLAIN})
+    assert run(tmp_path, given, {"dialogues": sources, "limit": 6, **PLAIN}, "more").counts["train"] == 2
+
+
+def test_each_source_adds_up(tmp_path: Path) -> None:
+    first = [
+        talk("Hi", "Yes."),
+        talk("Do you feel?", "I have no opinions."),
+        "[1]",
+        talk("why?", "So."),
+        talk("Ho", "No."),
+    ]
+    second = [talk("Hi", "No."), "[2]", talk("Where?", "Here.")]
+    given = [
+        Given("a.jsonl", lines(tmp_path / "a.jsonl", *first), weight=3),
+        Given("b.jsonl", lines(tmp_path / "b.jsonl", *second), weight=1),
+    ]
+    settings = {"clean": {"rules": ("disclaimers", "truecase")}, "duplicates": {"near": None}, "max_bad_rows": 2}
+    counts = run(tmp_path, given, settings).json("counts")
+    a, b = counts.pop("sources")
+    assert (a["read"], a["bad"], a["disclaimers/dropped"], a["truecase/changed"], a["train"]) == (5, 1, 1, 1, 3)
+    assert (b["read"], b["bad"], b["disclaimers/dropped"], b["duplicates"], b["train"]) == (3, 1, 0, 1, 1)
+    assert add_up(a) and add_up(b)
+    assert counts == {name: a[name] + b[name] for name in counts}
 
 
 def test_what_an_evaluation_asks_is_left_out(tmp_path: Path) -> None:

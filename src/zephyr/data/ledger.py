@@ -25,6 +25,7 @@ Column = np.ndarray[Any, np.dtype[Any]]
 _COLUMNS = {
     "high": np.uint64,  # the first 16 bytes of the rendered prompt's SHA-256
     "low": np.uint64,
+    "prompt": np.uint64,  # the first 8 bytes of the prompt's id, which says nothing of a system message
     "line": np.int64,
     "of": np.int64,  # of a duplicate: the row that is kept
     "similarity": np.float32,
@@ -50,9 +51,11 @@ class Ledger:
         for number, part in enumerate(parts):
             here = self.slice(number)
             if part.kept:
-                table = read(part, ("line", "key"))
+                table = read(part, ("line", "key", "prompt_id"))
                 keys = np.frombuffer(_fixed(table.column("key")), ">u8").reshape(-1, 4)
                 self["high"][here], self["low"][here] = keys[:, 0], keys[:, 1]
+                ids = "".join(pc.utf8_slice_codeunits(table.column("prompt_id"), 0, 16).to_pylist())
+                self["prompt"][here] = np.frombuffer(bytes.fromhex(ids), ">u8")
                 self["line"][here] = table.column("line").to_numpy()
                 self["part"][here] = number
 
@@ -132,7 +135,7 @@ class Ledger:
         """Of each source a share of the rows by its weight, as many in all as the scarcest one allows.
 
         The rows with the smallest seeded hashes are drawn, so that neither their order nor the parts matter. Raises
-        DataError where a source has no row left: nothing could be drawn in these shares.
+        DataError where nothing of a source would be drawn.
         """
         source = np.array([part.source for part in self.parts], np.int32)[self["part"]]
         left = [np.flatnonzero((source == number) & (self["fate"] == TRAIN)) for number in range(len(weights))]
@@ -140,17 +143,37 @@ class Ledger:
             if not len(rows):
                 raise DataError(f"{location}: no row of it is left, so no mixture can be drawn; take it out or mend it")
         unit = min(len(rows) / weight for rows, weight in zip(left, weights, strict=True))
-        for rows, weight in zip(left, weights, strict=True):
+        for rows, weight, location in zip(left, weights, locations, strict=True):
             wanted = min(len(rows), int(unit * weight + 1e-6))
+            if not wanted:
+                raise DataError(
+                    f"{location}: with weight {weight:g} not one of its {len(rows)} rows would be drawn, since the "
+                    "scarcest source has too few for its own weight; raise this weight or lower that one's"
+                )
             if wanted < len(rows):
                 hashes = _mixed(self["high"][rows] ^ _mixed(np.array([seed], np.uint64)))
                 self["fate"][rows[np.argpartition(hashes, wanted)[wanted:]]] = NOT_DRAWN
 
     def hold_out(self, size: int) -> None:
-        """The prompts with the smallest hashes are the test split, so that it hardly changes when rows are added."""
+        """The prompts with the smallest hashes are the test split, so that it hardly changes when rows are added.
+
+        A prompt that stands under several system messages goes as a whole; one with more rows than are still wanted
+        is passed over.
+        """
+        if not size:
+            return
         rows = np.flatnonzero(self["fate"] == TRAIN)
-        if size:
-            self["fate"][rows[np.argpartition(self["high"][rows], size)[:size]]] = TEST
+        rows = rows[np.lexsort((self["high"][rows], self["prompt"][rows]))]
+        prompts = self["prompt"][rows]
+        starts = np.flatnonzero(np.append(True, prompts[1:] != prompts[:-1]))
+        ends = np.append(starts[1:], len(rows))
+        for number in np.argsort(self["high"][rows[starts]]).tolist():
+            mine = rows[starts[number] : ends[number]]
+            if len(mine) <= size:
+                self["fate"][mine] = TEST
+                size -= len(mine)
+            if not size:
+                return
 
     def reason(self, row: int) -> str:
         """Why a row was dropped here, for people."""

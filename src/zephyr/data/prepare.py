@@ -20,11 +20,12 @@ import numpy as np
 
 from zephyr.data import chunks, tables
 from zephyr.data.job import Job
-from zephyr.data.ledger import FATES, TRAIN, Ledger
-from zephyr.data.locations import row_files
+from zephyr.data.ledger import FATES, TEST, TRAIN, Ledger
+from zephyr.data.locations import apart, passed_over
 from zephyr.data.part import Part, Piece, Tally, read
 from zephyr.data.pool import cores, workers
 from zephyr.data.rules import chosen
+from zephyr.data.schemas import KNOWN
 from zephyr.errors import DataError, disk
 from zephyr.progress import Progress
 from zephyr.sections import Prepare
@@ -68,18 +69,20 @@ def prepare(
     """
     folder = work / f"parts-{size}"
     job = Job(section.clean, section.duplicates.near is not None, folder)
+    _look(given, progress)
     if processes is None:
-        small = sum(file.stat().st_size for one in given for file in row_files(one.path)) < SMALL
+        small = sum(file.stat().st_size for _, _, file in _files(given)) < SMALL
         processes = 0 if small else cores()
     with disk(work), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         run = stack.enter_context(workers(processes)).map if processes else _here
         done = list(_parts(section, run(job, pieces(given, size)), job, progress))
         ledger = Ledger(work / "ledger", done, lambda part, columns: read(folder, part, columns))
+        _reached(section, given, done)
         _decide(ledger, section, given, overlapping, seed, progress)
         counts = _counts(section, done, ledger)
         if not ledger.count(TRAIN):
-            said = ", ".join(f"{name} {n}" for name, n in counts.items() if not name.endswith("/changed"))
+            said = ", ".join(f"{name} {n}" for name, n in counts.items() if n and not name.endswith("/changed"))
             raise DataError(f"prepare.dialogues: no dialogue is left ({said}); mend the data or the rules")
         tables.write(out, folder, ledger, run, progress)
         _describe(out, section, given, done, ledger, counts)
@@ -95,16 +98,27 @@ def _here(job: Callable[[T], R], things: Iterable[T]) -> Iterator[tuple[T, R]]:
 
 def pieces(given: Sequence[Given], size: int = chunks.SIZE) -> Iterator[Piece]:
     """The sources cut into pieces, in order."""
-    files = [(source, file) for source, one in enumerate(given) for file in row_files(one.path)]
-    whole = sum(file.stat().st_size for _, file in files)
+    files = _files(given)
+    whole = sum(file.stat().st_size for _, _, file in files)
     before = number = 0
-    for source, file in files:
-        one = given[source]
-        where = one.location if file == one.path else f"{one.location.rstrip('/')}/{file.relative_to(one.path)}"
-        for chunk in chunks.cut(file, size):
-            yield Piece(number, source, where, chunk, one.columns, (before + chunk.end) / max(1, whole))
+    for source, where, file in files:
+        columns = given[source].columns
+        for chunk in chunks.cut(file, size, columns.values() or KNOWN, where):
+            yield Piece(number, source, where, chunk, columns, (before + chunk.end) / max(1, whole))
             number += 1
         before += file.stat().st_size
+
+
+def _files(given: Sequence[Given]) -> list[tuple[int, str, Path]]:
+    return apart([(one.location, one.path) for one in given])
+
+
+def _look(given: Sequence[Given], progress: Progress) -> None:
+    """Tell of files in folders that nobody will read."""
+    for one in given:
+        if others := passed_over(one.path):
+            some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+            progress.note(f"{one.location}: passed over, by their names: {len(others)} ({some})")
 
 
 def _parts(section: Prepare, made: Iterable[tuple[Piece, Part]], job: Job, progress: Progress) -> Iterator[Part]:
@@ -123,6 +137,16 @@ def _parts(section: Prepare, made: Iterable[tuple[Piece, Part]], job: Job, progr
         yield part
         if rows == section.limit:
             return
+
+
+def _reached(section: Prepare, given: Sequence[Given], done: Sequence[Part]) -> None:
+    """Raise DataError where the limit ends before a source of a mixture."""
+    read = {part.source for part in done if part.read}
+    unread = [one.location for number, one in enumerate(given) if number not in read]
+    if unread and section.weighted and sum(part.read for part in done) == section.limit:
+        raise DataError(
+            f"{unread[0]}: prepare.limit ({section.limit}) ends before it, so no mixture can be drawn; raise the limit"
+        )
 
 
 def _decide(
@@ -144,20 +168,29 @@ def _decide(
         ledger.draw(weights, [one.location for one in given], seed)
     kept = ledger.count(TRAIN)
     if section.test_size > kept // 5:
-        progress.note(f"prepare.test_size {section.test_size}: a fifth of {kept} dialogues is held out instead")
-    ledger.hold_out(min(section.test_size, kept // 5))
+        share = "a fifth" if kept >= 5 else "none"
+        progress.note(f"prepare.test_size {section.test_size}: {share} of {kept} dialogues is held out instead")
+    wanted = min(section.test_size, kept // 5)
+    ledger.hold_out(wanted)
+    if (held := ledger.count(TEST)) < wanted:
+        progress.note(f"{held} dialogues are held out, not {wanted}: those with the same prompt go together")
 
 
 def _counts(section: Prepare, done: Sequence[Part], ledger: Ledger) -> dict[str, int]:
     """read = bad + what each rule dropped + the fates."""
+    counts = _ruled(section, done) | {name: ledger.count(fate) for fate, name in enumerate(FATES)}
+    lost = sum(count for name, count in counts.items() if name != "read" and not name.endswith("/changed"))
+    assert counts["read"] == lost, f"rows without a fate: {counts}"
+    return counts
+
+
+def _ruled(section: Prepare, done: Sequence[Part]) -> dict[str, int]:
+    """What was read of some parts, and what was bad, changed or dropped by rules."""
     counts = {"read": sum(part.read for part in done), "bad": sum(len(part.bad) for part in done)}
     for rule in chosen(section.clean):
         tallies = [part.tallies[rule.name] for part in done]
         counts[f"{rule.name}/changed"] = sum(tally.changed for tally in tallies)
         counts[f"{rule.name}/dropped"] = sum(tally.dropped for tally in tallies)
-    counts |= {name: ledger.count(fate) for fate, name in enumerate(FATES)}
-    lost = sum(count for name, count in counts.items() if name != "read" and not name.endswith("/changed"))
-    assert counts["read"] == lost, f"rows without a fate: {counts}"
     return counts
 
 
@@ -183,8 +216,8 @@ def _describe(
         sources.append(
             {
                 "location": one.location,
-                "read": sum(done[i].read for i in mine),
                 "forms": dict(forms),
+                **_ruled(section, [done[i] for i in mine]),
                 **dict(zip(FATES, map(int, fates), strict=True)),
             }
         )
