@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from typing import Any, TypeVar
 
@@ -62,10 +62,11 @@ class Workers:
         try:
             _send(process.stdin, (job, thing))
             result, error = pickle.load(process.stdout)  # type: ignore[arg-type]
-        except (EOFError, BrokenPipeError):
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             code = process.wait()
             raise RuntimeError(f"a worker process ended with {code} (-9: it was killed, perhaps for memory)") from None
-        self._free.put(process)
+        finally:
+            self._free.put(process)  # a dead one too: who waits for it shall fail, not wait forever
         if error is not None:
             raise error
         done: R = result
@@ -76,7 +77,8 @@ class Workers:
             process.kill()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # what a dead one did not read
+                        pipe.close()
             process.wait()
 
 
