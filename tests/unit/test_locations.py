@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from zephyr.data import locations
@@ -27,6 +29,8 @@ class _Server(BaseHTTPRequestHandler):
             self._answer(200, b'{"n": 1}\n')
         elif self.path.startswith("/torn.jsonl"):
             self._answer(200, b'{"n": 1}\n', length=100)
+        elif self.path.endswith(".html"):
+            self._answer(404, b"<!DOCTYPE html>\n<html><body>Not here.</body></html>")
         else:
             self._answer(404, b"no such\nfile")
 
@@ -72,9 +76,6 @@ def test_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_and_where_they_stand(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     (tmp_path / "a.jsonl").write_text('{"n": 1}\n\n[2]\n{"n": 3}')
     (tmp_path / "sub").mkdir()
     with gzip.open(tmp_path / "sub" / "b.jsonl.gz", "wt") as handle:
@@ -96,10 +97,45 @@ def test_rows_and_where_they_stand(tmp_path: Path) -> None:
 
 def test_files_that_hold_no_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \.jsonl, .* file in this folder"):
-        locations.row_files(tmp_path)
+        locations.files("in", tmp_path)
     (tmp_path / "a.csv").write_text("a,b\n")
-    with pytest.raises(DataError, match=r"a\.csv: not a kind of file that holds rows"):
-        locations.row_files(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"^a\.csv: not a kind of file that holds rows"):
+        locations.files("a.csv", tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"^distill:9: no such file or folder"):
+        locations.files("distill:9", tmp_path / "9.jsonl")
+
+
+def test_only_files_that_people_put_into_a_folder(tmp_path: Path) -> None:
+    hidden = (".hidden.jsonl", ".ipynb_checkpoints/b-copy.jsonl")
+    for name in (*hidden, "b.jsonl", "c.JSONL", "d.ndjson", "e.json", "README"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n")
+    (tmp_path / "a.parquet").mkdir()  # a table in several files
+    pq.write_table(pa.table({"n": [5, 6]}), tmp_path / "a.parquet" / "0.parquet")
+    assert [where for where, _ in locations.files("in/", tmp_path)] == [
+        *("in/a.parquet/0.parquet", "in/b.jsonl", "in/c.JSONL", "in/d.ndjson")
+    ]
+    assert [where for where, _ in locations.read_rows(tmp_path, "in")] == [
+        *("in/a.parquet/0.parquet:1", "in/a.parquet/0.parquet:2", "in/b.jsonl:1", "in/c.JSONL:1", "in/d.ndjson:1")
+    ]
+    assert locations.passed_over(tmp_path) == ["README", "e.json"]
+    (tmp_path / "z.jsonl").symlink_to(tmp_path / "nowhere.jsonl")
+    with pytest.raises(DataError, match=r"^in/z\.jsonl: a link to a file that is not there"):
+        locations.files("in", tmp_path)
+
+
+def test_no_file_stands_in_two_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.jsonl").write_text("{}\n")
+    (tmp_path / "d" / "b.jsonl").write_text("{}\n")  # the same content is no matter
+    for one, other in (("d", "d/a.jsonl"), ("d/a.jsonl", "d"), ("d", "d/"), ("d/a.jsonl", "./d/a.jsonl")):
+        with pytest.raises(DataError, match=f"{one} holds this file, too; name it in one source alone"):
+            locations.apart([(one, Path(one)), (other, Path(other))])
+    assert [(n, where) for n, where, _ in locations.apart([(f"d/{n}.jsonl", Path(f"d/{n}.jsonl")) for n in "ba"])] == [
+        (0, "d/b.jsonl"),
+        (1, "d/a.jsonl"),
+    ]
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
@@ -133,6 +169,8 @@ def test_http_that_fails_says_so_in_one_line(tmp_path: Path, url: str) -> None:
     with pytest.raises(DataError, match="the server answers 404 Not Found no such file") as caught:
         locations.local(f"{url}/absent.jsonl", tmp_path)
     one_line(caught)
+    with pytest.raises(DataError, match=r"the server answers 404 Not Found$"):  # a page for a browser
+        locations.local(f"{url}/page.html", tmp_path)
     with pytest.raises(DataError, match="the connection broke off after 9 bytes"):
         locations.local(f"{url}/torn.jsonl", tmp_path)
     with pytest.raises(DataError, match="can't be fetched"):

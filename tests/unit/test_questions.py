@@ -76,12 +76,13 @@ def test_questions_are_read_from_any_file_and_each_text_once(tmp_path: Path) -> 
     [
         ("a.jsonl", '{"question": "One?"}\n{"answer": "no"}\n', r"my/set, row 2: no question in its fields \(answer\)"),
         ("a.jsonl", '{"turns": ["One?", 2]}\n', "row 1: no question in its fields"),
-        ("a.jsonl", '["One?"]\n', "my/set, row 1: not an object"),
+        ("a.jsonl", '["One?"]\n', "my/set:1: not a JSON object"),
         ("a.jsonl", "", "my/set: an evaluation set without questions"),
         ("a.json", "{", "my/set: no evaluation set"),
         ("a.json", '["One?"]', "neither a list of objects nor"),
         ("a.csv", "name,number\nx,1\n", "no head that names a question: name, number"),
-        ("a.txt", "One?", r"its name ends in none of .*\.csv"),
+        ("a.csv", 'question,answer\n"What is it,x\nWho?,y\n', "my/set: no evaluation set .*end of data"),
+        ("a.txt", "One?", r"my/set: not a kind of file that holds rows; use .*\.csv"),
     ],
 )
 def test_a_set_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:

@@ -47,6 +47,18 @@ PLAIN: dict[str, Any] = {"clean": {"rules": ()}, "duplicates": {"near": None}, "
         ("prompt_completion", {"prompt": [SYSTEM, TALK[0]], "completion": [TALK[1]]}, [SYSTEM, *TALK]),
         ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello.", "text": "…"}, TALK),
         ("alpaca", {"instruction": "Add", "input": "1 and 2", "output": "3"}, talk("Add\n\n1 and 2", "3")["messages"]),
+        ("alpaca", {"instruction": "Hi", "input": float("nan"), "output": "Hello.", "history": None}, TALK),
+        (
+            "alpaca",
+            {"instruction": "And?", "output": "Well.", "history": [["Hi", "Hello."]], "system": "Be kind."},
+            [SYSTEM, *TALK, *talk("And?", "Well.")["messages"]],
+        ),
+        ("sharegpt", {"conversations": TALK, "system": "Be kind."}, [SYSTEM, *TALK]),
+        ("prompt_completion", {"prompt": "Hi", "completion": "Hello.", "system": "Be kind."}, [SYSTEM, *TALK]),
+        ("messages", {"messages": TALK, "system": "Be kind."}, [SYSTEM, *TALK]),
+        ("messages", {"messages": [SYSTEM, *TALK], "system": "Be kind. "}, [SYSTEM, *TALK]),
+        ("sharegpt", {"conversations": [{"from": "Human", "value": "Hi"}, {"from": "GPT", "value": "Hello."}]}, TALK),
+        ("messages", {"messages": [{"role": "Human", "content": "Hi"}, {"role": "gpt", "content": "Hello."}]}, TALK),
     ],
 )
 def test_public_forms_are_recognised(form: str, row: Any, wanted: Any) -> None:
@@ -66,6 +78,8 @@ def test_public_forms_are_recognised(form: str, row: Any, wanted: Any) -> None:
             [SYSTEM, *TALK],
         ),
         ({"prompt": "q", "completion": "a", "system": "s"}, {"q": "Hi", "a": "Hello.", "s": None}, TALK),
+        ({"prompt": "q", "completion": "a"}, {"q": "Hi", "a": "Hello.", "system": "Be kind."}, TALK),
+        ({"messages": "chat", "system": "s"}, {"chat": TALK, "s": "Be kind."}, [SYSTEM, *TALK]),
     ],
 )
 def test_other_forms_are_mapped(columns: Any, row: Any, wanted: Any) -> None:
@@ -82,7 +96,13 @@ def test_other_forms_are_mapped(columns: Any, row: Any, wanted: Any) -> None:
         ({"prompt": "Hi", "completion": 3}, {}, "message 2 has no text"),
         ({"text": "Hi"}, {}, "no `messages`.* name its columns in the source's `columns`"),
         ({"q": "Hi"}, {"prompt": "q", "completion": "a"}, "no column `a`, which the source's `columns` name"),
+        ({"q": "Hi", "a": "No."}, {"prompt": "q", "completion": "a", "system": "tonne"}, "no column `tonne`, which"),
         ({"chat": "Hi"}, {"messages": "chat"}, "no turns in it"),
+        ({"instruction": "Hi", "input": ["a"], "output": "No."}, {}, "`input` is not a text"),
+        ({"instruction": "Hi", "output": "No.", "history": [["q"]]}, {}, "`history` is not a list of questions, each"),
+        ({"prompt": "Hi", "completion": "No.", "system": 3}, {}, "`system` is not a text"),
+        ({"messages": [SYSTEM, *TALK], "system": "Be rude."}, {}, "a system message in its turns, and another one"),
+        ({"messages": [{"role": "narrator", "content": "Hi"}, TALK[1]]}, {}, "unknown role `narrator`;"),
     ],
 )
 def test_what_is_in_no_form_is_named(tmp_path: Path, row: Any, columns: Any, problem: str) -> None:
@@ -167,7 +187,8 @@ def test_empty_lines_and_lines_that_are_no_json(tmp_path: Path) -> None:
     path.write_bytes(b'{"n": 1}\r\n\n  \n[2]\n{"n": NaN}\n{"n": "\xff"}\n{"n": 3}')
     found = [row for chunk in chunks.cut(path) for row in chunks.rows(chunk)]
     assert [line for line, _ in found] == [1, 4, 5, 6, 7]
-    assert [row and list(row) for _, row in found] == [["n"], None, ["n"], None, ["n"]]
+    said = [row if isinstance(row, str) else list(row) for _, row in found]
+    assert said == [["n"], "not a JSON object", ["n"], "not UTF-8", ["n"]]
 
 
 def test_a_file_without_line_breaks_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def dialogues(piece: Piece) -> Iterator[tuple[int, tuple[str, list[Message]] | s
         if piece.limit is not None and number >= piece.limit:
             return
         try:
-            yield line, schemas.dialogue(row, piece.columns) if row is not None else "not a JSON object"
+            yield line, row if isinstance(row, str) else schemas.dialogue(row, piece.columns)
         except schemas.Malformed as problem:
             yield line, str(problem)
 
@@ -114,6 +114,8 @@ def _in_columns(piece: Piece) -> Read | None:
     form, column = ("messages", "messages") if "messages" in table.column_names else ("ultrachat", "data")
     if column not in table.column_names:
         return None
+    if "system" in table.column_names and table.column("system").null_count < table.num_rows:
+        return None  # a message that lies beside the turns
     rows = table.column(column).combine_chunks()
     rows = rows.chunk(0) if isinstance(rows, pa.ChunkedArray) else rows
     if not pa.types.is_list(rows.type) or rows.null_count or not np.diff(offsets(rows)).all():
@@ -128,6 +130,8 @@ def _in_columns(piece: Piece) -> Read | None:
         place = np.arange(len(flat)) - np.repeat(offsets(rows)[:-1], np.diff(offsets(rows)))
         roles, texts = pa.array(["user", "assistant"]).take(pa.array(place % 2)), flat
     if any(one.type != pa.string() or one.null_count for one in (roles, texts)):
+        return None
+    if not pc.all(pc.is_in(roles, pa.array(sorted(schemas.ROLES)))).as_py():
         return None
     lines = np.arange(piece.chunk.line, piece.chunk.line + len(rows), dtype=np.int64)
     return Read(lines, _talks(offsets(rows), roles, _stripped(texts)), {form: len(rows)})
@@ -162,7 +166,7 @@ def _table(chunk: chunks.Chunk) -> pa.Table | None:
 def _schema(line: bytes) -> pa.Schema | None:
     row = orjson.loads(line)
     if isinstance(row, Mapping) and isinstance(row.get("messages"), list):
-        return pa.schema([("messages", TALK)])
+        return pa.schema([("messages", TALK), ("system", pa.string())])
     if isinstance(row, Mapping) and isinstance(row.get("data"), list) and set(row) <= {"id", "data"}:
         return pa.schema([("id", pa.string()), ("data", pa.list_(pa.string()))])
     return None

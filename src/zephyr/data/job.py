@@ -18,7 +18,7 @@ from zephyr.data.columns import Column, Read, messages, offsets, read, sound, ta
 from zephyr.data.duplicates import sketch
 from zephyr.data.part import LOST, ROWS, Part, Piece, Tally, write
 from zephyr.data.rules import Rule, chosen, screened
-from zephyr.data.schemas import alternate
+from zephyr.data.schemas import alternate, disorder
 from zephyr.schema import Message, prompt_id
 from zephyr.sections import Cleaning
 
@@ -178,7 +178,7 @@ def _problem(found: Sequence[Message]) -> str | None:
         if not message["content"] and message["role"] != "system":
             return f"message {number} is empty"
     roles = [message["role"] for message in found]
-    return None if alternate(roles) else f"the roles {', '.join(roles)} don't alternate from user to assistant"
+    return None if alternate(roles) else disorder(roles)
 
 
 def _prompt(found: Sequence[Message]) -> str:

@@ -11,11 +11,11 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zephyr.data.chunks import ROWS, cut, rows
+from zephyr.data.chunks import ROWS, cut, holds_rows, rows
 from zephyr.errors import DataError, disk, first_line
 
 
@@ -31,7 +31,7 @@ def local(location: str, cache: Path) -> Path:
     if scheme == "s3":
         from zephyr.data.objects import download
 
-        return download(filled, _place(cache, filled))
+        return download(filled, _place(cache, filled.rstrip("/")))
     if scheme == "hf":
         return _hub(filled.removeprefix("hf://"))
     if scheme == "pkg":
@@ -65,37 +65,76 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
-def row_files(path: Path) -> list[Path]:
-    """The files with rows at a path: itself, or those of a folder, by name."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith(ROWS))
-    if not files:
-        raise DataError(f"{path}: no {', '.join(ROWS)} file in this folder")
-    for file in files:
-        if not file.name.endswith(ROWS):
-            raise DataError(f"{file}: not a kind of file that holds rows; use {', '.join(ROWS)}")
-    return files
+def files(location: str, path: Path, kinds: Sequence[str] = ROWS) -> list[tuple[str, Path]]:
+    """What lies at a location, by name: LOCATION[/file inside the folder], with which ids of rows begin, and the file.
+
+    Hidden files and folders are left out. Raises DataError where there is nothing of these kinds.
+    """
+    if path.is_file():
+        if not path.name.lower().endswith(tuple(kinds)):
+            raise DataError(f"{location}: not a kind of file that holds rows; use {', '.join(kinds)}")
+        return [(location, path)]
+    if not path.exists():
+        raise DataError(f"{location}: no such file or folder")
+    found = []
+    for file in (file for file in _visible(path) if file.name.lower().endswith(tuple(kinds))):
+        where = f"{location.rstrip('/')}/{file.relative_to(path).as_posix()}"
+        if not file.exists():
+            raise DataError(f"{where}: a link to a file that is not there; mend or delete the link")
+        if file.is_file():
+            found.append((where, file))
+    if not found:
+        raise DataError(f"{location}: no {', '.join(kinds)} file in this folder")
+    return found
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Each row with where it stands ("file:line"); None where a line is not a JSON object."""
-    for file in row_files(path):
-        for chunk in cut(file):
-            for line, row in rows(chunk):
-                yield f"{file}:{line}", row
+def apart(sources: Sequence[tuple[str, Path]]) -> list[tuple[int, str, Path]]:
+    """The files of all sources, each with its source's number. Raises DataError where two hold the same file."""
+    found = [(n, *file) for n, (location, path) in enumerate(sources) for file in files(location, path)]
+    first: dict[Path, int] = {}
+    for number, where, file in found:
+        earlier = first.setdefault(file.resolve(), number)
+        if earlier != number:
+            raise DataError(f"{where}: {sources[earlier][0]} holds this file, too; name it in one source alone")
+    return found
 
 
-def checked_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def passed_over(path: Path) -> list[str]:
+    """Names of the files of a folder that hold no rows, or in a form that isn't read."""
+    found = _visible(path) if path.is_dir() else ()
+    return [file.relative_to(path).as_posix() for file in found if file.is_file() and not holds_rows(file.name)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """All in a folder but what is hidden, such as an editor's copies."""
+    return sorted(p for p in folder.rglob("*") if not any(n.startswith(".") for n in p.relative_to(folder).parts))
+
+
+def read_rows(path: Path, location: str | None = None) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Each row with where it stands (LOCATION[/file]:LINE, else "file:line"); None where a line is no JSON object."""
+    for where, row in _read(path, location):
+        yield where, None if isinstance(row, str) else row
+
+
+def checked_rows(path: Path, location: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """As read_rows; DataError at the first line that is not a JSON object."""
-    for where, row in read_rows(path):
-        if row is None:
-            raise DataError(f"{where}: not a JSON object; mend or delete the line")
+    for where, row in _read(path, location):
+        if isinstance(row, str):
+            raise DataError(f"{where}: {row}; mend or delete the line")
         yield where, row
+
+
+def _read(path: Path, location: str | None) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    for where, file in files(location or str(path), path):
+        for chunk in cut(file, where=where):
+            for line, row in rows(chunk):
+                yield f"{where}:{line}", row
 
 
 def _http(url: str, location: str, cache: Path) -> Path:
     """Fetched anew every time: only the content tells whether it changed."""
     name = url.split("?")[0].rsplit("/", 1)[-1]
-    target = _place(cache, location) / (name if name.endswith(ROWS) else f"{name}.jsonl")
+    target = _place(cache, location) / (name if holds_rows(name) else f"{name}.jsonl")
     try:
         with urllib.request.urlopen(url, timeout=60) as response, disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +149,7 @@ def _http(url: str, location: str, cache: Path) -> Path:
     except urllib.error.HTTPError as error:
         with error:
             said = " ".join(error.read(200).decode(errors="replace").split())
+        said = "" if said.startswith("<") else said  # a page for a browser
         raise DataError(f"{location}: the server answers {error.code} {error.reason} {said}".rstrip()) from None
     except (OSError, http.client.HTTPException) as error:
         why = error.reason if isinstance(error, urllib.error.URLError) else error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr.data.chunks import ROWS
-from zephyr.data.locations import read_rows
+from zephyr.data.locations import checked_rows, files
 from zephyr.data.words import words
 from zephyr.errors import DataError, first_line
 
@@ -81,13 +81,9 @@ def _asked(row: Row) -> list[str]:
 
 def _rows(path: Path, location: str) -> Iterator[tuple[str, int, Row]]:
     """Each row with where it stands, for people, and its number in the file."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith(FORMS))
-    if not files:
-        raise DataError(f"{location}: no {', '.join(FORMS)} file in this folder")
-    for file in files:
-        where = location if file == path else f"{location.rstrip('/')}/{file.relative_to(path)}"
+    for where, file in files(location, path, FORMS):
         try:
-            for number, row in enumerate(_file(file), start=1):
+            for number, row in enumerate(_file(where, file), start=1):
                 if not isinstance(row, dict):
                     raise DataError(f"{where}, row {number}: not an object with fields; mend the evaluation set")
                 yield f"{where}, row {number}", number, row
@@ -97,16 +93,14 @@ def _rows(path: Path, location: str) -> Iterator[tuple[str, int, Row]]:
             raise DataError(f"{where}: no evaluation set ({first_line(error)}); fetch or write it anew") from None
 
 
-def _file(file: Path) -> Iterable[Row | None]:
+def _file(where: str, file: Path) -> Iterable[Row | None]:
     # What is fetched over http has .jsonl behind its name.
-    kind = Path(file.name.removesuffix(".jsonl")).suffix
+    kind = Path(file.name.removesuffix(".jsonl")).suffix.lower()
     if kind == ".csv":
         return _csv(file)
     if kind == ".json":
         return _json(file)
-    if file.name.endswith(ROWS):
-        return (row for _, row in read_rows(file))
-    raise ValueError(f"its name ends in none of {', '.join(FORMS)}")
+    return (row for _, row in checked_rows(file, where))
 
 
 def _json(file: Path) -> list[Row | None]:
@@ -128,7 +122,7 @@ def _json(file: Path) -> list[Row | None]:
 def _csv(file: Path) -> Iterator[Row]:
     """Rows by the head's names; MMLU's files have no head: question, four choices, the right one's letter."""
     with file.open(newline="", encoding="utf-8-sig") as handle:
-        lines = csv.reader(handle)
+        lines = csv.reader(handle, strict=True)  # else a quote that nothing closes takes all lines behind it
         head = next(lines, [])
         names = [name.strip().lower() for name in head]
         if not set(names) & set(TEXTS):

@@ -36,9 +36,8 @@ def seeds(sources: Mapping[str, Path], tolerated: int) -> Iterator[Instruction |
     """
     number = bad = 0
     for location, path in sources.items():
-        for where, row in read_rows(path):
+        for name, row in read_rows(path, location):
             number += 1
-            name = location.rstrip("/") + where.removeprefix(str(path))
             try:
                 text, topic = _seed(row)
                 yield Instruction(name, number, text, topic, number % 2)

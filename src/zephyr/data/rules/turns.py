@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zephyr.data.rules.rule import Rule
+from zephyr.data.schemas import disorder
 from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
@@ -45,7 +46,7 @@ def _apply(messages: Sequence[Message]) -> Sequence[Message] | str:
             return f"turn {number} ({message['role']}) is empty"
     roles = [message["role"] for message in kept]
     if not re.match(_ORDER, " ".join(roles) + " "):
-        return f"the roles {', '.join(roles)} don't alternate from user to assistant"
+        return disorder(roles)
     return messages if len(kept) == len(messages) else kept
 
 
