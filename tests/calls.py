@@ -34,7 +34,7 @@ class Hurried:
     def now(self) -> float:
         return self.ahead
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, over: asyncio.Event) -> None:
         self.slept.append(seconds)
         self.ahead += seconds
         await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """Where a step's calls are paid from, and what they have cost."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,11 @@ class Account:
     """Replies behind `spent`."""
     tokens_in: int = 0
     tokens_out: int = 0
+    paid_calls: int = 0
+    """Of these, made in this very run of the step."""
+    paid_dollars: float = 0.0
+    waited: set[str] = field(default_factory=set)
+    """Endpoints of whose limits the person was told."""
     _counted: set[str] = field(default_factory=set)
 
     def count(self, key: str, reply: Reply) -> None:
@@ -35,6 +41,8 @@ class Account:
             self.tokens_in += reply.tokens_in
             self.tokens_out += reply.tokens_out
             self.spent += reply.dollars
+            self.paid_calls += reply.paid
+            self.paid_dollars += reply.dollars if reply.paid else 0.0
 
     def affords(self, dollars: float) -> bool:
         return self.allowance is None or dollars <= 0 or self.spent + dollars <= self.allowance
@@ -46,3 +54,15 @@ class Account:
             return {}
         tokens = {"tokens_in": self.tokens_in, "tokens_out": self.tokens_out}
         return {"calls": self.calls, **tokens, "dollars": self.spent}
+
+    @property
+    def paid(self) -> dict[str, float]:
+        """For MLflow: what this very run of the step has cost, so that sums over runs are right."""
+        return {"paid_calls": self.paid_calls, "paid_dollars": self.paid_dollars} if self.calls else {}
+
+
+def money(dollars: float) -> str:
+    """US dollars as a text, of small sums two digits that count."""
+    digits = max(2, 1 - math.floor(math.log10(dollars))) if dollars > 0 else 2
+    whole, _, part = f"{dollars:,.{digits}f}".partition(".")
+    return f"${whole}.{part.rstrip('0'):0<2}"

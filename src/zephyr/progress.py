@@ -27,6 +27,7 @@ class Progress:
         self.path = path
         self._sink = sink
         self._last = 0.0
+        self._held: dict[str, Any] | None = None
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event: `kind`, the step, the time in seconds since the epoch, and any fields."""
@@ -41,12 +42,19 @@ class Progress:
             os.close(handle)
 
     def advance(self, done: int, total: int, unit: str, **figures: float) -> None:
-        """Say how far the step is: `done` of `total` units; written at most five times a second."""
-        now = time.monotonic()
-        if now - self._last < 0.2 and done < total:
-            return
-        self._last = now
-        self.event("progress", done=done, total=total, unit=unit, figures=figures)
+        """Say how far the step is: `done` of `total` units; written at most five times a second.
+
+        Who may fall silent before the end calls `settle`.
+        """
+        self._held = {"done": done, "total": total, "unit": unit, "figures": figures}
+        if time.monotonic() - self._last >= 0.2 or done >= total:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write what `advance` has held back, if anything."""
+        if self._held is not None:
+            self.event("progress", **self._held)
+            self._held, self._last = None, time.monotonic()
 
     def metrics(self, values: Mapping[str, float], at: int = 0) -> None:
         """Metrics over time (`at`: optimizer step, or 0 for a final figure)."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zephyr.account import Account
+from zephyr.account import Account, money
 from zephyr.client.call import Call, Outcome, price, prompt_tokens
 from zephyr.client.lane import Lane
 from zephyr.client.limits import Clock, Patience, RealClock
@@ -69,7 +69,8 @@ class Work:
         """US dollars that the calls in flight may cost at most."""
         self._flying = 0
         self._settled = asyncio.Event()
-        self._stopped = False
+        self._failed: set[str] = set()
+        """Keys of calls without a reply that could be journalled."""
         queues: dict[str, deque[str]] = {}
         for key, call in calls.items():
             if key not in replies:
@@ -78,7 +79,7 @@ class Work:
             for queue in queues.values():
                 random.shuffle(queue)
         self._lanes = [
-            Lane(name, endpoints[name], queue, means.clock, means.patience, progress.note)
+            Lane(name, endpoints[name], queue, means.clock, means.patience, progress.note, account.waited)
             for name, queue in queues.items()
         ]
 
@@ -89,18 +90,26 @@ class Work:
         writer = Writer(self._book, self._account.segments, payer, self._count)
         try:
             async with asyncio.TaskGroup() as group:
-                writing = group.create_task(writer.run())
+                aside = [group.create_task(writer.run()), group.create_task(self._settle())]
                 async with asyncio.TaskGroup() as slots:
                     for lane in self._lanes:
                         for _ in range(min(lane.endpoint.max_concurrency, len(lane.queue))):
                             slots.create_task(self._slot(lane, asks, writer))
-                writing.cancel()
+                for task in aside:
+                    task.cancel()
         except* ZephyrError as errors:
             raise errors.exceptions[0] from None
         finally:
             await asks.close()
             writer.finish()
+            self._progress.settle()
         self._judge()
+
+    async def _settle(self) -> None:
+        """Tell the last state also where endpoints or their limits let nothing happen for a while."""
+        while True:
+            await asyncio.sleep(1)
+            self._progress.settle()
 
     def _count(self, replies: Mapping[str, Reply]) -> None:
         """Take in replies that are durable, and those that another process has journalled meanwhile."""
@@ -117,7 +126,7 @@ class Work:
 
     async def _slot(self, lane: Lane, asks: Asks, writer: Writer) -> None:
         """One of an endpoint's calls at a time."""
-        while lane.queue and lane.ended is None and not self._stopped:
+        while lane.queue and not lane.over:
             key = lane.queue.popleft()
             if key in self._replies:
                 continue
@@ -136,7 +145,7 @@ class Work:
                     lane.queue.appendleft(key)
                     if lane.ended is None:
                         self._progress.note(f"{outcome.said}; no more calls go there")
-                    lane.ended = outcome.said
+                    lane.end(outcome.said)
                 else:
                     await self._again(lane, key, outcome)
             finally:
@@ -152,20 +161,21 @@ class Work:
         lane.queue.append(key)
         if lane.circuit.opened is None:
             pause = self._patience.pause(self._tries[key] - 1) if outcome.wait is None else outcome.wait
-            await self._clock.sleep(min(pause, self._patience.slow))
+            await lane.rest(min(pause, self._patience.slow))
 
     def _fail(self, key: str, outcome: Outcome) -> None:
         self._replies[key] = Reply(None, None, 0, 0, outcome.said)
+        self._failed.add(key)
         self._tell()
 
     async def _through(self, lane: Lane, key: str, asks: Asks) -> Outcome | None:
         """An attempt; while the circuit is open, one trial at a time. None: the call was not made."""
         while lane.circuit.opened is not None:
             async with lane.circuit.turn:
-                if lane.ended is not None or self._stopped:
-                    return None
                 if lane.circuit.opened is not None:
-                    await self._clock.sleep(lane.circuit.pause())
+                    await lane.rest(lane.circuit.pause())
+                    if lane.over:
+                        return None
                     if lane.circuit.opened is not None and self._hopeless(lane):
                         lane.give_up()
                         return None
@@ -179,11 +189,11 @@ class Work:
         return not others and lane.circuit.lasted() > self._patience.down
 
     async def _send(self, lane: Lane, key: str, asks: Asks) -> Outcome | None:
-        """An attempt within rates and budget; None where the budget doesn't allow it."""
+        """An attempt within rates and budget; None where the budget doesn't allow it, or the lane is over."""
         call, endpoint = self._calls[key], lane.endpoint
         expected = await lane.admit(call)
         most = price(prompt_tokens(call.messages), call.max_tokens, endpoint)
-        if lane.ended is not None or not await self._affords(most):
+        if not await self._affords(lane, most):
             lane.settle(expected, None)
             return None
         self._reserved += most
@@ -203,30 +213,43 @@ class Work:
             lane.slow_down(sent, outcome.wait, outcome.said)
         return outcome
 
-    async def _affords(self, most: float) -> bool:
+    async def _affords(self, lane: Lane, most: float) -> bool:
         """Whether the budget has room for a call; waits where that depends on the calls in flight."""
-        while not self._account.affords(self._reserved + most):
-            if self._stopped or not self._flying:
-                self._stopped = True
+        while not lane.over and not self._account.affords(self._reserved + most):
+            if not self._flying:
+                for each in self._lanes:
+                    each.stop()
                 self._settled.set()
                 return False
             self._settled.clear()
             await self._settled.wait()
-        return not self._stopped
+        return not lane.over
 
     def _judge(self) -> None:
         """Raise what kept calls from being made."""
-        made, total = len(self._replies), len(self._calls)
-        kept = f"{made} of {total} {self._unit} are done and journalled"
         for lane in self._lanes:
             if lane.ended is not None and not self._blame(lane):
-                raise EndpointError(f"{lane.ended}; {kept}: run again to go on")
-        if made < total:
-            cost, most = self._account.spent, self._account.allowance or 0.0
-            raise BudgetError(
-                f"budget: ${cost:,.2f} of the ${most:,.2f} left for this step are spent and the next call may pass "
-                f"them; {kept}: raise `budget` and run again to go on"
-            )
+                raise EndpointError(f"{lane.ended}; {self._kept()}: run again to go on")
+        if len(self._replies) < len(self._calls):
+            raise BudgetError(f"budget: {self._cost()}; {self._kept()}: raise `budget` and run again to go on")
+
+    def _kept(self) -> str:
+        """How far the work came."""
+        failed = f", {len(self._failed)} failed and are asked for again" if self._failed else ""
+        done = len(self._replies) - len(self._failed)
+        return f"{done} of {len(self._calls)} {self._unit} are done and journalled{failed}"
+
+    def _cost(self) -> str:
+        """Why the budget stopped it."""
+        spent, most = self._account.spent, self._account.allowance or 0.0
+        shard = self._progress.shard
+        count = shard.partition("/")[2]
+        left = (
+            f"left for shard {shard} of this step, which has 1/{count} of `budget`," if shard else "left for this step"
+        )
+        if spent > most:
+            return f"what is journalled has cost {money(spent)}, more than the {money(most)} {left.rstrip(',')}"
+        return f"{money(spent)} of the {money(most)} {left} are spent and the next call may pass them"
 
     def _blame(self, lane: Lane) -> bool:
         """Count the last few calls as failed where the endpoint is up for all others; whether that was so."""
