@@ -183,7 +183,7 @@ def test_files_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ("{", "not a JSON object"),
+        ("{", "not JSON"),
         ("[1]", "not a JSON object"),
         ("{}", "no `messages`, `conversations` or `data` list"),
         (talk(), "no turns in it"),
@@ -265,7 +265,8 @@ def test_the_seed_draws_a_mixture(tmp_path: Path) -> None:
 
 def test_a_source_without_rows_makes_no_mixture(tmp_path: Path) -> None:
     one = lines(tmp_path / "one.jsonl", talk("Hi", "Yes."))
-    given = [Given("one.jsonl", one, weight=1), Given("same.jsonl", one, weight=1)]
+    same = lines(tmp_path / "same.jsonl", talk("Hi", "Yes."))
+    given = [Given("one.jsonl", one, weight=1), Given("same.jsonl", same, weight=1)]
     with pytest.raises(DataError, match=r"^same\.jsonl: no row of it is left"):
         run(tmp_path, given, PLAIN)
 
