@@ -90,7 +90,7 @@ def test_the_readmes_recipe_with_real_dialogues_and_prompts_of_ones_own(tmp_path
         script = "zephyr doctor --recipe mine.yaml && zephyr run --recipe mine.yaml --yes --set gate.min_win_rate=0"
         out = shell(script, tmp_path, TEACHER_URL=f"{url}/v1", TEACHER_KEY="secret-of-the-teacher")
     done = figures(tmp_path)
-    assert done["sample"]["figures"] == {"prompts": 30, "completions": 120, "failed": 0}
+    assert done["sample"]["figures"].items() >= {"read": 30, "prompts": 30, "completions": 120, "failed": 0}.items()
     assert done["rate"]["figures"]["failed"] == 0
     assert done["pair"]["figures"]["train"] >= 10
     assert done["sft"]["figures"]["eval_loss"] < done["sft"]["figures"]["eval_loss_before"]
