@@ -30,6 +30,7 @@ def checks(recipe: Recipe) -> Iterator[Check]:
         "store": store,
         "tracking": tracking,
         "base model": _base,
+        "cleaning rules": _rules,
     }
     for name, probe in probes.items():
         yield attempt(name, lambda probe=probe: probe(recipe))  # type: ignore[misc]
@@ -110,6 +111,12 @@ def _memory(recipe: Recipe) -> str:
     if free < LEAST_MEMORY:
         raise RunError(f"{free / 2**30:.1f} GiB of memory free, 2 GiB are needed; close something")
     return f"{free / 2**30:.0f} GiB of memory free"
+
+
+def _rules(recipe: Recipe) -> str:
+    from zephyr.data.rules import chosen
+
+    return ", ".join(rule.name for rule in chosen(recipe.prepare.clean)) or "none"
 
 
 def store(recipe: Recipe) -> str:

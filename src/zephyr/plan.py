@@ -15,6 +15,7 @@ from zephyr import workspace
 from zephyr.client import Call, prompt_tokens
 from zephyr.client.call import CHARACTERS_PER_TOKEN, price
 from zephyr.data.locations import checked_rows, local, read_rows
+from zephyr.data.rules import chosen
 from zephyr.evals import judge
 from zephyr.recipe import Recipe, fill
 from zephyr.schema import OVERALL, Completion, Prompt
@@ -59,6 +60,7 @@ LONGEST = Lengths(10**9, 10**9)
 
 def plan(recipe: Recipe) -> list[Estimate]:
     """What the steps would ask, in their order. Sources are fetched and read; no endpoint is called."""
+    chosen(recipe.prepare.clean)  # no price for what can't run
     asked = _prompts(recipe) if recipe.sample.ensemble and not recipe.pair.pairs else None
     usual, longest = (_steps(recipe, lengths, asked) for lengths in (USUAL, LONGEST))
     return [replace(own, most=most.most) for own, most in zip(usual, longest, strict=True)]

@@ -214,9 +214,11 @@ def recipe_show(options: argparse.Namespace) -> int:
 
 
 def recipe_check(options: argparse.Namespace) -> int:
+    from zephyr.data.rules import chosen
     from zephyr.recipe import load
 
     recipe = load(options.recipe, options.overrides)
+    chosen(recipe.prepare.clean)
     print(f"{options.recipe}: a good recipe, training digest {recipe.training_digest()[:12]}")
     return 0
 

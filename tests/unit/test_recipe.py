@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from zephyr.cli import main
 from zephyr.errors import RecipeError
 from zephyr.recipe import load, shipped
 
@@ -54,6 +55,7 @@ def test_overrides() -> None:
         (["rate.aspects=[honesty, honesty]"], "aspects: `honesty` stands there twice"),
         (["endpoints.weak.max_concurrency=3", "shards=4"], "weak.max_concurrency: 3 can't be divided among 4 shards"),
         (["model.quantize=4bit"], "set sft.lora and dpo.lora"),
+        (["prepare.clean.rules=[turns, length, turns]"], "prepare.clean: rules: `turns` stands there twice"),
         (["dpo.beta"], "--set dpo.beta: write it as section.setting=value"),
     ],
 )
@@ -119,6 +121,25 @@ def test_the_part_of_one_shard() -> None:
     assert (judge.max_concurrency, judge.requests_per_minute, judge.tokens_per_minute) == (2, 1.5, 0.5)
     assert part.budget == 2.5 and part.endpoints["weak"].requests_per_minute is None
     assert part.training_digest() == whole.training_digest()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rules=[turns, casing]", "prepare.clean.rules: no rule `casing` (rules: encoding, turns, "),
+        ("refusals=['(']", "prepare.clean.refusals: `(` is no pattern"),
+        ("languages=[english]", "prepare.clean.languages: no language `english` (languages: "),
+    ],
+)
+@pytest.mark.parametrize("verb", [["recipe", "check"], ["plan"], ["submit"]])
+def test_rules_that_cannot_run_make_no_good_recipe(
+    verb: list[str], override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = [] if verb != ["submit"] else ["--endpoint", "http://127.0.0.1:1"]
+    recipe = ["--recipe", "ultra-sample"] if verb == ["submit"] else ["ultra-sample"]
+    assert main([*verb, *recipe, "--set", f"prepare.clean.{override}", *place]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}") and error.count("\n") == 1
 
 
 def test_all_problems_are_told_together() -> None:

@@ -15,10 +15,12 @@ def submit(options: argparse.Namespace) -> int:
     from zephyr.cluster.kubeflow import Placed
     from zephyr.cluster.platform import RUNNER
     from zephyr.cluster.submit import submit
+    from zephyr.data.rules import chosen
     from zephyr.recipe import load
     from zephyr.terminal import Terminal
 
     recipe = load(options.recipe, options.overrides)
+    chosen(recipe.prepare.clean)
     account = options.service_account or RUNNER
     placed = Placed(options.experiment, options.pipeline_root, account, options.image, options.train_image)
     return submit(recipe, server(options), placed, options.watch, Terminal())

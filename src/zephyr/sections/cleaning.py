@@ -44,4 +44,7 @@ class Cleaning(Section):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: {low} is more than {high}")
+        twice = [name for name in self.rules if self.rules.count(name) > 1]
+        if twice:
+            raise ValueError(f"rules: `{twice[0]}` stands there twice")
         return self
