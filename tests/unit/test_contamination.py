@@ -104,7 +104,14 @@ def test_the_world_passes_with_its_recipe() -> None:
         prompts = [row["prompt"] for row in rows.prompts(1200, seed)]
         prompts += [row["messages"][0]["content"] for row in rows.dialogues(1000, seed)]
         checked = check(zip(map(str, count()), prompts, strict=False), asked, section, Progress())
-        assert checked.record == {"decision": "block", "prompts": 2200, "found": 0, "pairs": []}
+        assert checked.record == {
+            "decision": "block",
+            "prompts": 2200,
+            "found": 0,
+            "rows": 2200,
+            "rows_found": 0,
+            "pairs": [],
+        }
 
 
 def told(path: Path) -> list[dict[str, Any]]:
@@ -119,11 +126,12 @@ def test_a_recipe_blocks_drops_or_accepts(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         check(prompts, asked, Contamination(), Progress("prepare", events))
     assert str(error.value) == (
-        "3 of 4 training prompts are asked by evaluation sets, first a:2 by question 7 of tqa.json; "
+        "3 of 4 user turns, in 2 of 3 dialogues, are asked by evaluation sets, first a:2 by question 7 of tqa.json; "
         "set contamination.overlap to drop or accept, or mend the data"
     )
     (event,) = told(events)  # the report shows them although the step left nothing
     assert (event["decision"], event["prompts"], event["found"]) == ("block", 4, 3)
+    assert (event["rows"], event["rows_found"]) == (3, 2)
     assert [(pair["row"], pair["question_id"], pair["kind"]) for pair in event["pairs"]] == [
         ("a:2", "7", "exact"),
         ("a:2", "81", "exact"),
@@ -133,6 +141,18 @@ def test_a_recipe_blocks_drops_or_accepts(tmp_path: Path) -> None:
     assert dropped.dropped == {"a:2", "b:1"} and dropped.record["found"] == 3
     accepted = check(prompts, asked, Contamination(overlap="accept"), Progress())
     assert not accepted.dropped and accepted.record == dropped.record | {"decision": "accept"}
+
+
+def notes(folder: Path) -> list[str]:
+    events = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    return [event["text"] for event in events if event["event"] == "note"]
+
+
+def test_prepare_says_what_was_lost(tmp_path: Path) -> None:
+    given = [talk("Hi", "I have no opinions."), talk("Ho", "Yes."), talk("Ho", "No."), talk("Ho", "Well.")]
+    place = lines(tmp_path / "dialogues.jsonl", *given)
+    made("prepare", tmp_path, "drop", prepare={"dialogues": [place], "test_size": 0})
+    assert notes(tmp_path / "drop") == ["lost 2 duplicates, 1 disclaimers"]
 
 
 def talk(*said: str) -> dict[str, Any]:
@@ -172,13 +192,16 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", ["prepare", "sample", "pair"])
 def test_every_step_that_takes_prompts_compares_them(tmp_path: Path, name: str) -> None:
     settings = cases(tmp_path)[name]
-    with pytest.raises(ZephyrError, match=r"^1 of [34] training prompts are asked by evaluation sets"):
+    said = "1 of 4 user turns, in 1 of 3 dialogues," if name == "prepare" else "1 of 3 training prompts"
+    with pytest.raises(ZephyrError, match=f"^{said} are asked by evaluation sets"):
         made(name, tmp_path, "block", **settings)
     assert told(tmp_path / "block" / "progress.jsonl")[0]["found"] == 1
     accepted, dropped = (made(name, tmp_path, decision, **settings) for decision in ("accept", "drop"))
     for artifact, decision in ((accepted, "accept"), (dropped, "drop")):
         assert artifact.json("contamination")["decision"] == decision
         assert artifact.json("contamination")["pairs"][0]["question_id"] == "81"
+        fate = {"accept": "are trained on", "drop": "are left out"}[decision]
+        assert f"{said} are asked by evaluation sets, and {fate}" in notes(tmp_path / decision)
     table = "completions" if name == "sample" else "train"
     prompts = [Counter(row["prompt"] for row in artifact.table(table)) for artifact in (accepted, dropped)]
     assert len(prompts[0]) == 3 and len(prompts[1]) == 2 and prompts[1] < prompts[0]

@@ -6,7 +6,7 @@ with n = 8; all of it, so that the prompt holds it whole, where it has fewer tha
 2005.14165, appendix C). A question shorter than n counts only when equal.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -45,7 +45,12 @@ class Checked:
     dropped: frozenset[str]
     """Rows to leave out."""
     record: dict[str, Any]
-    """contamination.json: decision, prompts, found, and the first pairs."""
+    """contamination.json: decision, prompts (turns of users) and found, rows and rows_found, and the first pairs."""
+
+    @property
+    def said(self) -> str:
+        """How much was found, for people."""
+        return _said(self.record)
 
 
 class Finder:
@@ -106,14 +111,19 @@ def check(
 ) -> Checked:
     """Compare the prompts (row id, text) of a step with the questions, tell the run's report, and decide.
 
+    Prompts of one row come behind one another.
     Raises DataError where prompts overlap and the recipe blocks that.
     """
-    count = 0
+    count = row_count = 0
+    last = None
 
     def counted() -> Iterator[tuple[str, str]]:
-        nonlocal count
-        for count, prompt in enumerate(prompts, start=1):  # noqa: B007
-            yield prompt
+        nonlocal count, row_count, last
+        for row, prompt in prompts:
+            count += 1
+            row_count += row != last
+            last = row
+            yield row, prompt
 
     pairs: list[Overlap] = []
     rows: list[str] = []
@@ -123,13 +133,20 @@ def check(
             pairs.append(replace(pair, prompt=pair.prompt[:LONGEST], question=pair.question[:LONGEST]))
     kept = [asdict(pair) for pair in pairs]
     record = {"decision": section.overlap, "prompts": count, "found": len(rows)}
+    record |= {"rows": row_count, "rows_found": len(set(rows))}
     progress.event("contamination", **record, pairs=kept[:TOLD])
     if rows and section.overlap == "block":
         raise DataError(
-            f"{len(rows)} of {count} training prompts are asked by evaluation sets, first {pairs[0].row} by question "
-            f"{pairs[0].question_id} of {pairs[0].set}; set contamination.overlap to drop or accept, or mend the data"
+            f"{_said(record)} are asked by evaluation sets, first {pairs[0].row} by question {pairs[0].question_id} of "
+            f"{pairs[0].set}; set contamination.overlap to drop or accept, or mend the data"
         )
     return Checked(frozenset(rows if section.overlap == "drop" else ()), record | {"pairs": kept})
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    if record["prompts"] == record["rows"]:
+        return "{found:,} of {prompts:,} training prompts".format_map(record)
+    return "{found:,} of {prompts:,} user turns, in {rows_found:,} of {rows:,} dialogues,".format_map(record)
 
 
 def _several(there: int | tuple[int, ...]) -> tuple[int, ...]:

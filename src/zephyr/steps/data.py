@@ -1,5 +1,6 @@
 """Dialogues to train on."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from zephyr.steps.context import Context, Figures, Skip
@@ -27,4 +28,16 @@ def prepare(ctx: Context) -> Figures:
         raise Skip("the recipe names no dialogues")
     overlaps = partial(overlapping, ctx) if ctx.recipe.evaluation_sets else None
     counts = run(section, given, ctx.out, work, ctx.progress, seed=ctx.recipe.seed, overlapping=overlaps)
+    if lost := _lost(counts):
+        ctx.progress.note(f"lost {lost}")
     return figures | {name: float(count) for name, count in counts.items()}
+
+
+def _lost(counts: Mapping[str, int]) -> str:
+    """The losses, the largest first."""
+    lost = {
+        name.removesuffix("/dropped").replace("_", " "): count
+        for name, count in counts.items()
+        if count and name not in ("read", "train", "test") and not name.endswith("/changed")
+    }
+    return ", ".join(f"{lost[name]:,} {name}" for name in sorted(lost, key=lost.__getitem__, reverse=True))
