@@ -16,6 +16,7 @@ from tests.unit.prepared import lines, run, talk
 from zephyr.data.job import Job
 from zephyr.data.pool import workers
 from zephyr.data.prepare import Given, pieces
+from zephyr.errors import DataError
 from zephyr.sections import Prepare
 
 SETTINGS: dict[str, Any] = {
@@ -90,6 +91,12 @@ def test_a_worker_s_error_keeps_its_traceback() -> None:
 def test_a_worker_that_is_killed_is_told() -> None:
     with workers(1) as pool, pytest.raises(RuntimeError, match="a worker process ended with -9"):
         list(pool.map(_die, [1, 2, 3]))  # nothing waits for the dead one
+
+
+def test_an_error_ends_the_others(tmp_path: Path) -> None:
+    one = [Given("rows", lines(tmp_path / "rows.jsonl", "{", *some()))]
+    with pytest.raises(DataError, match=r"^rows:1: not a JSON object"):
+        run(tmp_path, one, {}, processes=2, size=2000)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

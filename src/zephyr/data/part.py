@@ -140,6 +140,11 @@ def read(folder: Path, part: Part, columns: Collection[str], kind: str = "rows")
         return file.read_all().select(columns)
 
 
+def remove(folder: Path, part: Part) -> None:
+    for kind in ("json", "rows", "lost"):  # without the first one, a rerun makes the part anew
+        (folder / f"{part.name}.{kind}").unlink(missing_ok=True)
+
+
 def write(path: Path, table: pa.Table) -> None:
     with pa.OSFile(str(path), "wb") as sink:
         options = pa.ipc.IpcWriteOptions()

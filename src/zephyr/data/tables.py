@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zephyr.data.ledger import FATES, TEST, TRAIN, Column, Ledger
-from zephyr.data.part import LOST, Part, read
+from zephyr.data.part import LOST, Part, read, remove
 from zephyr.errors import disk
 from zephyr.progress import Progress
 from zephyr.schema import DIALOGUE, LOSS
@@ -82,10 +82,10 @@ class Writing:
 
 
 def write(out: Path, folder: Path, ledger: Ledger, run: Run, progress: Progress) -> None:
-    """train, test, losses and rows (ORIGIN) .parquet, in the order of the sources."""
-    shares = [share for fate in (TRAIN, TEST) for share in _shares(out / f"{FATES[fate]}.parquet", ledger, fate)]
-    for done, _ in enumerate(run(Writing(folder), shares), start=1):
-        progress.advance(done, len(shares), "files of dialogues")
+    """train, test, losses and rows (ORIGIN) .parquet, in the order of the sources.
+
+    Parts in `folder` that are written in full are deleted, while the others are being written: room is needed once.
+    """
     losses = Table(out / "losses.parquet", LOSS)
     origins = Table(out / "rows.parquet", ORIGIN)
     for number, part in enumerate(ledger.parts):
@@ -95,6 +95,12 @@ def write(out: Path, folder: Path, ledger: Ledger, run: Run, progress: Progress)
             origins.add(_origins(folder, part, ledger, number, fate))
     losses.end()
     origins.end()
+    test, train = (list(_shares(out / f"{FATES[fate]}.parquet", ledger, fate)) for fate in (TEST, TRAIN))
+    left = list(ledger.parts)
+    for done, (share, _) in enumerate(run(Writing(folder), [*test, *train]), start=1):
+        progress.advance(done, len(test) + len(train), "files of dialogues")
+        while done > len(test) and left and left[0] is not share.rows[-1][0]:  # the next file may begin with that part
+            remove(folder, left.pop(0))
 
 
 def _shares(path: Path, ledger: Ledger, fate: int) -> Iterator[Share]:
