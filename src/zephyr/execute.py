@@ -133,6 +133,8 @@ def _stored(
         began = time.time()
         artifact = _make(name, step, key, settings, read, sources, recipe, store, inputs, progress)
         seconds = time.time() - began
+    elif "calls" in artifact.manifest.figures:
+        progress.metrics({"paid_calls": 0, "paid_dollars": 0})
     run.log_step(artifact.manifest, inputs, found=found is not None)
     for file in sorted(set(TOLD) & set(artifact.manifest.files)):
         run.log_text(file, store.text(artifact.uri, file))
@@ -179,15 +181,11 @@ def _make(
             figures = step.body(Context(recipe, inputs, staging, work, account, sources, progress, progress.shard))
         except Skip as skip:
             reason = str(skip)
+        finally:  # what a step that fails has cost is told, too
+            progress.metrics(account.figures | account.paid)
+        figures = {**figures, **account.figures}
         artifact = store.publish(
-            staging,
-            name,
-            step.version,
-            settings,
-            inputs,
-            sources=read,
-            figures={**figures, **account.figures},
-            reason=reason,
+            staging, name, step.version, settings, inputs, sources=read, figures=figures, reason=reason
         )
     shutil.rmtree(work, ignore_errors=True)
     return artifact

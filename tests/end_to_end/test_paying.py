@@ -83,6 +83,10 @@ def test_a_budget_holds_over_steps_and_runs(
         assert "of the $0.22 left for this step are spent" in said and "of 48 judgements are done" in said
         made = len(server.calls) - CALLS
         assert 20 <= made <= 22
+        # MLflow has the cost of the step that failed.
+        failed = tracked("first", "rate")
+        assert failed["calls"] == failed["paid_calls"] == made
+        assert failed["dollars"] == failed["paid_dollars"] == pytest.approx(0.01 * made)
         # The same run with more money: sample is found by its key, rate goes on. Prices and budget are in no key.
         second = run.resolve("second", "budget=5")
         completions = run.step("sample", second)
@@ -92,6 +96,12 @@ def test_a_budget_holds_over_steps_and_runs(
         assert figures(ratings)["dollars"] == pytest.approx(0.48 + 0.01 * repaired)
         assert tracked("second", "rate")["dollars"] == pytest.approx(0.48 + 0.01 * repaired)
         assert tracked("first", "sample")["calls"] == CALLS
+        # What each run paid for itself: the sum over all runs of MLflow is what the server was asked.
+        assert tracked("second", "sample")["dollars"] == pytest.approx(0.48)
+        assert (tracked("second", "sample")["paid_calls"], tracked("second", "sample")["paid_dollars"]) == (0, 0)
+        assert tracked("second", "rate")["paid_calls"] == CALLS + repaired - made
+        paid = [tracked(run_id, step)["paid_calls"] for run_id in ("first", "second") for step in ("sample", "rate")]
+        assert sum(paid) == len(server.calls)
         # The report has the bill of this run alone; also of a step that was killed before it could tell it.
         told = billed("second")
         assert told == {("rate", "judge"): pytest.approx(0.48 + 0.01 * repaired - 0.01 * made)}

@@ -247,7 +247,7 @@ class Work:
         left = (
             f"left for shard {shard} of this step, which has 1/{count} of `budget`," if shard else "left for this step"
         )
-        if spent > most:
+        if spent > most and money(spent) != money(most):
             return f"what is journalled has cost {money(spent)}, more than the {money(most)} {left.rstrip(',')}"
         return f"{money(spent)} of the {money(most)} {left} are spent and the next call may pass them"
 
