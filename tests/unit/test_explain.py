@@ -114,6 +114,7 @@ def test_with_a_run(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("rows.jsonl:3", "rows.jsonl:3: there is no such row"),  # an empty line
         ("rows.jsonl:99", "rows.jsonl:99: there is no such row"),
         ("rows.jsonl:5", "rows.jsonl:5: a bad row, not a JSON object"),
+        ("distill:9:3", "distill:9: no such file or folder"),
         ("other.jsonl:1", "other.jsonl: no source of this recipe (sources: rows.jsonl, more)"),
         ("0123456789", "0123456789: neither a row's id (LOCATION:LINE) nor the start of a prompt_id"),
     ],

@@ -100,7 +100,7 @@ def test_what_stands_for_nothing_is_empty(text: str) -> None:
 
 def test_a_speaker_that_nobody_knows() -> None:
     messages: list[Message] = [{"role": "tool", "content": "x"}, *talk("Hi", "Yes.")]
-    assert made("turns", messages) == "the roles tool, user, assistant don't alternate from user to assistant"
+    assert made("turns", messages) == "unknown role `tool`"
 
 
 def test_length() -> None:
