@@ -22,9 +22,9 @@ def recipe() -> Recipe:
 name: mine
 description: A recipe of mine.
 model: {base: hf://org/base@1234}
-prepare: {dialogues: ["rows/{seed}.jsonl", other.jsonl]}
+prepare: {dialogues: ["rows/{seed}.jsonl", "https://me:pa55word@x/other.jsonl"]}
 licenses: {"hf://org/base@1234": apache-2.0, "rows/{seed}.jsonl": mit, judge-model: proprietary}
-endpoints: {teacher: {base_url: "http://me:pa55word@x/v1", model: judge-model}}
+endpoints: {teacher: {base_url: "http://x/v1", model: judge-model}}
 evaluate: {instructions: prompts.jsonl}
 """
     )
@@ -68,7 +68,7 @@ def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
         "zephyr serve mine@3",
     ):
         assert line in text.splitlines(), line
-    assert "beta: 0.1" in text and "pa55word" not in text and "http://***@x/v1" in text
+    assert "beta: 0.1" in text and "pa55word" not in text and "https://***@x/other.jsonl" in text
 
 
 def test_a_card_says_that_nothing_was_evaluated() -> None:
