@@ -21,6 +21,9 @@ from zephyr.sections import Cleaning
         ("See https://a.org/i. the page is new.", "See https://a.org/i. The page is new."),
         ("I love pad Thai! what is in it?", "I love pad Thai! What is in it?"),
         ('the "Globe" is a theatre.', 'The "Globe" is a theatre.'),
+        ("mr. smith is here", "Mr. smith is here"),
+        ("a letter of the item(s). it is x. that is all", "A letter of the item(s). It is x. that is all"),
+        ("y'all know that. i do", "Y'all know that. I do"),
     ],
 )
 def test_truecase(text: str, wanted: str) -> None:
@@ -39,6 +42,13 @@ def test_truecase(text: str, wanted: str) -> None:
         "So... then what is that? NASA. ESA is another",
         "List:\n1. apples\n12. pears",
         "You need 1 lb. ground beef and 2 tsp. salt",
+        "a. alpha\nb. beta",
+        "i. the first of them\nii. the second of them",
+        "Which of them?\n\ni. the first. ii. the second\n\nb. the last",
+        # Letters that name something.
+        "x",
+        "a",
+        "x, y and z are those. z is the last",
         # Names.
         "iPhone first. eBay next. macOS is the last. This is npm. npm is a tool",
         "The search of Yahoo! is old. Roar! is a book. The Pop! figures are small",
@@ -49,6 +59,8 @@ def test_truecase(text: str, wanted: str) -> None:
         "Run:\n```\nopen. fence i",
         "Code:\n    a. b i c\n\nThen I stop",
         "This is it. x = i + 1",
+        "for i in range(10): print(i)",
+        "for i in what, where: print(what, where)",
         'Write this! puts "what is it"',
         "The sum over i, j of the entries, where i is the index of the matrix",
         "It is $i. e$ here",

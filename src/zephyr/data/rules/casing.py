@@ -18,7 +18,7 @@ _LIST = re.compile(r"[^\n.!?:]*\n+(?!i\b)[a-z]")  # or verse in small letters: i
 _NEXT = re.compile(rf"[.!?](?: +|\n\n+){_WORD}")
 # But not after abbreviations (e.g., a.m., U.S., etc.), an ellipsis, or the number of a list's item.
 _NO_END = re.compile(
-    r"(?:\b(?:[A-Za-z]|(?i:etc|vs|approx|cf|al|ed|vol|fig|lb|oz|tsp|tbsp|incl|co|mr|mrs|ms|dr|prof))|\.|(?:\A|\n)\d\d?)\.\Z"
+    r"(?:\b(?:[A-Za-z]|[ivx]{2,5}|(?i:etc|vs|approx|cf|al|ed|vol|fig|lb|oz|tsp|tbsp|incl|co|mr|mrs|ms|dr|prof))|\.|(?:\A|\n)\d\d?)\.\Z"
 )
 # Bangs that end no sentence: of a name (Yahoo!), of a name that is the subject, of a cry within, of factorials.
 _NAME = re.compile(r"(?:[\w,;'] [A-Z]\w*|[\"“]\w+|\d|\b(?i:pop|yahoo|jeopardy|panic|airplane|oklahoma))!\Z")
@@ -28,6 +28,9 @@ _BEGINS = re.compile(
     r"(?:i|what|how|why|when|where|who|can|could|would|do|does|did|please|thanks?|let|here|there|if|we|you|this|these|"
     r"it|my)\b"
 )
+# What names or numbers something: a letter by itself, "a." and "ii." of a list.
+_ITEM = re.compile(r"(?:[b-hj-z](?![\w'’])|[ai](?:[.,;:)]|\Z)|[ivx]{2,5}[.)])")
+_CALL = re.compile(r"\w\((?!e?s\)|ies\)|ren\))(?:[^\s()]|, )*\)")  # of code: range(10), but not item(s)
 _SMALL = re.compile(r"([a-z]+)['’]?( #)?")
 _NAMES = {
     *("npm", "npx", "pip", "git", "numpy", "pandas", "scipy", "matplotlib", "pytest", "bash", "grep", "sed", "awk"),
@@ -47,7 +50,7 @@ _WANTED_SMALL = re.compile(
 def rule(_: Cleaning) -> Rule:
     return Rule(
         "truecase",
-        3,
+        4,
         'sentence starts and a lone "i" of English prose become capitals; code, addresses, quotations, names and '
         "other languages stay",
         ("system", "user", "assistant"),
@@ -105,10 +108,10 @@ def _starts(text: str) -> Iterator[int]:
 
 
 def _keeps(text: str, place: int) -> bool:
-    """Whether the word there is written so: a name, a piece of code, such as "puts" in front of a text in quotes."""
+    """Whether the word there is written so: a name, a list's item, "puts" or the like in front of a text in quotes."""
     found = _SMALL.match(text, place)
     assert found is not None
-    return found[1] in _NAMES or (found[2] == " #" and found[1] not in SMALL_WORDS)
+    return found[1] in _NAMES or _ITEM.match(text, place) is not None or (found[2] == " #" and found[1] not in SMALL_WORDS)
 
 
 def _subject(text: str, end: int) -> bool:
@@ -130,5 +133,7 @@ def _lone(text: str) -> Iterator[int]:
 def _line_is_english(text: str, start: int, around: Sequence[Message]) -> bool:
     """By the line itself, or the text, or the dialogue, whichever is long enough to tell."""
     line = text[start:].partition("\n")[0]
+    if _CALL.search(line):
+        return False
     spans = (line, text, *(["\n".join(message["content"] for message in around)] if around else []))
     return next((found for span in spans if (found := is_english(span)) is not None), False)
