@@ -199,6 +199,7 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         one = locations.local("s3://rows/talk/a.jsonl", tmp_path)
         assert [row for _, row in locations.read_rows(one)] == [{"key": "talk/a.jsonl"}]
         folder = locations.local("s3://rows/talk", tmp_path)
+        assert locations.local("s3://rows/talk/", tmp_path) == folder  # so that it is seen to be the same source
         rows = [row for _, row in locations.read_rows(folder)]
         assert rows == [{"key": "talk/a.jsonl"}, {"key": "talk/sub/b.jsonl"}]
         with pytest.raises((DataError, StoreError), match="s3://rows/absent: no such object") as caught:
