@@ -14,6 +14,7 @@ from typing import Any
 from zephyr import workspace
 from zephyr.client import Call, prompt_tokens
 from zephyr.client.call import CHARACTERS_PER_TOKEN, price
+from zephyr.client.limits import shortest
 from zephyr.data.locations import checked_rows, local, read_rows
 from zephyr.data.rules import chosen
 from zephyr.evals import judge
@@ -86,6 +87,27 @@ def told(recipe: Recipe) -> str | None:
     budget = "no budget is set" if recipe.budget is None else f"the budget is ${recipe.budget:,.2f}"
     cost = f"about ${whole.dollars:,.2f}, at most ${whole.most:,.2f}"
     return f"{whole.calls:,} calls, {cost}; {budget}; `zephyr plan` says for what"
+
+
+def times(recipe: Recipe, estimates: Sequence[Estimate]) -> list[str]:
+    """A line for each step whose endpoints' limits make it last: the shortest time, and by which endpoint."""
+    slowest: dict[str, tuple[float, str]] = {}
+    for estimate in estimates:
+        tokens = estimate.tokens_in + estimate.tokens_out
+        seconds = shortest(estimate.calls, tokens, recipe.endpoints[estimate.endpoint])
+        slowest[estimate.step] = max(slowest.get(estimate.step, (0.0, "")), (seconds, estimate.endpoint))
+    return [
+        f"{step}: takes {_duration(seconds)} at least, by the limits of endpoint {name}"
+        for step, (seconds, name) in slowest.items()
+        if seconds >= 1
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
 Out = tuple[Call, int]

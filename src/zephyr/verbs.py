@@ -46,7 +46,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    from zephyr.plan import ASSUMED, plan, total
+    from zephyr.plan import ASSUMED, plan, times, total
     from zephyr.recipe import load
     from zephyr.run import world_for
     from zephyr.terminal import Terminal
@@ -68,6 +68,8 @@ def plan(options: argparse.Namespace) -> int:
         for e in (*found, total(found))
     ]
     Terminal().table(["step", "endpoint", "calls", "tokens in", "tokens out", "dollars", "at most"], rows)
+    for line in times(recipe, found):
+        print(line)
     print("budget: " + ("none is set" if recipe.budget is None else f"${recipe.budget:,.2f}"))
     print(ASSUMED)
     return 0

@@ -9,7 +9,7 @@ import pytest
 from tests.openai_server import serving
 from zephyr.account import Account
 from zephyr.cli import main
-from zephyr.plan import Estimate, plan, told, total
+from zephyr.plan import Estimate, plan, times, told, total
 from zephyr.progress import Progress
 from zephyr.recipe import load
 
@@ -54,6 +54,25 @@ def test_sample_and_rate_by_hand(settings: list[str]) -> None:
     # Four texts of 100 tokens, the prompt of 11 and the rubric, which is some hundred tokens.
     assert 4000 * (400 + 11 + 100) < judge.tokens_in < 4000 * (400 + 11 + 700)
     assert judge.dollars == pytest.approx((judge.tokens_in * 10 + 200_000 * 100) / 1e6)
+
+
+def test_the_shortest_time_by_the_limits_by_hand(settings: list[str]) -> None:
+    assert times(load("tiny", settings), plan(load("tiny", settings))) == []
+    more = ["endpoints.weak.requests_per_minute=20", "endpoints.good.requests_per_minute=60"]
+    recipe = load("tiny", [*settings, *more, "endpoints.judge.tokens_per_minute=60000", "shards=2"])
+    found = plan(recipe)
+    judge = by_endpoint(found)["rate", "judge"]
+    # 999 calls have to wait for their turn at 20 a minute: 49 min 57 s, longer than at 60. Of the judge's tokens a
+    # thousand go at once.
+    minutes = round((judge.tokens_in + judge.tokens_out - 1000) / 60_000)
+    assert 60 > minutes > 4000 * (400 + 50) / 60_000
+    assert times(recipe, found) == [
+        "sample: takes 50 min at least, by the limits of endpoint weak",
+        f"rate: takes {minutes} min at least, by the limits of endpoint judge",
+    ]
+    # One call every ten minutes, 4,000 of them: 39,990 minutes.
+    recipe = load("tiny", [*settings, "endpoints.judge.requests_per_minute=0.1"])
+    assert times(recipe, found) == ["rate: takes 666 h 30 min at least, by the limits of endpoint judge"]
 
 
 def test_a_limit_shards_and_what_costs_nothing(settings: list[str]) -> None:
@@ -132,8 +151,14 @@ def plan_of_sample(recipe: Any) -> list[Estimate]:
 
 
 def test_the_verb(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    options = [argument for setting in [*settings, "world=false", "budget=400"] for argument in ("--set", setting)]
+    options = [
+        argument
+        for setting in [*settings, "world=false", "budget=400", "endpoints.judge.requests_per_minute=4000"]
+        for argument in ("--set", setting)
+    ]
     assert main(["plan", "tiny", *options]) == 0
     said = capsys.readouterr().out
     assert "in all" in said and "8,000" in said and "budget: $400.00" in said and "assumed: 4 characters" in said
+    # 4,000 calls, of which a second's worth (67) go at once.
+    assert "rate: takes 59 s at least, by the limits of endpoint judge" in said
     assert main(["plan", "ultra-sample"]) == 0 and "calls no endpoint" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from zephyr.client.call import Outcome
+from zephyr.sections import Endpoint
 
 
 class Clock(Protocol):
@@ -79,6 +80,13 @@ class Bucket:
         now = self._now()
         self._level = min(self._most, self._level + (now - self._then) * self._rate) + amount
         self._then = now
+
+
+def shortest(calls: int, tokens: int, endpoint: Endpoint) -> float:
+    """Seconds until the last of these calls may be sent by the endpoint's limits."""
+    limits = ((calls, endpoint.requests_per_minute), (tokens, endpoint.tokens_per_minute))
+    rates = [(count, limit / 60) for count, limit in limits if limit is not None]
+    return max((max(0.0, count - max(1.0, rate)) / rate for count, rate in rates), default=0.0)
 
 
 class Circuit:
