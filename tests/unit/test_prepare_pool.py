@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_is_told() -> None:
 
 def test_an_error_ends_the_others(tmp_path: Path) -> None:
     one = [Given("rows", lines(tmp_path / "rows.jsonl", "{", *some()))]
-    with pytest.raises(DataError, match=r"^rows:1: not a JSON object"):
+    with pytest.raises(DataError, match=r"^rows:1: not JSON"):
         run(tmp_path, one, {}, processes=2, size=2000)
 
 
