@@ -15,27 +15,31 @@ def explain(options: argparse.Namespace) -> int:
     from zephyr.recipe import load
     from zephyr.run import world_for
 
+    failed = None
     if options.recipe:
         recipe = load(options.recipe, options.overrides)
         artifact = _made(recipe)
     else:
-        recipe, artifact = _of_run(options.run)
+        recipe, artifact, failed = _of_run(options.run)
     with world_for(recipe):
-        for line in explain(options.row, recipe, artifact):
+        for line in explain(options.row, recipe, artifact, failed):
             print(line)
     return 0
 
 
-def _of_run(run: str | None) -> "tuple[Recipe, Artifact | None]":
+def _of_run(run: str | None) -> "tuple[Recipe, Artifact | None, str | None]":
+    """Its recipe, what prepare made, and with what prepare ended instead."""
     from zephyr import workspace
     from zephyr.artifacts import open_store
     from zephyr.recipe import check
 
     run_id = workspace.find_run(run)
     recipe = check(json.loads((workspace.run_folder(run_id) / "recipe.json").read_text())["recipe"])
-    uris = [e["uri"] for e in workspace.events(run_id) if e["event"] == "done" and e["step"] == "prepare"]
+    ends = [e for e in workspace.events(run_id) if e["event"] in ("done", "failed") and e["step"] == "prepare"]
+    if not ends or ends[-1]["event"] == "failed":
+        return recipe, None, ends[-1]["message"] if ends else None
     store = open_store(workspace.store_location(recipe), workspace.home() / "cache")
-    return recipe, store.load(uris[-1]) if uris else None
+    return recipe, store.load(ends[-1]["uri"]), None
 
 
 def _made(recipe: "Recipe") -> "Artifact | None":

@@ -11,7 +11,9 @@ from tests.unit.prepared import lines, talk
 from zephyr import workspace
 from zephyr.artifacts import open_store
 from zephyr.cli import main
+from zephyr.data.locations import digest
 from zephyr.data.prepare import Given, prepare
+from zephyr.manifest import Source
 from zephyr.progress import Progress
 from zephyr.recipe import load
 from zephyr.steps import STEPS
@@ -53,8 +55,9 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     step = STEPS["prepare"]
     with store.writing() as staging:
         prepare(recipe.prepare, given, staging, tmp_path / "work", Progress())
-        settings = step.settings(recipe) | {"sources": {"rows.jsonl": "0"}}
-        return store.publish(staging, "prepare", step.version, settings, {}).uri
+        read = [Source(path=one.location, sha256=digest(one.path)) for one in given]
+        settings = step.settings(recipe) | {"sources": {one["path"]: one["sha256"] for one in read}}
+        return store.publish(staging, "prepare", step.version, settings, {}, sources=read).uri
 
 
 def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
@@ -108,12 +111,49 @@ def test_with_a_run(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert explained(capsys, "rows.jsonl:1")[-1] == "fate    to train on (train)"
 
 
+def test_a_file_that_changed_since_is_told(uri: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lines(tmp_path / "rows.jsonl", talk("Is it new?", "It is."), *ROWS[1:])
+    said = explained(capsys, "rows.jsonl:1", "recipe.yaml")
+    assert said[0].startswith("changed rows.jsonl isn't what prepare read any more")
+    assert said[-1] == "fate    to train on (train)"
+    assert explained(capsys, "more/a.jsonl:1", "recipe.yaml")[0].startswith("row ")  # that one is as it was
+
+
+def test_a_bad_row_that_was_tolerated_has_a_fate(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explained(capsys, "rows.jsonl:5", "recipe.yaml") == [
+        "row     rows.jsonl:5 (a bad row, not a JSON object)",
+        "fate    dropped by bad: not a JSON object",
+    ]
+    # Without a result nobody has tolerated it.
+    assert main(["data", "explain", "rows.jsonl:5", "recipe.yaml", "--set", "prepare.test_size=2"]) == 2
+    assert capsys.readouterr().err == "error: rows.jsonl:5: a bad row, not a JSON object\n"
+
+
+def test_what_prepare_ended_with_is_told(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = workspace.run_folder("r2")
+    folder.mkdir(parents=True)
+    recipe = load("recipe.yaml").model_dump(mode="json", by_alias=True)
+    (folder / "recipe.json").write_text(json.dumps({"recipe": recipe, "run_id": "r2"}))
+    Progress("prepare", folder / "progress.jsonl").event("failed", message="1 of 4 prompts are asked", user=True)
+    said = explained(capsys, "rows.jsonl:1", "--run", "r2")
+    assert said[-1] == "fate    none, since prepare ended: 1 of 4 prompts are asked"
+
+
+@pytest.mark.parametrize("before", ["./", "{here}/"])
+def test_another_way_to_write_a_location_is_shown_the_right_one(
+    uri: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, before: str
+) -> None:
+    for row in ("rows.jsonl:1", "more/a.jsonl:2"):
+        assert main(["data", "explain", f"{before.format(here=tmp_path)}{row}", "recipe.yaml"]) == 2
+        error = capsys.readouterr().err
+        assert error.endswith(f"as the recipe writes their source; this one is {row}\n") and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ("rows.jsonl:3", "rows.jsonl:3: there is no such row"),  # an empty line
         ("rows.jsonl:99", "rows.jsonl:99: there is no such row"),
-        ("rows.jsonl:5", "rows.jsonl:5: a bad row, not a JSON object"),
         ("distill:9:3", "distill:9: no such file or folder"),
         ("other.jsonl:1", "other.jsonl: no source of this recipe (sources: rows.jsonl, more)"),
         ("0123456789", "0123456789: neither a row's id (LOCATION:LINE) nor the start of a prompt_id"),

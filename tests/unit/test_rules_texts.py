@@ -23,7 +23,6 @@ from zephyr.sections import Cleaning
         ("it don�t bake at 375�F", "it don’t bake at 375°F"),
         ("a\x00b\x07c\x7f \x1b[31mred\x1b[0m\ufeff", "abc red"),
         ("one\r\ntwo\rthree", "one\ntwo\nthree"),
-        ("\ud83d\ude00 both halves", "😀 both halves"),
     ],
 )
 def test_encoding_is_mended(text: str, wanted: str) -> None:
@@ -51,7 +50,6 @@ def test_encoding_leaves_alone(text: str) -> None:
 
 def test_encoding_drops_what_nobody_can_know() -> None:
     assert answered("encoding", "The na�ve one") == "turn 2 (assistant) has lost 1 characters to a wrong encoding"
-    assert "turn 2" in answered("encoding", "half \ud83d of it")
     # A question may have lost a fiftieth: 1 of 50 characters stays, 1 of 49 doesn't.
     assert made("encoding", talk("�" + 49 * "x", "Yes.")) == talk("�" + 49 * "x", "Yes.")
     assert made("encoding", talk("�" + 48 * "x", "Yes.")) == "turn 1 (user) has lost 1 characters to a wrong encoding"

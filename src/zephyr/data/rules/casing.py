@@ -111,7 +111,8 @@ def _keeps(text: str, place: int) -> bool:
     """Whether the word there is written so: a name, a list's item, "puts" or the like in front of a text in quotes."""
     found = _SMALL.match(text, place)
     assert found is not None
-    return found[1] in _NAMES or _ITEM.match(text, place) is not None or (found[2] == " #" and found[1] not in SMALL_WORDS)
+    code = found[2] == " #" and found[1] not in SMALL_WORDS
+    return code or found[1] in _NAMES or _ITEM.match(text, place) is not None
 
 
 def _subject(text: str, end: int) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from zephyr.data.rules.rule import Rule
-from zephyr.schema import Message, whole
+from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f"  # all but tab and line feed
@@ -31,8 +31,7 @@ _SUSPECT = (
     rf"[{_CONTROL}\x{{80}}-\x{{9f}}\x{{feff}}\x{{fffd}}]|\x{{c2}} |[\x{{c2}}-\x{{f4}}]"
     rf"[\x{{80}}-\x{{bf}}{''.join(char for char in _WINDOWS if char)}]"
 )
-_suspect = re.compile(rf"[{_CONTROL}\x80-\x9f\xc2-\xf4\ufeff\ufffd\ud800-\udfff]").search
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_suspect = re.compile(rf"[{_CONTROL}\x80-\x9f\xc2-\xf4\ufeff\ufffd]").search
 LOST_SHARE = 0.02
 """Of a question's characters: so many may be lost before the dialogue is dropped; of an answer's none."""
 
@@ -57,14 +56,13 @@ def _apply(messages: Sequence[Message]) -> Sequence[Message] | str:
         if lost := text.count("\ufffd"):
             if message["role"] == "assistant" or lost > LOST_SHARE * len(text):
                 return f"turn {number} ({message['role']}) has lost {lost} characters to a wrong encoding"
-            text = text if _SURROGATE.search(message["content"]) else message["content"]  # mended in part is no gain
+            text = message["content"]  # mended in part is no gain
         made.append({"role": message["role"], "content": text})
     return messages if all(a["content"] == b["content"] for a, b in zip(made, messages, strict=True)) else made
 
 
 def mended(text: str) -> str:
-    """What was certainly meant; U+FFFD stays where that can't be known, and stands for half a surrogate pair."""
-    text = whole(text)
+    """What was certainly meant; U+FFFD stays where that can't be known."""
     before = ""
     while before != text:  # what was read wrongly twice needs it twice
         before, text = text, _once(text)

@@ -60,7 +60,7 @@ def rule(section: Cleaning) -> Rule:
 def _is_plainly_english(messages: Sequence[Message]) -> bool:
     spoken = [message["content"] for message in messages if message["role"] != "system"]
     found = sum(len(_words.findall(text)) for text in spoken)
-    return found * _BYTES >= sum(len(text.encode(errors="surrogatepass")) for text in spoken)
+    return found * _BYTES >= sum(len(text.encode()) for text in spoken)
 
 
 @cache
