@@ -71,7 +71,9 @@ def _whole(parts: Sequence[Step]) -> Step:
     names = {name: None for part in parts for name in part.figures}
     figures = {name: sum(part.figures.get(name, 0.0) for part in parts) for name in names}
     for mean, count in _MEANS.items():
-        if mean in figures:
+        if not figures.get(count):
+            figures.pop(mean, None)  # of nothing, or not told
+        else:
             weighed = sum(part.figures.get(mean, 0.0) * part.figures.get(count, 0.0) for part in parts)
             figures[mean] = weighed / figures[count]
     seconds = sum(part.event.get("work_seconds", 0.0) for part in parts)
