@@ -142,13 +142,14 @@ class Ledger:
         for rows, location in zip(left, locations, strict=True):
             if not len(rows):
                 raise DataError(f"{location}: no row of it is left, so no mixture can be drawn; take it out or mend it")
-        unit = min(len(rows) / weight for rows, weight in zip(left, weights, strict=True))
+        allowed = [len(rows) / weight for rows, weight in zip(left, weights, strict=True)]
+        unit = min(allowed)
         for rows, weight, location in zip(left, weights, locations, strict=True):
             wanted = min(len(rows), int(unit * weight + 1e-6))
             if not wanted:
                 raise DataError(
-                    f"{location}: with weight {weight:g} not one of its {len(rows)} rows would be drawn, since the "
-                    "scarcest source has too few for its own weight; raise this weight or lower that one's"
+                    f"{location}: with weight {weight:g} none of its {len(rows)} rows would be drawn beside those of "
+                    f"{locations[allowed.index(unit)]}; raise this weight or lower that one's"
                 )
             if wanted < len(rows):
                 hashes = _mixed(self["high"][rows] ^ _mixed(np.array([seed], np.uint64)))

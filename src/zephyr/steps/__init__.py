@@ -64,7 +64,7 @@ def _base_source(recipe: Recipe) -> tuple[str, ...]:
 
 
 STEPS = {
-    "prepare": Step(prepare, 2, _prepared, _dialogues, main_figure="train"),
+    "prepare": Step(prepare, 3, _prepared, _dialogues, main_figure="train"),
     "sample": Step(
         sample,
         2,
