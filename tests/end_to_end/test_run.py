@@ -155,7 +155,7 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(workspace: Workspace, tmp_
     code, out = workspace.run("--set", f"prepare.dialogues=[{rows}]", "--until", "prepare")
     assert code == 2
     errors = [line for line in out.splitlines() if line.startswith("error:")]
-    assert errors == [f"error: {rows}:2: not a JSON object; mend or delete the row, or raise prepare.max_bad_rows (0)"]
+    assert errors == [f"error: {rows}:2: not JSON; mend or delete the row, or raise prepare.max_bad_rows (0)"]
 
     runs = len(list((workspace.home / "runs").glob("*/progress.jsonl")))
     code, out = workspace.run("--set", "endpoints.judge.model=nobody")
