@@ -28,7 +28,7 @@ contamination: {{sets: [{tmp_path}/tests.jsonl]}}
 """)
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "zephyr.cli", "run", "--recipe", "planted.yaml", "--until", "prepare"]
+        command = [sys.executable, "-P", "-m", "zephyr.cli", "run", "--recipe", "planted.yaml", "--until", "prepare"]
         environment = os.environ | {"ZEPHYR_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
         return subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
