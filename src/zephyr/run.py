@@ -28,7 +28,7 @@ from zephyr.errors import RunError, disk
 from zephyr.processes import Group, alone
 from zephyr.recipe import Recipe, load
 from zephyr.steps import ORDER
-from zephyr.terminal import Terminal
+from zephyr.terminal import Terminal, label
 
 
 class Stopped(Exception):
@@ -123,13 +123,19 @@ def _finish(run_id: str, folder: Path, code: int, terminal: Terminal) -> int:
     if failed:
         terminal.failed(failed, folder)
         return 2 if all(event["user"] for event in failed) else 1
-    ended = {event["step"] for event in events if event["event"] in ("done", "skipped")}
-    silent = [event["step"] for event in events if event["event"] == "start" and event["step"] not in ended]
+    ended = {label(event) for event in events if event["event"] in ("done", "skipped")}
+    silent = [event for event in events if event["event"] == "start" and label(event) not in ended]
     if code != 0 or silent:  # KFP takes a container that is gone before it is asked for one that did well
         with disk(folder):  # a step can't even say that the disk is full
             (folder / "logs" / "check").write_bytes(bytes(2**16))
         message = f"a step's process ended without a word (code {code})"
-        terminal.failed([{"step": (*silent, "pipeline")[0], "message": message, "user": False}], folder)
+        dead = [
+            {**event, "event": "failed", "message": message, "user": False}
+            for event in silent or [{"step": "pipeline"}]
+        ]
+        for event in dead:
+            terminal.show(event)
+        terminal.failed(dead, folder)
         return 1
     terminal.summary(run_id, folder, events)
     verdicts = [event["verdict"] for event in events if event["event"] == "done" and event.get("verdict")]

@@ -152,7 +152,7 @@ def test_local_files_and_keys_reach_the_steps(tmp_path: Path, engine: Engine, im
     assert len(list((store / "prepare").iterdir())) == 1
     rows.write_text("{broken\n")
     code, out = workspace.run("--set", f"prepare.dialogues=[{rows}]", "--until", "prepare")
-    assert code == 2 and f"error: {rows}:1: not a JSON object" in out
+    assert code == 2 and f"error: {rows}:1: not JSON" in out
 
 
 def test_an_image_that_is_not_there(tmp_path: Path, engine: Engine, image: str) -> None:

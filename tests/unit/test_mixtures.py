@@ -48,7 +48,8 @@ def test_a_weight_that_draws_nothing_is_refused(tmp_path: Path) -> None:
     few = lines(tmp_path / "few.jsonl", *(talk(f"Few {i}?", f"Thus {i}.") for i in range(30)))
     given = [Given("many.jsonl", many, weight=1), Given("few.jsonl", few, weight=100)]
     # The 30 rows at weight 100 allow 0.3 rows at weight 1.
-    with pytest.raises(DataError, match=r"^many\.jsonl: with weight 1 none of its 300 rows would be drawn beside those of few"):
+    said = r"^many\.jsonl: with weight 1 none of its 300 rows would be drawn beside those of few"
+    with pytest.raises(DataError, match=said):
         run(tmp_path, given, PLAIN)
 
 
