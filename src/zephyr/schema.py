@@ -4,6 +4,7 @@ UltraChat 200k (`prompt, prompt_id, messages`) and UltraFeedback binarized (`cho
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import pyarrow as pa
@@ -193,6 +194,11 @@ PAIR = _schema(Pair)
 ANSWER = _schema(Answer)
 SCORE = _schema(Score)
 COMPARISON = _schema(Comparison)
+
+
+def first_user(messages: Sequence[Message]) -> str:
+    """What the user says first; "" where the user says nothing."""
+    return next((message["content"] for message in messages if message["role"] == "user"), "")
 
 
 def prompt_id(prompt: str) -> str:

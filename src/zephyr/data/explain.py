@@ -17,7 +17,7 @@ from zephyr.data.prepare import Given, pieces
 from zephyr.data.rules import chosen, clean
 from zephyr.errors import DataError
 from zephyr.recipe import Recipe, fill
-from zephyr.schema import Message, prompt_id
+from zephyr.schema import Message, first_user, prompt_id
 
 DISTILLED = "distill:"
 """Begins the ids of rows that a teacher wrote; their files lie in the artifact, by round."""
@@ -59,7 +59,7 @@ def explain(name: str, recipe: Recipe, artifact: Artifact | None, failed: str | 
 def _ruled(messages: Sequence[Message], recipe: Recipe) -> Iterator[str]:
     rules = chosen(recipe.prepare.clean)
     cleaned = clean(messages, rules)
-    prompt = next((message["content"] for message in messages if message["role"] == "user"), "")
+    prompt = first_user(messages)
     yield f"prompt  {prompt_id(prompt)} {_line(prompt)}"
     did = {trace.rule: trace for trace in cleaned.trace}
     for rule in rules:
@@ -72,7 +72,7 @@ def _ruled(messages: Sequence[Message], recipe: Recipe) -> Iterator[str]:
         else:
             yield f"rule    {rule.name} {rule.version}: changes it"
             yield from _difference(trace.before, trace.after)
-    after = next((message["content"] for message in cleaned.messages or () if message["role"] == "user"), "")
+    after = first_user(cleaned.messages or ())
     if after != prompt:
         yield f"prompt  {prompt_id(after)} {_line(after)}"
 

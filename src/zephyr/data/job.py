@@ -19,7 +19,7 @@ from zephyr.data.duplicates import sketch
 from zephyr.data.part import LOST, ROWS, Part, Piece, Tally, write
 from zephyr.data.rules import Rule, chosen, screened
 from zephyr.data.schemas import alternate, disorder
-from zephyr.schema import Message, prompt_id
+from zephyr.schema import Message, first_user, prompt_id
 from zephyr.sections import Cleaning
 
 Lost = list[tuple[int, str | None, str, str]]
@@ -166,8 +166,8 @@ def _originals(numbers: Column, before: Rows, changed: Rows) -> dict[int, str]:
     found = {}
     for row, now in changed.items():
         place = int(np.searchsorted(numbers, row))
-        prompt = _prompt(before[row])
-        if place < len(numbers) and numbers[place] == row and prompt != _prompt(now):
+        prompt = first_user(before[row])
+        if place < len(numbers) and numbers[place] == row and prompt != first_user(now):
             found[place] = prompt_id(prompt)
     return found
 
@@ -181,10 +181,6 @@ def _problem(found: Sequence[Message]) -> str | None:
     return None if alternate(roles) else disorder(roles)
 
 
-def _prompt(found: Sequence[Message]) -> str:
-    return next((message["content"] for message in found if message["role"] == "user"), "")
-
-
 def _prompt_id(found: Sequence[Message]) -> str | None:
-    prompt = _prompt(found)
+    prompt = first_user(found)
     return prompt_id(prompt) if prompt else None

@@ -25,7 +25,7 @@ from zephyr.data.locations import apart, passed_over
 from zephyr.data.part import Part, Piece, Tally, read
 from zephyr.data.pool import cores, workers
 from zephyr.data.rules import chosen
-from zephyr.data.schemas import KNOWN
+from zephyr.data.schemas import KNOWN, refusal
 from zephyr.errors import DataError, disk
 from zephyr.progress import Progress
 from zephyr.sections import Prepare
@@ -131,8 +131,7 @@ def _parts(section: Prepare, made: Iterable[tuple[Piece, Part]], job: Job, progr
         bad += len(part.bad)
         if bad > section.max_bad_rows:
             line, problem = part.bad[section.max_bad_rows - bad]
-            remedy = f"mend or delete the row, or raise prepare.max_bad_rows ({section.max_bad_rows})"
-            raise DataError(f"{part.where}:{line}: {problem}; {remedy}")
+            raise refusal(f"{part.where}:{line}", problem, "prepare.max_bad_rows", section.max_bad_rows)
         progress.advance(rows, max(rows + 1, round(rows / max(piece.share, 1e-9))), "dialogues")
         yield part
         if rows == section.limit:

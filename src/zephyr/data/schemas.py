@@ -9,6 +9,7 @@ beside any of them is the system message. Names of roles may be in capitals.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zephyr.errors import DataError
 from zephyr.schema import HALF, Message, half
 
 _SPEAKERS = {
@@ -156,3 +157,8 @@ def disorder(roles: Sequence[str]) -> str:
 
 class Malformed(ValueError):
     """A row that is in none of the known forms; the message says what is wrong with it."""
+
+
+def refusal(where: str, problem: object, setting: str, tolerated: int) -> DataError:
+    """The error for the first bad row over those that a setting tolerates."""
+    return DataError(f"{where}: {problem}; mend or delete the row, or raise {setting} ({tolerated})")

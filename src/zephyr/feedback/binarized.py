@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from zephyr.data.schemas import Malformed, alternate, check_unicode
-from zephyr.schema import Message, Pair, prompt_id
+from zephyr.schema import Message, Pair, first_user, prompt_id
 
 SCORES = ("score_{}", "{}-rating", "{}_rating", "{}_score", "{}_avg_rating")
 MODELS = ("{}_model", "{}-model")
@@ -33,7 +33,7 @@ def given(row: Mapping[str, Any]) -> Given:
     chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
     if chosen[:-1] != rejected[:-1]:
         raise Malformed("`chosen` and `rejected` answer different prompts")
-    prompt = next(message["content"] for message in chosen if message["role"] == "user")
+    prompt = first_user(chosen)
     place, places = _place(row, chosen[-1]["content"], rejected[-1]["content"])
     made = Pair(
         prompt=prompt,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zephyr.data.locations import read_rows
-from zephyr.data.schemas import Malformed
+from zephyr.data.schemas import Malformed, refusal
 from zephyr.errors import DataError
 from zephyr.feedback import binarized, ultrafeedback
 from zephyr.feedback.checks import Checks
@@ -133,7 +133,6 @@ def _made(
         except Malformed as problem:
             counts["bad"] += 1
             if counts["bad"] > section.max_bad_rows:
-                remedy = f"mend or delete the row, or raise pair.max_bad_rows ({section.max_bad_rows})"
-                raise DataError(f"{where}: {problem}; {remedy}") from None
+                raise refusal(where, problem, "pair.max_bad_rows", section.max_bad_rows) from None
             continue
         yield location + where.removeprefix(str(path)), found

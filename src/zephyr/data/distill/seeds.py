@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 from zephyr.data.duplicates import Index, sketch
 from zephyr.data.locations import read_rows
-from zephyr.data.schemas import Malformed, check_unicode
+from zephyr.data.schemas import Malformed, check_unicode, refusal
 from zephyr.data.words import words
-from zephyr.errors import DataError
 
 
 class Instruction(NamedTuple):
@@ -44,8 +43,7 @@ def seeds(sources: Mapping[str, Path], tolerated: int) -> Iterator[Instruction |
             except Malformed as problem:
                 bad += 1
                 if bad > tolerated:
-                    remedy = f"mend or delete the row, or raise prepare.max_bad_rows ({tolerated})"
-                    raise DataError(f"{name}: {problem}; {remedy}") from None
+                    raise refusal(name, problem, "prepare.max_bad_rows", tolerated) from None
                 yield Unusable(name, str(problem))
 
 
