@@ -178,7 +178,9 @@ def _make(
     reason = None
     with store.writing() as staging:
         try:
-            figures = step.body(Context(recipe, inputs, staging, work, account, sources, progress, progress.shard))
+            digests = {place: source["sha256"] for place, source in zip(sources, read, strict=True)}
+            at = (progress, progress.shard, key, store, digests)
+            figures = step.body(Context(recipe, inputs, staging, work, account, sources, *at))
         except Skip as skip:
             reason = str(skip)
         finally:  # what a step that fails has cost is told, too

@@ -35,6 +35,7 @@ from zephyr.sections import (
     Text,
 )
 from zephyr.sections.problems import problems
+from zephyr.sections.training import HOW, HOW_MODEL
 
 SECTIONS_OF_TRAINING = (
     "seed",
@@ -142,6 +143,14 @@ class Recipe(Section):
         whole = self.model_dump(mode="json", by_alias=True)
         return {setting: _at(whole, setting) for setting in settings}
 
+    def decisive(self, *settings: str) -> dict[str, Any]:
+        """As `slice`, of `model`, `sft` and `dpo` only what decides the weights."""
+        how = {"model": HOW_MODEL, "sft": HOW, "dpo": HOW}
+        return {
+            name: {k: v for k, v in values.items() if k not in how[name]} if name in how else values
+            for name, values in self.slice(*settings).items()
+        }
+
     def digest(self, *settings: str) -> str:
         """SHA-256 of a slice: what a step's key depends on (hex, 64 characters)."""
         return _sha256(self.slice(*settings))
@@ -152,7 +161,7 @@ class Recipe(Section):
 
     def training_digest(self) -> str:
         """Digest of all that decides the weights; fills `{training_digest}` in evaluate's locations."""
-        return _sha256(self.slice(*SECTIONS_OF_TRAINING) | {"endpoints": self.models(*self.endpoints)})
+        return _sha256(self.decisive(*SECTIONS_OF_TRAINING) | {"endpoints": self.models(*self.endpoints)})
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, width=110)

@@ -24,7 +24,7 @@ prepare: {dialogues: ["${ZEPHYR_TINY_URL}/files/dialogues.jsonl?n=240&seed=0"], 
 sft: {save_steps: 5}
 sample: {prompts: ["${ZEPHYR_TINY_URL}/files/prompts.jsonl?n=80&seed=0"]}
 pair: {test_size: 8}
-dpo: {save_steps: 2, device_batch_size: 8, global_batch_size: 8}
+dpo: {save_steps: 2, global_batch_size: 8}
 evaluate:
   questions: "${ZEPHYR_TINY_URL}/files/questions.jsonl?n=8&seed=e2e"
   instructions: "${ZEPHYR_TINY_URL}/files/instructions.jsonl?n=24&seed=e2e"

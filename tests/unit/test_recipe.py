@@ -46,7 +46,7 @@ def test_overrides() -> None:
     [
         (["dpo.bta=1"], "dpo.bta: unknown setting, did you mean `beta`?"),
         (["dpo.beta=0"], "dpo.beta: Input should be greater than 0 (got 0)"),
-        (["dpo.global_batch_size=10", "dpo.device_batch_size=4"], "dpo: global_batch_size 10 is not a multiple"),
+        (["cluster.nodes=2"], "cluster: nodes: several nodes train on GPUs; set cluster.gpus"),
         (["sample.per_prompt=9"], "9 models per prompt can't be drawn from an ensemble of 4"),
         (["sample.per_prompt=1"], "sample.per_prompt: a pair is made of two completions of a prompt; draw at least 2"),
         (["rate.judge=nobody"], "rate.judge: no endpoint `nobody`"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import tiny_model, tokenizer
+from tests.training import fit
 from zephyr.data import template
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
@@ -22,11 +23,11 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "one", "two", "three", "four"]
 
 
 def recipe(**sections: object) -> Recipe:
-    shared = {"global_batch_size": 4, "device_batch_size": 2, "max_length": 96, "log_steps": 1, "save_steps": 2}
+    shared = {"global_batch_size": 4, "max_length": 96, "log_steps": 1, "save_steps": 2}
     settings = {
         "name": "test",
         "model": {"base": "unused", "dtype": "float32"},
-        "sft": shared | {"learning_rate": 0.01, "epochs": 2},
+        "sft": shared | {"learning_rate": 0.01, "epochs": 2, "packing": "none"},
         "dpo": shared | {"learning_rate": 0.01, "epochs": 2},
     }
     for name, section in sections.items():
@@ -102,7 +103,7 @@ def test_sft_learns_and_repeats_itself(base: Path, tmp_path: Path) -> None:
     runs = []
     for name in ("a", "b"):
         progress, seen = watch()
-        figures = sft.train(base, DIALOGUES, DIALOGUES[:4], recipe(), tmp_path / f"{name}w", tmp_path / name, progress)
+        figures = fit("sft", base, DIALOGUES, DIALOGUES[:4], recipe(), tmp_path / f"{name}w", tmp_path / name, progress)
         runs.append((figures, losses(seen), weights(tmp_path / name)))
     assert runs[0] == runs[1]  # the same losses and weights, bit for bit
     figures, series, _ = runs[0]
@@ -115,19 +116,19 @@ def test_sft_learns_and_repeats_itself(base: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_sft_ends_with_the_same_weights(base: Path, tmp_path: Path) -> None:
     work, whole = tmp_path / "work", tmp_path / "whole"
-    sft.train(base, DIALOGUES, [], recipe(), work, whole, Progress())
+    fit("sft", base, DIALOGUES, [], recipe(), work, whole, Progress())
     # save_steps 2 and 6 steps leave checkpoints 4 and 6; a kill -9 after step 5 leaves 4, here beside a torn 6.
     torn = work / "checkpoints" / "checkpoint-6"
     (torn / "model.safetensors").write_bytes(b"torn")
     progress, seen = watch()
-    sft.train(base, DIALOGUES, [], recipe(), work, tmp_path / "resumed", progress)
+    fit("sft", base, DIALOGUES, [], recipe(), work, tmp_path / "resumed", progress)
     assert [at for values, at in seen if "loss" in values] == [5, 6]
     assert weights(tmp_path / "resumed") == weights(whole)
 
 
 def test_dpo_starts_at_ln_2_and_learns(base: Path, tmp_path: Path) -> None:
     progress, seen = watch()
-    figures = dpo.train(base, PAIRS, PAIRS[:4], recipe(), tmp_path / "work", tmp_path / "out", progress)
+    figures = fit("dpo", base, PAIRS, PAIRS[:4], recipe(), tmp_path / "work", tmp_path / "out", progress)
     series = losses(seen)
     assert series[0] == pytest.approx(math.log(2), abs=1e-4)  # policy and reference are the same model
     assert series[-1] < series[0]
@@ -157,7 +158,7 @@ def test_adapters_are_merged_into_the_weights(base: Path, tmp_path: Path) -> Non
     import torch
 
     out = tmp_path / "out"
-    sft.train(base, DIALOGUES, [], recipe(sft={"lora": {"r": 4, "alpha": 8}}), tmp_path / "work", out, Progress())
+    fit("sft", base, DIALOGUES, [], recipe(sft={"lora": {"r": 4, "alpha": 8}}), tmp_path / "work", out, Progress())
     merged, adapted, untrained = merging(base, out, DIALOGUES[0]["messages"])
     assert torch.allclose(merged, adapted, atol=1e-4)
     assert not torch.allclose(merged, untrained, atol=1e-2)
@@ -168,9 +169,9 @@ def test_a_training_asked_to_end_resumes_to_the_same_weights(base: Path, tmp_pat
     def train(work: str, out: str, progress: Progress) -> None:
         settings = recipe(**{stage: {"save_steps": 100}})
         if stage == "sft":
-            sft.train(base, DIALOGUES, [], settings, tmp_path / work, tmp_path / out, progress)
+            fit("sft", base, DIALOGUES, [], settings, tmp_path / work, tmp_path / out, progress)
         else:
-            dpo.train(base, PAIRS, [], settings, tmp_path / work, tmp_path / out, progress)
+            fit("dpo", base, PAIRS, [], settings, tmp_path / work, tmp_path / out, progress)
 
     train("w", "whole", Progress())
 
@@ -204,7 +205,7 @@ def test_dpo_with_adapters_starts_at_ln_2_and_merges(base: Path, tmp_path: Path)
     progress, seen = watch()
     out = tmp_path / "out"
     settings = recipe(dpo={"lora": {"r": 4, "alpha": 8}})
-    dpo.train(base, PAIRS, [], settings, tmp_path / "work", out, progress)
+    fit("dpo", base, PAIRS, [], settings, tmp_path / "work", out, progress)
     # The adapter begins as zero, and the reference is the model without it: -log sigmoid(0) = ln 2.
     assert losses(seen)[0] == pytest.approx(math.log(2), abs=1e-4)
     assert losses(seen)[-1] < losses(seen)[0]
@@ -215,23 +216,23 @@ def test_dpo_with_adapters_starts_at_ln_2_and_merges(base: Path, tmp_path: Path)
 def test_another_seed_gives_other_weights(base: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         settings = recipe().model_copy(update={"seed": seed})
-        sft.train(base, DIALOGUES, [], settings, tmp_path / f"w{seed}", tmp_path / str(seed), Progress())
+        fit("sft", base, DIALOGUES, [], settings, tmp_path / f"w{seed}", tmp_path / str(seed), Progress())
     assert weights(tmp_path / "0") != weights(tmp_path / "1")
 
 
 def test_held_out_loss_is_measured_before_and_after(base: Path, tmp_path: Path) -> None:
-    figures = sft.train(base, DIALOGUES, DIALOGUES[:3], recipe(), tmp_path / "w", tmp_path / "m", Progress())
+    figures = fit("sft", base, DIALOGUES, DIALOGUES[:3], recipe(), tmp_path / "w", tmp_path / "m", Progress())
     assert figures["eval_loss_before"] > 1.5 * figures["eval_loss"]
-    again = sft.train(tmp_path / "m", DIALOGUES, DIALOGUES[:3], recipe(), tmp_path / "w2", tmp_path / "m2", Progress())
+    again = fit("sft", tmp_path / "m", DIALOGUES, DIALOGUES[:3], recipe(), tmp_path / "w2", tmp_path / "m2", Progress())
     assert again["eval_loss_before"] == pytest.approx(figures["eval_loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 4])
-def test_accuracy_is_a_share_of_pairs_whatever_the_batch(base: Path, tmp_path: Path, batch: int) -> None:
+@pytest.mark.parametrize("tokens", [1, 60, 4096])
+def test_accuracy_is_a_share_of_pairs_whatever_the_batch(base: Path, tmp_path: Path, tokens: int) -> None:
     swapped = [pair(n) | {"chosen": pair(n)["rejected"], "rejected": pair(n)["chosen"]} for n in (0, 1)]
     held_out = [*PAIRS[:3], *swapped]  # three that agree with what it learns, two that don't; five fill no batch of 2
-    section = {"device_batch_size": batch, "global_batch_size": 4}
-    figures = dpo.train(base, PAIRS, held_out, recipe(dpo=section), tmp_path / "w", tmp_path / "m", Progress())  # type: ignore[arg-type]
+    section = {"device_tokens": tokens, "global_batch_size": 4}
+    figures = fit("dpo", base, PAIRS, held_out, recipe(dpo=section), tmp_path / "w", tmp_path / "m", Progress())  # type: ignore[arg-type]
     assert figures["eval_pairs"] == 5
     assert figures["eval_rewards/accuracies"] == pytest.approx(3 / 5)
     # Wilson's interval of 3 of 5: (0.6 + z2/10 -+ z sqrt(0.048 + z2/100)) / (1 + z2/5), z2 = 3.8415.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
-from zephyr.sections.base import Quantity, Section, Text
+from zephyr.sections.base import Positive, Quantity, Section, Text
 
 
 class Secrets(Section):
@@ -24,7 +24,15 @@ class Cluster(Section):
     """Where the steps that train or generate run on a cluster, and their Secrets. `zephyr run` reads nothing of it."""
 
     gpus: int = Field(0, ge=0)
-    """GPUs of a training step; evaluate takes one. 0 runs both on a CPU. They need `memory` of their own."""
+    """GPUs of a training on each node; evaluate takes one. 0 runs both on a CPU. They need `memory` of their own."""
+    nodes: Positive = 1
+    """Nodes of a training. One: the step's own pod trains. More: it submits a Kubeflow TrainJob and follows it."""
+    gpu: Text | None = None
+    """Which GPU, as `zephyr plan` knows it (H100-80GB, A100-40GB, …): its memory and its speed."""
+    gpu_price: float | None = Field(None, ge=0)
+    """US dollars for one GPU and hour; null: `zephyr plan` names no cost of the training."""
+    training_runtime: Text = "zephyr-training"
+    """The TrainingRuntime, in the pipeline's namespace, that a TrainJob uses."""
     gpu_type: Text = "nvidia.com/gpu"
     """The GPUs' name among a node's resources."""
     node_selector: Mapping[str, str] = {}
@@ -40,4 +48,6 @@ class Cluster(Section):
     def _memory_for_gpus(self) -> "Cluster":
         if self.gpus and "memory" not in self.model_fields_set:
             raise ValueError("gpus: a step on a GPU needs more memory than one on a CPU; set cluster.memory")
+        if self.nodes > 1 and not self.gpus:
+            raise ValueError("nodes: several nodes train on GPUs; set cluster.gpus")
         return self

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from zephyr.sections.base import Fraction, Positive, Section, Text
 
@@ -29,9 +29,13 @@ class Model(Section):
     quantize: Literal["none", "4bit"] = "none"
     """4bit trains LoRA adapters over a 4-bit base (QLoRA); needs a GPU."""
     gradient_checkpointing: bool = False
-    attention: str = "sdpa"
+    attention: Text = "auto"
+    """auto: rows without padding, attention for each text alone, where the architecture allows it; any other name is
+    one of transformers' own implementations, on padded rows."""
     threads: int = Field(0, ge=0)
-    """CPU threads of torch; 0 leaves torch's default."""
+    """CPU threads of torch, of each process; 0 leaves torch's default."""
+    processes: int = Field(0, ge=0)
+    """Processes of a training on one machine; 0: one for each of its GPUs, or one."""
 
 
 class Training(Section):
@@ -42,32 +46,38 @@ class Training(Section):
     warmup_ratio: Fraction = 0.1
     epochs: float = Field(1.0, gt=0)
     global_batch_size: Positive = 512
-    """Sequences (sft) or pairs (dpo) per optimizer step over all devices."""
-    device_batch_size: Positive = 8
-    """Sequences or pairs per device and forward; must divide the global batch."""
-    optimizer: str = "adamw_torch"
+    """Sequences (sft) or pairs (dpo) per optimizer step over all devices; a multiple of their number."""
+    device_tokens: Positive = 16384
+    """Tokens that a device takes in one forward and backward, padding included; a longer sequence or pair goes alone.
+    How the global batch is cut changes nothing but speed and memory."""
+    optimizer: Literal[
+        "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "adamw_bnb_8bit", "paged_adamw_8bit", "rmsprop"
+    ] = "adamw_torch"
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: Positive = 2048
-    save_steps: Positive = 100
-    """A checkpoint every so many optimizer steps."""
+    save_minutes: float = Field(10.0, gt=0)
+    """A checkpoint every so many minutes, at the end of a step."""
+    save_steps: Positive | None = None
+    """And one every so many optimizer steps."""
     log_steps: Positive = 10
+    """Metrics are gathered every so many optimizer steps."""
     lora: Lora | None = None
     zero_stage: Literal[0, 2, 3] = 0
     """DeepSpeed's ZeRO stage; 0 trains without DeepSpeed."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What DeepSpeed keeps in the machine's memory: the optimizer's state, or the weights as well (ZeRO-3)."""
 
-    @model_validator(mode="after")
-    def _divides(self) -> "Training":
-        if self.global_batch_size % self.device_batch_size:
-            raise ValueError(
-                f"global_batch_size {self.global_batch_size} is not a multiple of "
-                f"device_batch_size {self.device_batch_size}"
-            )
-        return self
+
+HOW = frozenset({"device_tokens", "save_minutes", "save_steps", "log_steps", "zero_stage", "offload"})
+HOW_MODEL = frozenset({"attention", "threads", "processes", "gradient_checkpointing"})
+"""Settings of a training and of the model that say how it is done, not what comes of it: no step's key has them."""
 
 
 class Sft(Training):
-    pass
+    packing: Literal["best_fit", "none"] = "best_fit"
+    """best_fit: a sequence of the batch is a row of max_length tokens, filled with whole dialogues; none: it is one
+    dialogue. Either way no dialogue sees another."""
 
 
 class Dpo(Training):
@@ -75,8 +85,24 @@ class Dpo(Training):
     scheduler: Literal["cosine", "linear", "constant"] = "linear"
     epochs: float = Field(3.0, gt=0)
     global_batch_size: Positive = 32
-    device_batch_size: Positive = 4
     max_length: Positive = 1024
     max_prompt_length: Positive = 512
+    truncation: Literal["keep_start", "keep_end"] = "keep_start"
+    """Of prompt and completion beyond max_length: cut the completion's end, or the prompt's beginning."""
     beta: float = Field(0.1, gt=0)
-    loss: Literal["sigmoid", "hinge", "ipo"] = "sigmoid"
+    loss: Literal[
+        "sigmoid",
+        "hinge",
+        "ipo",
+        "exo_pair",
+        "nca_pair",
+        "robust",
+        "bco_pair",
+        "sppo_hard",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+        "sigmoid_norm",
+    ] = "sigmoid"
+    """TRL's. Those that sort a batch (aot, aot_unpaired) would depend on how it is cut."""
+    label_smoothing: Fraction = 0.0

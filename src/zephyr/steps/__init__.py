@@ -54,7 +54,7 @@ def _trained(section: str) -> Callable[[Recipe], dict[str, Any]]:
     def settings(recipe: Recipe) -> dict[str, Any]:
         from zephyr.data import template
 
-        return recipe.slice("seed", "model", section) | {"template": template.digest()}
+        return recipe.decisive("seed", "model", section) | {"template": template.digest()}
 
     return settings
 

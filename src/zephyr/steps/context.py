@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zephyr.account import Account
-from zephyr.artifacts import Artifact, write_table
+from zephyr.artifacts import Artifact, Store, write_table
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 
@@ -35,6 +35,12 @@ class Context:
     progress: Progress
     shard: str = ""
     """The part of sample and rate that this is: "2/4"; "" is the whole."""
+    key: str = ""
+    """The step's key."""
+    store: Store | None = None
+    """Where the step's artifact will lie, for what it keeps there besides."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Location in the recipe to SHA-256 of its content."""
 
     def parts(self, name: str) -> list[Artifact]:
         """An input that shards may have made: all parts of it, in order."""

@@ -1,5 +1,6 @@
 """From a recipe's section to the arguments that TRL's trainers share."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ def shared(recipe: Recipe, section: Training, name: str, rows: int, work: Path) 
     Raises RecipeError when the global batch can't be divided over the devices.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = section.device_batch_size * world
-    if section.global_batch_size % per_step:
+    if section.global_batch_size % world:
         raise RecipeError(
-            f"{name}.global_batch_size: {section.global_batch_size} can't be divided over {world} processes "
-            f"of {name}.device_batch_size {section.device_batch_size}"
+            f"{name}.global_batch_size: {section.global_batch_size} isn't a multiple of {world} processes"
         )
+    device = math.gcd(section.global_batch_size // world, 8)
+    per_step = device * world
     gpu = on_gpu()
     steps = max(1, round(section.epochs * rows / section.global_batch_size))
     return {
@@ -30,8 +31,8 @@ def shared(recipe: Recipe, section: Training, name: str, rows: int, work: Path) 
         "lr_scheduler_type": section.scheduler,
         "warmup_steps": round(section.warmup_ratio * steps),
         "num_train_epochs": section.epochs,
-        "per_device_train_batch_size": section.device_batch_size,
-        "per_device_eval_batch_size": section.device_batch_size,
+        "per_device_train_batch_size": device,
+        "per_device_eval_batch_size": device,
         "gradient_accumulation_steps": section.global_batch_size // per_step,
         "optim": section.optimizer,
         "weight_decay": section.weight_decay,
@@ -39,7 +40,7 @@ def shared(recipe: Recipe, section: Training, name: str, rows: int, work: Path) 
         "max_length": section.max_length,
         "logging_steps": section.log_steps,
         "logging_first_step": True,
-        "save_steps": section.save_steps,
+        "save_steps": section.save_steps or 100,
         "save_total_limit": 2,
         "seed": recipe.seed,
         "data_seed": recipe.seed,

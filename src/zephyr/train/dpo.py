@@ -1,30 +1,21 @@
 """dDPO: direct preference optimization on the judge's pairs (paper, section 3, equation 2)."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.intervals import wilson
 from zephyr.progress import Progress
-from zephyr.recipe import Recipe
 from zephyr.schema import Pair
 from zephyr.sections import Dpo
+from zephyr.train.job import Job
 
 ACCURACY = "eval_rewards/accuracies"
 
 
-def train(
-    model: Path,
-    train: Sequence[Pair],
-    test: Sequence[Pair],
-    recipe: Recipe,
-    work: Path,
-    out: Path,
-    progress: Progress,
-) -> dict[str, float]:
-    """Train the model in folder `model`, which is also the reference; write the result to `out`.
+def train(job: Job, progress: Progress) -> dict[str, float]:
+    """Train the model in folder `job.model`, which is also the reference; write the result to `job.out`.
 
     Returns train_loss, and on the held-out pairs (eval_pairs of them) eval_loss and
     eval_rewards/{chosen,rejected,margins,accuracies}, the accuracy with its 95% interval.
@@ -59,9 +50,10 @@ def train(
             super().log(logs, start_time)
 
     disable_progress_bars()
-    network, tokenizer = models.load(model, recipe)
-    rows, lost = encode(tokenizer, train, recipe.dpo)
-    held_out, _ = encode(tokenizer, test, recipe.dpo)
+    recipe, work, out = job.recipe, job.work, job.out
+    network, tokenizer = models.load(job.model, recipe)
+    rows, lost = encode(tokenizer, cast(Any, list(job.rows("train"))), recipe.dpo)
+    held_out, _ = encode(tokenizer, cast(Any, list(job.rows("test"))), recipe.dpo)
     if not rows:
         raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
     config = DPOConfig(

@@ -27,7 +27,8 @@ def load(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.model.dtype) if on_gpu() else torch.float32}
     if recipe.model.quantize == "4bit":
         options["quantization_config"] = _four_bit()
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=recipe.model.attention, **options)
+    attention = "sdpa" if recipe.model.attention == "auto" else recipe.model.attention
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     for config in (model.config, model.generation_config):

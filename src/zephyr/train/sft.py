@@ -1,28 +1,19 @@
 """dSFT: completion-only training on the teacher's dialogues (paper, section 3, equation 1)."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.progress import Progress
-from zephyr.recipe import Recipe
 from zephyr.schema import Dialogue
+from zephyr.train.job import Job
 
 IGNORED = -100  # the label that cross entropy leaves out
 
 
-def train(
-    model: Path,
-    train: Sequence[Dialogue],
-    test: Sequence[Dialogue],
-    recipe: Recipe,
-    work: Path,
-    out: Path,
-    progress: Progress,
-) -> dict[str, float]:
-    """Train the model in folder `model`; write the result to `out`, checkpoints to `work`.
+def train(job: Job, progress: Progress) -> dict[str, float]:
+    """Train the model in folder `job.model`; write the result to `job.out`, checkpoints to `job.work`.
 
     Returns train_loss, eval_loss_before and eval_loss (held out, before and after the training; mean per trained
     token, in nats) and the count of dialogues cut or dropped.
@@ -34,9 +25,10 @@ def train(
     from zephyr.train import model as models
 
     disable_progress_bars()
-    network, tokenizer = models.load(model, recipe)
-    rows, lost = encode(tokenizer, train, recipe.sft.max_length)
-    held_out, _ = encode(tokenizer, test, recipe.sft.max_length)
+    recipe, work, out = job.recipe, job.work, job.out
+    network, tokenizer = models.load(job.model, recipe)
+    rows, lost = encode(tokenizer, _dialogues(job, "train"), recipe.sft.max_length)
+    held_out, _ = encode(tokenizer, _dialogues(job, "test"), recipe.sft.max_length)
     if not rows:
         raise DataError(f"sft: no dialogue fits into sft.max_length {recipe.sft.max_length} tokens; raise it")
     options = arguments.shared(recipe, recipe.sft, "sft", len(rows), work)
@@ -64,6 +56,10 @@ def train(
     callbacks.keep_history(trainer, out)
     models.save(trainer.model, tokenizer, out)
     return figures
+
+
+def _dialogues(job: Job, split: Any) -> list[Any]:
+    return [row | {"messages": row[job.messages]} for row in job.rows(split)]
 
 
 def encode(
