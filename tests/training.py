@@ -26,8 +26,9 @@ def job(
 ) -> Job:
     """A training: `work` survives interruptions, the model goes to `out`; the store lies beside them."""
     work.mkdir(parents=True, exist_ok=True)
+    kind = DIALOGUE if stage == "sft" else PAIR
     for name, rows in (("train", train), ("test", test)):
-        write_table(work / f"{name}.parquet", rows, DIALOGUE if stage == "sft" else PAIR)
+        write_table(work / f"{name}.parquet", [dict.fromkeys(kind.names) | row for row in rows], kind)
     usual: dict[str, Any] = {
         "step": stage,
         "key": "0" * 64,
