@@ -5,7 +5,7 @@ evaluation and serving all come from `encode` and `encode_prompt`, so that they 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 PAD = "<pad>"
+_ANSWER = "<|assistant|>\n"
+_Turn = tuple[str, str]  # tag and content
 _NEEDED = ("config.json", "tokenizer_config.json")
 
 
@@ -78,43 +80,71 @@ def install(tokenizer: Any) -> Any:
 
 def encode(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
     """Token ids [n] of a conversation, and the mask [n] of what is trained: assistant turns with their one EOS."""
-    ids: list[int] = _start(tokenizer)
-    mask = [0] * len(ids)
-    for index, message in enumerate(messages):
-        tag = f"<|{message['role']}|>\n" if index == 0 else f"\n<|{message['role']}|>\n"
-        trained = message["role"] == "assistant"
-        head, turn = _ids(tokenizer, tag), _turn(tokenizer, tag, message["content"])
-        if trained and turn[: len(head)] != head:
-            # The tag's line break melts into the content; a model that answers gets the tag alone.
-            turn = head + _ids(tokenizer, message["content"])
-        ids += [*turn, tokenizer.eos_token_id]
-        mask += [0] * len(head) + [1] * (len(turn) - len(head) + 1) if trained else [0] * (len(turn) + 1)
-    return ids, mask
+    return encode_all(tokenizer, [messages])[0]
+
+
+def encode_all(tokenizer: Any, conversations: Sequence[Sequence[Message]]) -> list[tuple[list[int], list[int]]]:
+    """`encode` of each. A turn that several share is read once, and all texts go to the tokenizer together: one in
+    Rust reads them on all cores."""
+    wanted = [[(_tag(index, message), message["content"]) for index, message in enumerate(c)] for c in conversations]
+    tags = list(dict.fromkeys(tag for turns in wanted for tag, _ in turns))
+    heads = dict(zip(tags, _ids(tokenizer, tags), strict=True))
+    read = _turns(tokenizer, heads, list(dict.fromkeys(turn for turns in wanted for turn in turns)))
+    return [_joined(tokenizer, turns, heads, read) for turns in wanted]
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation up to where the assistant begins to speak."""
     ids, _ = encode(tokenizer, messages)
-    return ids + _ids(tokenizer, "\n<|assistant|>\n")
+    return ids + _ids(tokenizer, ["\n" + _ANSWER])[0]
 
 
-def _start(tokenizer: Any) -> list[int]:
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+def _joined(
+    tokenizer: Any, turns: Sequence[_Turn], heads: Mapping[str, list[int]], read: Mapping[_Turn, list[int]]
+) -> tuple[list[int], list[int]]:
+    ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    mask = [0] * len(ids)
+    for tag, content in turns:
+        turn = read[tag, content]
+        context = len(heads[tag]) if tag.endswith(_ANSWER) else len(turn) + 1
+        ids += [*turn, tokenizer.eos_token_id]
+        mask += [0] * context + [1] * (len(turn) + 1 - context)
+    return ids, mask
 
 
-def _turn(tokenizer: Any, tag: str, content: str) -> list[int]:
-    if any(token in content for token in tokenizer.all_special_tokens):
-        # Special tokens in a text stay text: a dialogue can't end a turn by writing </s>.
-        plain = tokenizer(content, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [*_ids(tokenizer, tag), *plain]
-    return _ids(tokenizer, tag + content)
+def _tag(index: int, message: Message) -> str:
+    return f"<|{message['role']}|>\n" if index == 0 else f"\n<|{message['role']}|>\n"
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text that stands behind a special token, as all of a rendered conversation does.
+def _turns(tokenizer: Any, heads: Mapping[str, list[int]], turns: Sequence[_Turn]) -> dict[_Turn, list[int]]:
+    """Token ids of each turn's tag and content."""
+    special = tokenizer.all_special_tokens
+    spelled = [turn for turn in turns if any(token in turn[1] for token in special)]
+    # Special tokens in a text stay text: a dialogue can't end a turn by writing </s>.
+    plain = _read(tokenizer, [content for _, content in spelled], split_special_tokens=True)
+    read = dict(zip(turns, _ids(tokenizer, [tag + content for tag, content in turns]), strict=True))
+    # Where the tag's line break melts into an answer, that is read alone: a model that answers gets the tag alone.
+    melted = [
+        turn for turn in turns if turn[0].endswith(_ANSWER) and read[turn][: len(heads[turn[0]])] != heads[turn[0]]
+    ]
+    alone = _ids(tokenizer, [content for _, content in melted])
+    for turn, ids in zip(melted + spelled, alone + plain, strict=True):
+        read[turn] = heads[turn[0]] + ids
+    return read
 
-    Alone, a SentencePiece vocabulary (Mistral's) would put a space before it that no server's prompt has.
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that stand behind a special token, as all of a rendered conversation does.
+
+    Alone, a SentencePiece vocabulary (Mistral's) would put a space before them that no server's prompt has.
     """
-    behind = tokenizer(tokenizer.eos_token + text, add_special_tokens=False, split_special_tokens=False, verbose=False)
-    ids: list[int] = behind["input_ids"]
-    return ids[1:]
+    behind = _read(tokenizer, [tokenizer.eos_token + text for text in texts], split_special_tokens=False)
+    return [ids[1:] for ids in behind]
+
+
+def _read(tokenizer: Any, texts: list[str], split_special_tokens: bool) -> list[list[int]]:
+    if not texts:
+        return []
+    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+    ids: list[list[int]] = tokenizer(texts, split_special_tokens=split_special_tokens, **options)["input_ids"]
+    return ids
