@@ -23,12 +23,13 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
-    from zephyr.train import arguments, callbacks
+    from zephyr.train import arguments, watch
     from zephyr.train import model as models
+    from zephyr.train.checkpoints import Checkpointed
 
     sizes: list[int] = []  # pairs in each batch of an evaluation
 
-    class Trainer(DPOTrainer):
+    class Trainer(Checkpointed, DPOTrainer):
         """TRL's trainer on rows that are token ids already: its own tokenisation trains a newline after EOS."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -63,24 +64,24 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
         # Once per run instead of in every step. TRL's cache of them can't go stale here: the rows live in memory.
         precompute_ref_log_probs=True,
     )
-    watch = callbacks.Watch(progress, "pairs", recipe.dpo.global_batch_size)
+    told = watch.Watch(progress, "pairs", recipe.dpo.global_batch_size)
     trainer = Trainer(
         model=network,
         args=config,
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[watch],
+        callbacks=[told],
         peft_config=models.adapters(recipe.dpo.lora),
     )
-    figures = {**callbacks.fit(trainer, watch, work), **lost}
+    figures = {**trainer.fit(job, progress), **lost}
     if held_out:
         found = trainer.evaluate()
         wanted = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))
         figures |= {name: float(found[name]) for name in wanted}
         low, high = wilson(figures[ACCURACY], len(held_out))
         figures |= {"eval_pairs": float(len(held_out)), f"{ACCURACY}_low": low, f"{ACCURACY}_high": high}
-    callbacks.keep_history(trainer, out)
+    watch.keep_history(trainer, out)
     models.save(trainer.model, tokenizer, out)
     return figures
 

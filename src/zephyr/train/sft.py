@@ -21,8 +21,12 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
-    from zephyr.train import arguments, callbacks
+    from zephyr.train import arguments, watch
     from zephyr.train import model as models
+    from zephyr.train.checkpoints import Checkpointed
+
+    class Trainer(Checkpointed, SFTTrainer):
+        pass
 
     disable_progress_bars()
     recipe, work, out = job.recipe, job.work, job.out
@@ -38,22 +42,22 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
         remove_unused_columns=False,
         eval_on_start=bool(held_out),
     )
-    watch = callbacks.Watch(progress, "dialogues", recipe.sft.global_batch_size)
-    trainer = SFTTrainer(
+    told = watch.Watch(progress, "dialogues", recipe.sft.global_batch_size)
+    trainer = Trainer(
         model=network,
         args=config,
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[watch],
+        callbacks=[told],
         peft_config=models.adapters(recipe.sft.lora),
     )
-    figures = {**callbacks.fit(trainer, watch, work), **lost}
+    figures = {**trainer.fit(job, progress), **lost}
     if held_out:
         start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
         figures["eval_loss_before"] = float(start["eval_loss"])
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
-    callbacks.keep_history(trainer, out)
+    watch.keep_history(trainer, out)
     models.save(trainer.model, tokenizer, out)
     return figures
 
