@@ -1,0 +1,51 @@
+"""The head on scored positions: the same numbers and gradients as the whole logits, whatever the chunk."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers import tiny_model
+from zephyr.train import head
+
+AT, TARGETS = torch.tensor([1, 2, 5, 9, 12]), torch.tensor([7, 0, 3, 299, 3])
+
+
+def model(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model(folder))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 5, 100])
+def test_scored_positions_give_the_whole_logits_numbers(chunk: int, tmp_path: Path, monkeypatch: Any) -> None:
+    whole, scored = model(tmp_path), model(tmp_path)
+    head.install(scored)
+    ids = torch.arange(20).reshape(2, 10)  # position 12 of the flattened row is the second row's third
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 1.0])
+    expected = whole(ids).logits.log_softmax(-1).flatten(0, 1)[AT, TARGETS]
+    monkeypatch.setattr(head, "CHUNK", chunk * scored.config.vocab_size)
+    found = scored(ids, at=AT, targets=TARGETS)
+    torch.testing.assert_close(found, expected)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    for (name, a), (_, b) in zip(whole.named_parameters(), scored.named_parameters(), strict=True):
+        assert a.grad is not None, name
+        torch.testing.assert_close(b.grad, a.grad, msg=name)
+
+
+def test_without_positions_the_model_answers_as_ever(tmp_path: Path) -> None:
+    plain, other = model(tmp_path), model(tmp_path)
+    head.install(other)
+    ids = torch.arange(10)[None]
+    assert torch.equal(plain(ids).logits, other(ids).logits)
+    assert len(other.generate(ids, max_new_tokens=2, do_sample=False)[0]) <= 12
+
+
+def test_no_position_is_no_number(tmp_path: Path) -> None:
+    scored = model(tmp_path)
+    head.install(scored)
+    none = torch.zeros(0, dtype=torch.long)
+    scored(torch.arange(10)[None], at=none, targets=none).sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in scored.parameters())
