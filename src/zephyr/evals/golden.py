@@ -1,35 +1,16 @@
 """Golden prompts: what the weights say to a few fixed conversations, so that an endpoint can be compared with them.
 
-They touch all that a chat template decides: a lone question, a system message, a second turn. The record is made where
-the weights are in memory anyway, in evaluation, and register keeps it on the version.
+The record is made where the weights are in memory anyway, in evaluation, and register keeps it on the version.
 """
 
 from typing import Any
 
+from zephyr.data.golden import CONVERSATIONS
 from zephyr.evals.generate import Generator
 from zephyr.progress import Progress
-from zephyr.schema import Message
 
 TOKENS = 24
 """Of each completion at most."""
-
-
-def _talk(*turns: str, system: str | None = None) -> list[Message]:
-    head: list[Message] = [Message(role="system", content=system)] if system else []
-    return head + [
-        Message(role="assistant" if number % 2 else "user", content=text) for number, text in enumerate(turns)
-    ]
-
-
-CONVERSATIONS = (
-    _talk("Tell me a story."),
-    _talk("Who are you?"),
-    _talk("What is 7 plus 5?"),
-    _talk("Say hello.", "Hello.", "Now say it twice."),
-    _talk("Describe the sea.", system="Be brief."),
-    _talk("Name three colors and say why you like them."),
-)
-"""Short ones: they fit the smallest context."""
 
 
 def record(generator: Generator) -> dict[str, Any]:

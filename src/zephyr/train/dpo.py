@@ -23,7 +23,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
-    from zephyr.train import arguments, watch
+    from zephyr.train import adapters, arguments, watch
     from zephyr.train import model as models
     from zephyr.train.checkpoints import Checkpointed
 
@@ -52,7 +52,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
 
     disable_progress_bars()
     recipe, work, out = job.recipe, job.work, job.out
-    network, tokenizer = models.load(job.model, recipe)
+    network, tokenizer = models.load(job.model, recipe, job.section)
     rows, lost = encode(tokenizer, cast(Any, list(job.rows("train"))), recipe.dpo)
     held_out, _ = encode(tokenizer, cast(Any, list(job.rows("test"))), recipe.dpo)
     if not rows:
@@ -72,7 +72,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         callbacks=[told],
-        peft_config=models.adapters(recipe.dpo.lora),
+        peft_config=adapters.config(job, network),
     )
     figures = {**trainer.fit(job, progress), **lost}
     if held_out:
@@ -82,7 +82,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
         low, high = wilson(figures[ACCURACY], len(held_out))
         figures |= {"eval_pairs": float(len(held_out)), f"{ACCURACY}_low": low, f"{ACCURACY}_high": high}
     watch.keep_history(trainer, out)
-    models.save(trainer.model, tokenizer, out)
+    figures |= models.save(trainer.model, tokenizer, job)
     return figures
 
 

@@ -1,12 +1,16 @@
-"""Weights and tokenizer: loading, adapters, saving."""
+"""Weights and tokenizer: loading them for a training, writing what it made."""
 
+import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zephyr.data import template
 from zephyr.errors import ModelError
 from zephyr.recipe import Recipe
-from zephyr.sections import Lora
+from zephyr.sections import Training
+
+if TYPE_CHECKING:
+    from zephyr.train.job import Job
 
 
 def on_gpu() -> bool:
@@ -15,21 +19,35 @@ def on_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def load(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
+def dtypes(recipe: Recipe, section: Training | None) -> tuple[str, str]:
+    """In which type weights are held and in which matrices are multiplied.
+
+    Weights that an optimizer of torch's changes are held in float32 (under autocast): a step of 5e-7 is less than
+    bfloat16 can tell apart. DeepSpeed holds a float32 copy itself, and with adapters the base stays as it is.
+    """
+    from zephyr.train import zero
+
+    dtype = {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}[zero.precision(recipe)]
+    full = section is not None and section.lora is None and not section.zero_stage
+    return "float32" if full else dtype, dtype
+
+
+def load(folder: Path, recipe: Recipe, section: Training | None = None) -> tuple[Any, Any]:
     """Model and tokenizer of a folder, with the Zephyr template and a pad token of its own.
 
-    On a CPU weights are float32 whatever the recipe says: bfloat16 is slower there without AVX512-BF16.
+    `section` is the training that it is for. Weights are on the CPU, 4-bit ones on this process's GPU if it has one.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = template.tokenizer_of(folder)
-    options: dict[str, Any] = {"dtype": getattr(torch, recipe.model.dtype) if on_gpu() else torch.float32}
+    options: dict[str, Any] = {"dtype": getattr(torch, dtypes(recipe, section)[0])}
     if recipe.model.quantize == "4bit":
-        options["quantization_config"] = _four_bit()
+        options |= _four_bit()
     attention = "sdpa" if recipe.model.attention == "auto" else recipe.model.attention
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        torch.manual_seed(recipe.seed)  # the new rows are drawn at random
         model.resize_token_embeddings(len(tokenizer))
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.bos_token_id
@@ -45,42 +63,39 @@ def check_base(folder: Path) -> str:
     return f"{folder} ({size / 2**20:.1f} MiB, vocabulary {len(tokenizer)})"
 
 
-def adapters(lora: Lora | None) -> Any:
-    """PEFT's configuration, or None for full training."""
-    if lora is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
-
-
-def save(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write weights (safetensors), configuration and tokenizer; adapters are merged, and kept in adapter/."""
+def save(model: Any, tokenizer: Any, job: "Job") -> dict[str, float]:
+    """Write a trained model of this one process to `job.out`, loadable as it is; figures of the merge of adapters."""
     from peft import PeftModel
 
+    from zephyr.train import adapters
+
     if isinstance(model, PeftModel):
-        model.save_pretrained(out / "adapter")
-        model = model.merge_and_unload()
+        adapters.keep(model, job, adapters.weights(model))
+        return adapters.merge(job)
+    write(model, tokenizer, job.out)
+    return {}
+
+
+def write(model: Any, tokenizer: Any, out: Path) -> None:
+    """Weights (safetensors), configuration and tokenizer in a folder."""
     model.generation_config.do_sample = False
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
-def _four_bit() -> Any:
+def _four_bit() -> dict[str, Any]:
+    import os
+
     import torch
     from transformers import BitsAndBytesConfig
 
-    if not on_gpu():
-        raise ModelError("model.quantize: 4bit needs a CUDA GPU; set it to none here")
-    return BitsAndBytesConfig(
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("model.quantize: 4bit needs bitsandbytes: pip install bitsandbytes, or set it to none")
+    config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if on_gpu() else torch.float32,
     )
+    place = int(os.environ.get("LOCAL_RANK", "0")) if on_gpu() else "cpu"
+    return {"quantization_config": config, "device_map": {"": place}}

@@ -21,7 +21,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
-    from zephyr.train import arguments, watch
+    from zephyr.train import adapters, arguments, watch
     from zephyr.train import model as models
     from zephyr.train.checkpoints import Checkpointed
 
@@ -30,7 +30,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
 
     disable_progress_bars()
     recipe, work, out = job.recipe, job.work, job.out
-    network, tokenizer = models.load(job.model, recipe)
+    network, tokenizer = models.load(job.model, recipe, job.section)
     rows, lost = encode(tokenizer, _dialogues(job, "train"), recipe.sft.max_length)
     held_out, _ = encode(tokenizer, _dialogues(job, "test"), recipe.sft.max_length)
     if not rows:
@@ -50,7 +50,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         callbacks=[told],
-        peft_config=models.adapters(recipe.sft.lora),
+        peft_config=adapters.config(job, network),
     )
     figures = {**trainer.fit(job, progress), **lost}
     if held_out:
@@ -58,7 +58,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
         figures["eval_loss_before"] = float(start["eval_loss"])
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
     watch.keep_history(trainer, out)
-    models.save(trainer.model, tokenizer, out)
+    figures |= models.save(trainer.model, tokenizer, job)
     return figures
 
 
