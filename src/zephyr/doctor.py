@@ -74,6 +74,7 @@ def called(recipe: Recipe) -> set[str]:
         names.add(recipe.rate.judge)
     if recipe.evaluate.questions or recipe.evaluate.instructions:
         names.add(recipe.evaluate.judge)
+    names.update(choice.judge for choice in recipe.judged.values())
     if recipe.prepare.mode == "distill":
         names.add(recipe.prepare.distill.teacher)
     return names

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from zephyr.errors import RecipeError
 from zephyr.sections import (
+    Choice,
     Cluster,
     Contamination,
     Deploy,
@@ -88,6 +89,7 @@ class Recipe(Section):
             wanted["rate.judge"] = (self.rate.judge,)
         if self.evaluate.questions or self.evaluate.instructions:
             wanted["evaluate.judge"] = (self.evaluate.judge,)
+        wanted |= {f"{stage}.choose.judge": (choice.judge,) for stage, choice in self.judged.items()}
         if self.prepare.mode == "distill":
             wanted["prepare.distill.teacher"] = (self.prepare.distill.teacher,)
         known = ", ".join(self.endpoints) or "none"
@@ -96,6 +98,12 @@ class Recipe(Section):
             for setting, names in wanted.items()
             for name in names
             if name not in self.endpoints
+        ]
+        missing += [
+            f"{stage}.choose.prompts: {choice.prompts} is what the evaluation asks: choosing by it would be choosing on "
+            "the test set; name other prompts"
+            for stage, choice in self.judged.items()
+            if choice.prompts in self.evaluation_sets
         ]
         if self.prepare.mode == "distill" and not self.prepare.distill.seeds:
             missing.append("prepare.distill.seeds: mode distill needs prompts to start from; name a file of them")
@@ -131,6 +139,12 @@ class Recipe(Section):
         endpoints = {name: endpoint.part(self.shards) for name, endpoint in self.endpoints.items()}
         budget = None if self.budget is None else self.budget / self.shards
         return self.model_copy(update={"endpoints": endpoints, "budget": budget})
+
+    @property
+    def judged(self) -> dict[str, Choice]:
+        """Stages of training whose weights a judge chooses."""
+        stages = {"sft": self.sft.choose, "dpo": self.dpo.choose}
+        return {stage: choice for stage, choice in stages.items() if choice.judged}
 
     @property
     def evaluation_sets(self) -> tuple[str, ...]:

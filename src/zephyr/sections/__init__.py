@@ -1,6 +1,7 @@
 """The sections of a recipe: every setting once, its default and its explanation beneath it."""
 
 from zephyr.sections.base import Section, Text
+from zephyr.sections.choice import Choice
 from zephyr.sections.cleaning import Cleaning
 from zephyr.sections.cluster import Cluster, Secrets
 from zephyr.sections.data import Prepare, Source
@@ -13,6 +14,7 @@ from zephyr.sections.sampling import Rate, Sample
 from zephyr.sections.training import Dpo, Lora, Model, Sft, Training
 
 __all__ = [
+    "Choice",
     "Cleaning",
     "Cluster",
     "Contamination",

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zephyr.sections.base import Fraction, Positive, Section, Text
+from zephyr.sections.choice import Choice
 
 
 class Lora(Section):
@@ -67,6 +68,14 @@ class Training(Section):
     """DeepSpeed's ZeRO stage; 0 trains without DeepSpeed."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """What DeepSpeed keeps in the machine's memory: the optimizer's state, or the weights as well (ZeRO-3)."""
+    choose: Choice = Choice()
+    """Which moment's weights become the model."""
+
+    @model_validator(mode="after")
+    def _somebody_holds_the_weights(self) -> "Training":
+        if self.choose.by != "last" and self.zero_stage == 3:
+            raise ValueError("choose: under zero_stage 3 no process holds the whole weights to answer or to keep; use 2")
+        return self
 
 
 HOW = frozenset({"device_tokens", "save_minutes", "save_steps", "log_steps", "zero_stage", "offload"})

@@ -54,13 +54,20 @@ def _trained(section: str) -> Callable[[Recipe], dict[str, Any]]:
     def settings(recipe: Recipe) -> dict[str, Any]:
         from zephyr.data import template
 
-        return recipe.decisive("seed", "model", section) | {"template": template.digest()}
+        judges = recipe.models(*(choice.judge for stage, choice in recipe.judged.items() if stage == section))
+        return recipe.decisive("seed", "model", section) | {"template": template.digest()} | judges
 
     return settings
 
 
-def _base_source(recipe: Recipe) -> tuple[str, ...]:
-    return (recipe.model.base,)
+def _read(section: str, base: bool = True) -> Callable[[Recipe], tuple[str, ...]]:
+    """What a training reads from outside: the base model, and the held-out prompts that choose its weights."""
+
+    def sources(recipe: Recipe) -> tuple[str, ...]:
+        prompts = tuple(c.prompts for stage, c in recipe.judged.items() if stage == section and c.prompts)
+        return ((recipe.model.base,) if base else ()) + prompts
+
+    return sources
 
 
 STEPS = {
@@ -85,10 +92,10 @@ STEPS = {
         lambda r: _checked(r, r.pair.pairs),
         main_figure="train",
     ),
-    "sft": Step(sft, 2, _trained("sft"), _base_source, main_figure="eval_loss"),
-    "sft_on_chosen": Step(sft_on_chosen, 2, _trained("sft"), main_figure="eval_loss"),
-    "dpo": Step(dpo, 2, _trained("dpo"), main_figure="eval_rewards/accuracies"),
-    "dpo_on_base": Step(dpo, 2, _trained("dpo"), _base_source, main_figure="eval_rewards/accuracies"),
+    "sft": Step(sft, 2, _trained("sft"), _read("sft"), main_figure="eval_loss"),
+    "sft_on_chosen": Step(sft_on_chosen, 2, _trained("sft"), _read("sft", base=False), main_figure="eval_loss"),
+    "dpo": Step(dpo, 2, _trained("dpo"), _read("dpo", base=False), main_figure="eval_rewards/accuracies"),
+    "dpo_on_base": Step(dpo, 2, _trained("dpo"), _read("dpo"), main_figure="eval_rewards/accuracies"),
     "evaluate": Step(
         evaluate,
         3,
