@@ -83,7 +83,7 @@ def keep(model: Any, job: Job, tensors: Mapping[str, "torch.Tensor"]) -> Path:
 
 
 def merge(job: Job) -> dict[str, float]:
-    """Merge the kept adapter into the model it was trained on, to `job.out`; what was written is read back and compared.
+    """Merge the kept adapter into the model it was trained on, to `job.out`; what was written is read and compared.
 
     Returns merge_effect, what the adapter does to the logits of the golden conversations, and merge_error, what of
     these the merged weights miss: root mean squares, both divided by that of the logits. Raises ModelError when that is
