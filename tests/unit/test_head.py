@@ -15,22 +15,31 @@ AT, TARGETS = torch.tensor([1, 2, 5, 9, 12]), torch.tensor([7, 0, 3, 299, 3])
 def model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(tiny_model(folder))
+    return AutoModelForCausalLM.from_pretrained(tiny_model(folder, tie_word_embeddings=False))
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 4, 5, 100])
-def test_scored_positions_give_the_whole_logits_numbers(chunk: int, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("chunk", "kept"), [(1, 0), (2, 3), (4, 4), (5, 100), (100, 100)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_scored_positions_give_the_whole_logits_numbers(
+    chunk: int, kept: int, frozen: bool, tmp_path: Path, monkeypatch: Any
+) -> None:
     whole, scored = model(tmp_path), model(tmp_path)
     head.install(scored)
+    for one in (whole, scored):
+        one.lm_head.weight.requires_grad_(not frozen)
     ids = torch.arange(20).reshape(2, 10)  # position 12 of the flattened row is the second row's third
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 1.0])
     expected = whole(ids).logits.log_softmax(-1).flatten(0, 1)[AT, TARGETS]
-    monkeypatch.setattr(head, "CHUNK", chunk * scored.config.vocab_size)
+    monkeypatch.setitem(head.CHUNK, "cpu", chunk * scored.config.vocab_size)
+    monkeypatch.setattr(head, "KEPT", kept * scored.config.vocab_size * 4)  # bytes of `kept` positions
     found = scored(ids, at=AT, targets=TARGETS)
     torch.testing.assert_close(found, expected)
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
     for (name, a), (_, b) in zip(whole.named_parameters(), scored.named_parameters(), strict=True):
+        if frozen and name == "lm_head.weight":
+            assert b.grad is None
+            continue
         assert a.grad is not None, name
         torch.testing.assert_close(b.grad, a.grad, msg=name)
 

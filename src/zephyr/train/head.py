@@ -1,14 +1,20 @@
-"""The last matrix of a language model, on the positions that are scored only, a chunk of them at a time."""
+"""The last matrix of a language model, on the positions that are scored only, a chunk of them at a time.
+
+A chunk's probabilities are kept for the backward pass while all that are kept fit into `KEPT`: so the largest of the
+matrix products isn't done twice. A frozen head (LoRA) keeps none: the forward computes what the backward will scale.
+"""
 
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from trl.trainer.utils import maybe_gather_lm_head_ctx  # ZeRO-3 cuts the weight up
 
-CHUNK = 2**26
-"""Logits that are in memory at a time (256 MiB in float32); of more than one chunk the backward computes them anew."""
+KEPT = 2**29
+"""Bytes."""
+CHUNK = {"cpu": 2**20, "cuda": 2**27}
+"""Logits in memory at a time: on a CPU what its cache holds."""
 
 
 def install(model: Any) -> None:
@@ -23,37 +29,75 @@ def install(model: Any) -> None:
     def scored(self: Any, *args: Any, at: Tensor | None = None, targets: Tensor | None = None, **kwargs: Any) -> Any:
         if at is None or targets is None:
             return forward(*args, **kwargs)
-        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
-        chunk = max(1, CHUNK // self.config.get_text_config().vocab_size)
-        return log_probs(self.get_output_embeddings(), hidden.flatten(0, 1).index_select(0, at), targets, chunk)
+        states = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        return log_probs(self.get_output_embeddings(), states.flatten(0, 1).index_select(0, at), targets)
 
     model.forward = MethodType(scored, model)
 
 
-def log_probs(head: Any, hidden: Tensor, targets: Tensor, chunk: int) -> Tensor:
-    """hidden [n, d] and targets [n] -> log-probabilities [n], `chunk` positions at a time."""
-    if len(hidden) <= chunk:
-        return _scored(head, hidden, targets)
-    parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
-    return torch.cat([checkpoint(_scored, head, h, t, use_reentrant=False) for h, t in parts])
-
-
-def _scored(head: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-    found: Tensor = _LogProb.apply(head(hidden).float(), targets)
+def log_probs(head: Any, states: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities [n], in float32, of the tokens `targets` [n] after the hidden states [n, d]."""
+    assert head.bias is None
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    found: Tensor = _LogProbs.apply(states, head.weight, targets, dtype, torch.is_grad_enabled())
     return found
 
 
-class _LogProb(torch.autograd.Function):
-    """Log-softmax at the targets. Of the logits one copy is kept, and the backward writes their gradient over it."""
+class _LogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, grad: bool) -> Tensor:
+        found = states.new_empty(len(states), dtype=torch.float32)
+        ctx.frozen = not weight.requires_grad
+        ctx.dtype = dtype
+        slopes = torch.empty_like(states) if grad and ctx.frozen else None
+        ctx.kept, room = [], KEPT if grad and not ctx.frozen else 0
+        with maybe_gather_lm_head_ctx(weight), torch.autocast(states.device.type, enabled=False):
+            head = weight.to(dtype)
+            ctx.rows = max(1, CHUNK[states.device.type] // len(head))
+            for start in range(0, len(states), ctx.rows):
+                at = slice(start, start + ctx.rows)
+                logits = (states[at].to(dtype) @ head.T).float()  # [chunk, vocabulary]
+                picked, highest = logits.gather(1, targets[at, None])[:, 0], logits.amax(1)
+                p = torch.softmax(logits, 1)
+                # logsumexp without another pass over exponentials: the likeliest token's p is exp(highest - logsumexp)
+                found[at] = picked - highest + p.amax(1).log()
+                if slopes is not None:
+                    slopes[at] = -_less_target(p, targets[at]).to(dtype) @ head
+                room -= (kept := p.to(dtype)).nbytes
+                ctx.kept.append(kept if room >= 0 else None)
+        ctx.save_for_backward(states, weight, targets, slopes)
+        return found
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        sums = logits.logsumexp(-1)
-        ctx.save_for_backward(logits, targets, sums)
-        return logits.gather(-1, targets[:, None]).squeeze(-1) - sums
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        states, weight, targets, slopes = ctx.saved_tensors
+        if ctx.frozen:
+            return slopes * slope[:, None].to(slopes.dtype), None, None, None, None
+        to_states = torch.empty_like(states)
+        with maybe_gather_lm_head_ctx(weight), torch.autocast(states.device.type, enabled=False):
+            head = weight.to(ctx.dtype)
+            to_weight = torch.zeros_like(weight, dtype=torch.float32)
+            for i, start in enumerate(range(0, len(states), ctx.rows)):
+                at = slice(start, start + ctx.rows)
+                state = states[at].to(ctx.dtype)
+                p = ctx.kept[i]
+                p = torch.softmax((state @ head.T).float(), 1) if p is None else p.float()
+                p = _less_target(p, targets[at]).mul_(-slope[at, None]).to(ctx.dtype)  # of the logits
+                to_states[at] = p @ head
+                _add_product(to_weight, p.T, state)
+                ctx.kept[i] = None
+        return to_states, to_weight.to(weight.dtype), None, None, None
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        logits, targets, sums = ctx.saved_tensors
-        found = logits.sub_(sums[:, None]).exp_().mul_(-gradient[:, None])
-        return found.scatter_add_(-1, targets[:, None], gradient[:, None]), None
+
+def _less_target(p: Tensor, targets: Tensor) -> Tensor:
+    """In place: what a log-probability's gradient with respect to the logits is, negated."""
+    return p.scatter_add_(1, targets[:, None], p.new_full((len(p), 1), -1.0))
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b in float32, without rounding the product first."""
+    if a.dtype == torch.float32 or not a.is_cuda:
+        total.addmm_(a.float(), b.float())
+    else:
+        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
