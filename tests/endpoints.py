@@ -27,7 +27,7 @@ def endpoint(folder: Path, name: str, kind: type[Service] = Service) -> Iterator
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
 
-    worker = Worker(Engine(folder, 8))
+    worker = Worker(Engine.load(folder, 8))
     app = FastAPI()
     app.include_router(kind(name, worker).router())
 

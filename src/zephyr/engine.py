@@ -60,20 +60,21 @@ class Sequence:
 
 
 class Engine:
-    """A model in memory and the batch that it works on; one thread at a time."""
+    """A model in memory and the batch that it works on; one thread at a time.
 
-    def __init__(self, folder: Path, max_rows: int) -> None:
-        """Load weights and tokenizer; `max_rows` sequences are generated together at most.
+    `max_rows` sequences are generated together at most.
+    """
 
-        Raises ModelError for a folder that holds no usable model.
-        """
+    @classmethod
+    def load(cls, folder: Path, max_rows: int) -> "Engine":
+        """An engine of the weights and tokenizer in a folder. Raises ModelError when it holds no usable model."""
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # what its report would say of missing weights, the error below says
-        self.tokenizer = template.tokenizer_of(folder)
+        tokenizer = template.tokenizer_of(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
@@ -85,17 +86,22 @@ class Engine:
         if found["missing_keys"]:
             names = ", ".join(sorted(found["missing_keys"])[:3])
             raise ModelError(f"{folder}: weights lack {names}, which would be random; fetch or save the model anew")
-        self.model: Any = model.to(device).eval()
+        return cls(model.to(device).eval(), tokenizer, max_rows, str(folder))
+
+    def __init__(self, model: Any, tokenizer: Any, max_rows: int, name: str = "the model") -> None:
+        """Raises ModelError for an architecture that its cache can't serve."""
+        self.model = model
+        self.tokenizer = tokenizer
         config = self.model.config
         if len(set(getattr(config, "layer_types", None) or ["full_attention"])) > 1:
-            raise ModelError(f"{folder}: {config.model_type} mixes kinds of attention; serve it with vLLM")
+            raise ModelError(f"{name}: {config.model_type} mixes kinds of attention; serve it with vLLM")
         self.context = int(getattr(config, "max_position_embeddings", 1 << 30))
         """Tokens of a prompt and its answer together."""
-        self._device = device
+        self._device = str(self.model.device)
         ends = self.model.generation_config.eos_token_id
         self._stops = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self._max_rows = max_rows
-        self._slots = Slots(getattr(config, "sliding_window", None), device)
+        self._slots = Slots(getattr(config, "sliding_window", None), self._device)
         self._waiting: deque[Sequence] = deque()
         self._rows: list[Sequence] = []
         self._last: list[int] = []  # the token that each row said last

@@ -100,8 +100,8 @@ class Recipe(Section):
             if name not in self.endpoints
         ]
         missing += [
-            f"{stage}.choose.prompts: {choice.prompts} is what the evaluation asks: choosing by it would be choosing on "
-            "the test set; name other prompts"
+            f"{stage}.choose.prompts: {choice.prompts} is what the evaluation asks: choosing by it would be "
+            "choosing on the test set; name other prompts"
             for stage, choice in self.judged.items()
             if choice.prompts in self.evaluation_sets
         ]

@@ -25,7 +25,7 @@ SHAPES = {
 
 @pytest.fixture(scope="module", params=SHAPES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine(tiny_model(tmp_path_factory.mktemp(request.param), 1, **SHAPES[request.param]), 4)
+    return Engine.load(tiny_model(tmp_path_factory.mktemp(request.param), 1, **SHAPES[request.param]), 4)
 
 
 def prompts(engine: Engine) -> list[list[int]]:
@@ -155,4 +155,4 @@ def test_mixed_attention_is_refused(tmp_path: Path) -> None:
     config = Gemma3TextConfig(vocab_size=300, head_dim=8, num_key_value_heads=2, **shape)
     Gemma3ForCausalLM(config).save_pretrained(folder)  # five layers look back 4096 tokens, one looks back to the start
     with pytest.raises(ModelError, match="mixes kinds of attention; serve it with vLLM"):
-        Engine(folder, 2)
+        Engine.load(folder, 2)

@@ -14,7 +14,7 @@ from zephyr.serve.worker import Broken, Worker
 
 
 def test_a_failed_engine_ends_requests(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    engine = Engine(tiny_model(tmp_path / "m"), 4)
+    engine = Engine.load(tiny_model(tmp_path / "m"), 4)
     real, calls = engine.model, 0
 
     def failing(**inputs: Any) -> Any:

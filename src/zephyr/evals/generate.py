@@ -14,7 +14,7 @@ class Generator:
     """A model in memory that continues conversations."""
 
     def __init__(self, folder: Path, batch_size: int) -> None:
-        self._engine = engine.Engine(folder, batch_size)
+        self._engine = engine.Engine.load(folder, batch_size)
         self.dtype = str(self._engine.model.dtype).removeprefix("torch.")
         """float32 on a CPU, bfloat16 on a GPU."""
 

@@ -32,7 +32,7 @@ class Choice(Section):
     @model_validator(mode="after")
     def _whole(self) -> "Choice":
         if self.judged and self.prompts is None:
-            raise ValueError(f"prompts: choosing by {self.by} asks a judge about answers to held-out prompts; name some")
+            raise ValueError(f"prompts: choosing by {self.by} needs held-out prompts for the judge; name some")
         if self.patience is not None and self.by == "last":
             raise ValueError("patience: nothing is measured where the last weights are taken; set by")
         return self

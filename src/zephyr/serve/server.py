@@ -49,7 +49,7 @@ def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, 
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
     )
     with _listen(host, port) as listener:
-        worker = Worker(Engine(target.path, max_rows), failed=lambda: leave())
+        worker = Worker(Engine.load(target.path, max_rows), failed=lambda: leave())
         metrics.watch(worker.engine)
         service = Service(target.name, worker)
         app.include_router(service.router())
