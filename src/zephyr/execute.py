@@ -128,7 +128,7 @@ def _stored(
     if found is None and _before_from(name):
         raise RunError(f"--from {os.environ['ZEPHYR_FROM']}: {name} is not in the store yet; leave --from out")
     seconds, artifact = 0.0, found
-    progress = Progress(name, progress.path, run.log_metrics, progress.shard)
+    progress = Progress(name, progress.path, run.log_metrics, progress.shard, run.id)
     if artifact is None:
         began = time.time()
         artifact = _make(name, step, key, settings, read, sources, recipe, store, inputs, progress)

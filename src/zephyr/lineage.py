@@ -104,6 +104,32 @@ def end_run(run_id: str, failed: bool, report: Path) -> None:
             mlflow.set_terminated(parent, "FAILED" if failed else "FINISHED")
 
 
+class Metrics:
+    """Metrics of one run over time, sent in batches."""
+
+    def __init__(self, run: str) -> None:
+        self._mlflow = client()
+        self._run = run
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._sent = time.monotonic()
+
+    def log(self, values: Mapping[str, float], at: int) -> None:
+        """Values at an optimizer step; those of a long training are seen while it runs."""
+        now = int(time.time() * 1000)
+        self._waiting += [(name.replace("+", "_"), float(value), now, at) for name, value in values.items()]
+        if len(self._waiting) > 500 or time.monotonic() - self._sent > 30:
+            self.flush()
+
+    def flush(self) -> None:
+        from mlflow.entities import Metric
+
+        waiting, self._waiting, self._sent = self._waiting, [], time.monotonic()
+        with errors():
+            for start in range(0, len(waiting), 1000):
+                part = [Metric(*values) for values in waiting[start : start + 1000]]
+                self._mlflow.log_batch(self._run, metrics=part)
+
+
 class StepRun:
     """The nested run of one step; an injected MLFLOW_RUN_ID is used instead of a run of its own."""
 
@@ -113,38 +139,35 @@ class StepRun:
         """Of the whole run of the pipeline."""
         self._step = step
         self._name = f"{step} {shard}".strip()
-        self._metrics: list[tuple[str, float, int, int]] = []
         self.id = ""
 
     def __enter__(self) -> Self:
         with errors():
             injected = os.environ.get("MLFLOW_RUN_ID")
-            if injected:
-                self.id = injected
-                return self
-            tags = {RUN: self.run_id, STEP: self._step}
-            parent = _parent(self._mlflow, self.run_id)
-            if parent:
-                tags["mlflow.parentRunId"] = parent
-            run = self._mlflow.create_run(_experiment(self._mlflow), run_name=self._name, tags=tags)
-            self.id = str(run.info.run_id)
+            self.id = injected or self._create()
+        self._metrics = Metrics(self.id)
         return self
+
+    def _create(self) -> str:
+        tags = {RUN: self.run_id, STEP: self._step}
+        parent = _parent(self._mlflow, self.run_id)
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        run = self._mlflow.create_run(_experiment(self._mlflow), run_name=self._name, tags=tags)
+        return str(run.info.run_id)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._metrics.flush()
         with errors():
-            self._flush()
             if error is not None:
                 self._mlflow.set_tag(self.id, "zephyr.error", f"{type(error).__name__}: {error}"[:4000])
             self._mlflow.set_terminated(self.id, "FAILED" if error is not None else "FINISHED")
 
     def log_metrics(self, values: Mapping[str, float], at: int) -> None:
         """Metrics at an optimizer step; sent in batches."""
-        now = int(time.time() * 1000)
-        self._metrics += [(name.replace("+", "_"), float(value), now, at) for name, value in values.items()]
-        if len(self._metrics) > 500:
-            self._flush()
+        self._metrics.log(values, at)
 
     def log_step(self, manifest: Manifest, inputs: Mapping[str, Artifact], found: bool) -> None:
         """What the step read and made: settings, final figures, data sets with digests."""
@@ -173,14 +196,6 @@ class StepRun:
         """A small file of the step's artifact."""
         with errors():
             self._mlflow.log_text(self.id, text, name)
-
-    def _flush(self) -> None:
-        from mlflow.entities import Metric
-
-        waiting, self._metrics = self._metrics, []
-        for start in range(0, len(waiting), 1000):
-            part = [Metric(*values) for values in waiting[start : start + 1000]]
-            self._mlflow.log_batch(self.id, metrics=part)
 
 
 def _twice(log: Callable[[], None]) -> None:

@@ -19,12 +19,19 @@ class Progress:
     """
 
     def __init__(
-        self, step: str = "", path: Path | None = None, sink: MetricsSink | None = None, shard: str = ""
+        self,
+        step: str = "",
+        path: Path | None = None,
+        sink: MetricsSink | None = None,
+        shard: str = "",
+        run: str = "",
     ) -> None:
         self.step = step
         self.shard = shard
         """Of a step in parts: "2/4"."""
         self.path = path
+        self.run = run
+        """Id of the step's run in MLflow, for what tells it from another process."""
         self._sink = sink
         self._last = 0.0
         self._held: dict[str, Any] | None = None

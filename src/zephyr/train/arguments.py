@@ -20,7 +20,7 @@ def of(job: Job, steps: Steps, held_out: bool) -> dict[str, Any]:
     Raises RecipeError when the global batch can't be divided over the processes.
     """
     recipe, section = job.recipe, job.section
-    check(section.global_batch_size, job.stage)
+    check(job, ranks.processes())
     precision = zero.precision(recipe)
     return {
         "output_dir": str(job.work / "checkpoints"),
@@ -55,11 +55,11 @@ def of(job: Job, steps: Steps, held_out: bool) -> dict[str, Any]:
     }
 
 
-def check(global_batch_size: int, stage: str) -> None:
+def check(job: Job, processes: int) -> None:
     """Raises RecipeError when the global batch can't be divided over the processes."""
-    if global_batch_size % ranks.processes():
+    if job.section.global_batch_size % processes:
         raise RecipeError(
-            f"{stage}.global_batch_size: {global_batch_size} isn't a multiple of {ranks.processes()} processes;"
+            f"{job.stage}.global_batch_size: {job.section.global_batch_size} isn't a multiple of {processes} processes;"
             " change it, model.processes or the number of GPUs"
         )
 

@@ -1,11 +1,99 @@
-"""Where a training runs: in this process, in several of this machine, or in the pods of a TrainJob."""
+"""Where a training runs: in this process, in several of this machine (torchrun), or in the pods of a TrainJob."""
 
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from zephyr.cluster import kube
+from zephyr.errors import RunError
 from zephyr.progress import Progress
+from zephyr.recipe import Recipe
+from zephyr.train import arguments, worker
 from zephyr.train.job import Job
+
+GRACE = 600
+"""Seconds that the processes have, once asked to end, for the step at hand and its checkpoint."""
 
 
 def train(job: Job, progress: Progress) -> dict[str, float]:
-    """Train as the recipe says; returns the figures of the training."""
-    from zephyr.train import dpo, sft
+    """Train as the recipe and this machine say; returns the figures of the training."""
+    if job.recipe.cluster.nodes > 1 and kube.in_pod() and os.environ.get("ZEPHYR_LOGS") != "1":
+        from zephyr.train import trainjob
 
-    return sft.train(job, progress) if job.stage == "sft" else dpo.train(job, progress)
+        return trainjob.train(job, progress)
+    count = processes(job.recipe)
+    arguments.check(job, count)
+    if count == 1 and not job.section.zero_stage:
+        return worker.run(job, progress)
+    return _several(job, progress, count)
+
+
+def processes(recipe: Recipe) -> int:
+    """Of a training on this machine: the recipe's own number, else one for each GPU, else one."""
+    import torch
+
+    return recipe.model.processes or torch.cuda.device_count() or 1
+
+
+def _several(job: Job, progress: Progress, count: int) -> dict[str, float]:
+    """Run workers to their end; what one of them fails of ends the others."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in (worker.FIGURES, worker.FAILED):
+        (job.work / name).unlink(missing_ok=True)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=job.key[:16],
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(os.devnull),  # what the workers print is what this process prints
+        shutdown_timeout=GRACE,
+    )
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        elastic_launch(config, sys.executable)(*_command(job, progress, count))
+    except SignalException as asked:
+        sys.exit(128 + asked.sigval)
+    except ChildFailedError as error:
+        raise _why(job, error, count) from None
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    figures: dict[str, float] = json.loads((job.work / worker.FIGURES).read_text())
+    return figures
+
+
+def _command(job: Job, progress: Progress, count: int) -> list[str]:
+    path = job.work / "job.json"
+    path.write_text(job.to_json())
+    threads = job.recipe.model.threads or max(1, (os.cpu_count() or 1) // count)
+    command = ["-u", "-m", worker.__name__, str(path), f"--threads={threads}", f"--parent={os.getpid()}"]
+    if progress.path is not None:
+        command.append(f"--progress={progress.path}")
+    if progress.run:
+        command.append(f"--run={progress.run}")
+    return command
+
+
+def _why(job: Job, error: Any, count: int) -> BaseException:
+    """The user's error of a worker; else which worker ended first, and how."""
+    told = worker.failure(job.work)
+    if told is not None:
+        return told
+    rank, first = error.get_first_failure()
+    if first.exitcode in (128 + signal.SIGTERM, 128 + signal.SIGINT):  # asked to end, all of them
+        return SystemExit(first.exitcode)
+    if first.exitcode < 0:
+        return RunError(
+            f"{job.step}: process {rank} of {count} was killed ({signal.Signals(-first.exitcode).name}), often for want"
+            " of memory; run again to go on from the last checkpoint"
+        )
+    return RuntimeError(f"{job.step}: process {rank} of {count} failed; its traceback is above")

@@ -1,0 +1,97 @@
+"""One of the processes of a training: `python -m zephyr.train.worker JOB.json`, as torchrun starts it.
+
+Rank 0 writes the figures to `work/figures.json`; a user's error of any rank is in `work/failed.json`.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from zephyr import errors
+from zephyr.errors import EXIT_USER_ERROR, ZephyrError
+from zephyr.lineage import Metrics
+from zephyr.progress import Progress
+from zephyr.train import ranks
+from zephyr.train.job import Job
+
+FIGURES, FAILED = "figures.json", "failed.json"
+
+
+def run(job: Job, progress: Progress) -> dict[str, float]:
+    """Train, in this process as one of `ranks.processes()`; returns the figures of the training."""
+    from zephyr.train import dpo, sft
+
+    return sft.train(job, progress) if job.stage == "sft" else dpo.train(job, progress)
+
+
+def main(arguments: list[str]) -> int:
+    given = _parser().parse_args(arguments)
+    if given.parent:
+        _end_with(given.parent)
+    if given.threads:  # torch reads it when it is imported
+        os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    job = Job.from_json(given.job.read_text())
+    metrics = Metrics(given.run) if given.run and ranks.rank() == 0 else None
+    path = given.progress if ranks.rank() == 0 else None
+    progress = Progress(job.step, path, metrics.log if metrics else None)
+    try:
+        figures = run(job, progress)
+        if ranks.rank() == 0:
+            _write(job.work / FIGURES, figures)
+    except ZephyrError as error:
+        _write(job.work / FAILED, {"kind": type(error).__name__, "message": str(error)})
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    finally:
+        if metrics:
+            metrics.flush()
+    _leave()
+    return 0
+
+
+def failure(work: Path) -> ZephyrError | None:
+    """The user's error that ended a process of the training, if that is what ended it."""
+    path = work / FAILED
+    if not path.is_file():
+        return None
+    said = json.loads(path.read_text())
+    found: ZephyrError = getattr(errors, said["kind"])(said["message"])
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--progress", type=Path, help="the run's progress.jsonl")
+    parser.add_argument("--run", default=os.environ.get("MLFLOW_RUN_ID"), help="the step's own run in MLflow")
+    parser.add_argument("--threads", type=int, default=0, help="of torch")
+    parser.add_argument("--parent", type=int, help="process whose end, however it comes, is this one's as well")
+    return parser
+
+
+def _write(path: Path, values: object) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(values))
+    temporary.replace(path)
+
+
+def _end_with(parent: int) -> None:
+    """torchrun gives its workers sessions of their own: who ends the step's group by force doesn't reach them."""
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        sys.exit("the step has ended")
+
+
+def _leave() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
