@@ -15,6 +15,7 @@ def test_every_shipped_recipe_loads() -> None:
         "smol",
         "ultra-sample",
         "zephyr-7b-beta",
+        "zephyr-70b",
         "zephyr-7b-handbook",
         "zephyr-7b-qlora",
     }
