@@ -161,6 +161,7 @@ class Store:
         digests = {name: artifact.digest for name, artifact in inputs.items()}
         key = step_key(step, version, settings, digests)
         with disk(self.location):
+            files = sorted(path for path in staging.rglob("*") if path.is_file())
             manifest = Manifest(
                 step=step,
                 version=version,
@@ -168,7 +169,7 @@ class Store:
                 settings=settings,
                 inputs=digests,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
-                files={p.relative_to(staging).as_posix(): describe_file(p) for p in _files(staging)},
+                files={p.relative_to(staging).as_posix(): describe_file(p) for p in files},
                 input_uris={name: artifact.uri for name, artifact in inputs.items()},
                 sources=tuple(sources),
                 figures=dict(figures or {}),
@@ -193,7 +194,7 @@ class Store:
         return self._backend.read(f"runs/{run_id}", name)
 
     def shelve(self, place: str, name: str, text: str) -> None:
-        """Keep a text at a place that holds no artifact, as segments.py does."""
+        """Keep a text at a place that holds no artifact, as segments.py does; `clear` deletes all of them."""
         self._backend.attach(place, name, text)
 
     def shelved(self, place: str, name: str) -> str | None:
@@ -202,6 +203,9 @@ class Store:
     def shelf(self, place: str) -> list[str]:
         """Names of the texts at a place."""
         return self._backend.names(place)
+
+    def clear(self, place: str) -> None:
+        self._backend.remove(place)
 
     def list(self) -> Iterator[Manifest]:
         """All manifests, by step and key."""
@@ -294,7 +298,3 @@ def _split(uri: str) -> tuple[str, str, str]:
     if not location:
         raise ArtifactError(f"{uri}: not the place of an artifact (store/step/key)")
     return location, step, f"{step}/{key}"
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -35,10 +35,8 @@ def logs(folder: Path, step: str | None) -> list[Path]:
 
 def shared() -> Store | None:
     """The store that the steps of this run share instead of a folder; None where `zephyr run` owns them."""
-    location = os.environ.get("ZEPHYR_STORE")
-    if location is None or os.environ.get("ZEPHYR_LOGS") == "1":
-        return None
-    return open_store(os.path.expandvars(location), workspace.home() / "cache")
+    location = workspace.shared_store()
+    return None if location is None else open_store(location, workspace.home() / "cache")
 
 
 @contextmanager

@@ -32,6 +32,12 @@ def store_location(recipe: Recipe) -> str:
     return os.path.expandvars(location) if location else str(home() / "store")
 
 
+def shared_store() -> str | None:
+    """Location of the store that the steps of this run share instead of a folder; None where `zephyr run` owns them."""
+    location = os.environ.get("ZEPHYR_STORE")
+    return None if location is None or os.environ.get("ZEPHYR_LOGS") == "1" else os.path.expandvars(location)
+
+
 def run_folder(run_id: str) -> Path:
     return home() / "runs" / run_id
 
