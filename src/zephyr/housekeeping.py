@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from zephyr import workspace
 from zephyr.artifacts import Store, open_store, store_at, unneeded
 from zephyr.errors import ArtifactError, RunError, StoreError, ZephyrError
+from zephyr.manifest import REFERENCE
 from zephyr.recipe import load
 
 
@@ -46,13 +47,20 @@ def verify(recipe: str, overrides: Sequence[str]) -> tuple[int, list[str]]:
 
 
 def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -> tuple[list[str], str]:
-    """Delete, or only name, what neither the newest runs nor a registered model need; returns rows and the total."""
+    """Delete, or only name, what neither the newest runs nor a registered model need; returns rows and the total.
+
+    Reference log-probabilities stay as long as the weights that they are of: the next training on them finds them.
+    """
     from zephyr import registry
 
     store = store_of(recipe, overrides)
     newest = set(workspace.runs()[-keep_runs:] if keep_runs else [])
     keep = {uri for uri, runs in uses().items() if newest & set(runs)} | registry.registered_uris()
     gone = unneeded(store, keep)
+    lost = {m.uri for m in gone}
+    kept = [m for m in store.list() if m.uri not in lost]
+    weights = {digest for m in kept for digest in (m.digest, *(source["sha256"] for source in m.sources))}
+    gone = [m for m in gone if m.step != REFERENCE or m.settings["weights"] not in weights]
     rows = [f"{m.step:<14} {m.key[:16]}  {workspace.size(m.bytes)}" for m in gone]
     if delete:
         for manifest in gone:

@@ -13,6 +13,8 @@ from zephyr.errors import ArtifactError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+REFERENCE = "reference"
+"""The step, in keys, of log-probabilities that a dDPO training compares with; they belong to their weights."""
 CARD = "README.md"
 """Beside a model's data, no part of it."""
 HISTORY = "history.json"

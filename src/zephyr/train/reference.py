@@ -9,15 +9,16 @@ computed longest first, in parts that are kept in the store until the whole is: 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zephyr.artifacts import Store, open_store, step_key
+from zephyr.artifacts import Artifact, Store, open_store, step_key
 from zephyr.data import template
 from zephyr.errors import ArtifactError, ModelError
+from zephyr.manifest import REFERENCE
 from zephyr.progress import Progress
 from zephyr.train import batches, ranks
 from zephyr.train import model as models
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
     from zephyr.train.rows import Rows
 
-STEP, VERSION = "reference", 1
+VERSION = 1
 FILE = "logps.npy"
 PART = 1 << 20
 """Tokens of a part: half a minute of a 7B model on one H100."""
+WHOLE = -1
 
 Forward = Callable[[Any, np.ndarray], "torch.Tensor"]
 """Model and indices [b] of pairs to the log-probabilities [b, 2] of their completions."""
@@ -49,40 +51,33 @@ def logps(
     import torch
 
     assert ranks.processes() == 1 or torch.distributed.is_initialized(), "the trainer's arguments come first"
-    store = open_store(job.store, job.cache)
-    settings = _settings(job, rows)
-    place = f"{STEP}/{step_key(STEP, VERSION, settings, {})[:16]}"
+    if not len(rows):
+        return np.zeros((0, 2))
+    kept = _Kept(open_store(job.store, job.cache), settings(job, rows), progress)
     parts = _parts(rows.sizes, part)
-    first = ranks.rank() == 0
-    done, values = _kept(store, place, settings, parts, len(rows), progress) if first else _nothing(parts, len(rows))
+    done, values = kept.find(parts, len(rows)) if ranks.rank() == 0 else _nothing(parts, len(rows))
     device = "cuda" if models.on_gpu() else "cpu"
     done, values = (ranks.sums(torch.from_numpy(array).to(device)).cpu().numpy() for array in (done, values))
-    if done.all():
-        return values  # type: ignore[no-any-return]
+    if done[WHOLE]:
+        return values
     with _computing(model, job) as network:
-        for number in np.flatnonzero(done == 0).tolist():
+        for number in np.flatnonzero(done[:WHOLE] == 0).tolist():
             indices = parts[number]
-            found = _pass(network, rows.sizes[indices], indices, forward, job, padded)
-            values[indices] = ranks.sums(found).cpu().numpy()
+            values[indices] = _pass(network, rows.sizes[indices], indices, forward, job, padded)
             if not np.isfinite(values[indices]).all():
                 raise ModelError(f"{job.model}: its log-probabilities aren't finite, so nothing can be trained on it")
-            if first and len(parts) > 1:
-                store.shelve(place, _name(number), _text(values[indices]))
             done[number] = 1
-            ready = int(sum(len(indices) for indices, whole in zip(parts, done, strict=True) if whole))
+            if ranks.rank() == 0 and not done[:WHOLE].all():
+                kept.keep(number, values[indices])
+            ready = sum(len(indices) for indices, whole in zip(parts, done[:WHOLE], strict=True) if whole)
             progress.advance(ready, len(rows), "reference pairs")
-    if first:
-        _publish(store, settings, values)
+    if ranks.rank() == 0:
+        kept.publish(values)
     ranks.wait()
-    return values  # type: ignore[no-any-return]
+    return values
 
 
-def uri(job: Job, rows: "Rows") -> str:
-    """Where the store keeps, or would keep, the log-probabilities of these rows."""
-    return f"{job.store}/{STEP}/{step_key(STEP, VERSION, _settings(job, rows), {})[:16]}"
-
-
-def _settings(job: Job, rows: "Rows") -> dict[str, Any]:
+def settings(job: Job, rows: "Rows") -> dict[str, Any]:
     held, computed = models.dtypes(job.recipe, job.section)
     return {
         "weights": job.weights,
@@ -97,72 +92,75 @@ def _parts(sizes: np.ndarray, tokens: int) -> list[np.ndarray]:
     """Indices of the pairs, longest first, cut where so many tokens are full: the same whoever computes them."""
     order = np.argsort(-sizes, kind="stable")
     numbers = (np.cumsum(sizes[order]) - 1) // tokens
-    return np.split(order, np.flatnonzero(np.diff(numbers)) + 1) if len(order) else []
+    return np.split(order, np.flatnonzero(np.diff(numbers)) + 1)
 
 
-def _nothing(parts: list[np.ndarray], pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """No part done [parts], no value known [pairs, 2]."""
-    return np.zeros(len(parts), np.int64), np.zeros((pairs, 2))
+def _nothing(parts: Sequence[np.ndarray], pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which parts are there and, last, whether the whole is [parts + 1]; values [pairs, 2]."""
+    return np.zeros(len(parts) + 1, np.int64), np.zeros((pairs, 2))
 
 
-def _kept(
-    store: Store, place: str, settings: dict[str, Any], parts: list[np.ndarray], pairs: int, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the store has: the whole, or parts of a pass that was ended."""
-    done, values = _nothing(parts, pairs)
-    try:
-        artifact = store.find(STEP, step_key(STEP, VERSION, settings, {}))
-        if artifact is not None:
-            values = np.load(artifact.path / FILE, allow_pickle=False)
-            progress.note(f"reference log-probabilities of {pairs} pairs found in the store")
-            return np.ones(len(parts), np.int64), values
-    except ArtifactError as error:
-        progress.note(f"{error}: the reference is computed again")
+class _Kept:
+    """What the store has of it; for one process."""
+
+    def __init__(self, store: Store, settings: Mapping[str, Any], progress: Progress) -> None:
+        self._store = store
+        self._settings = settings
+        self._progress = progress
+        self._key = step_key(REFERENCE, VERSION, settings, {})
+        self._place = f"{REFERENCE}/{self._key[:16]}"
+
+    def find(self, parts: Sequence[np.ndarray], pairs: int) -> tuple[np.ndarray, np.ndarray]:
+        """The whole, or parts of a pass that was ended; what is damaged is left out."""
+        done, values = _nothing(parts, pairs)
+        try:
+            artifact = self._store.find(REFERENCE, self._key)
+            if artifact is not None:
+                values = np.load(artifact.path / FILE, allow_pickle=False)
+                done[WHOLE] = 1
+                self._tell(artifact, "found in the store")
+                return done, values
+        except ArtifactError as error:
+            self._progress.note(f"{error}: the reference is computed again")
+        names = set(self._store.shelf(self._place))
+        for number, indices in enumerate(parts):
+            found = _values(self._store.shelved(self._place, _name(number)) or "") if _name(number) in names else None
+            if found is not None:
+                done[number], values[indices] = 1, found
         return done, values
-    names = set(store.shelf(place))
-    for number, indices in enumerate(parts):
-        text = store.shelved(place, _name(number)) if _name(number) in names else None
-        found = _values(text or "")
-        if found is not None:
-            done[number], values[indices] = 1, found
-    return done, values
 
+    def keep(self, number: int, values: np.ndarray) -> None:
+        """A part, until the whole is there: a digest, and every number to its last bit."""
+        said = json.dumps(values.tolist())
+        self._store.shelve(self._place, _name(number), f"{hashlib.sha256(said.encode()).hexdigest()}\n{said}")
 
-def _publish(store: Store, settings: dict[str, Any], values: np.ndarray) -> None:
-    """The whole as an artifact; the parts at its place go with that."""
-    with store.writing() as staging:
-        np.save(staging / FILE, values, allow_pickle=False)
-        figures = {
-            "pairs": float(len(values)),
-            "chosen": float(values[:, 0].mean()),
-            "rejected": float(values[:, 1].mean()),
-        }
-        store.publish(staging, STEP, VERSION, settings, {}, figures=figures)
+    def publish(self, values: np.ndarray) -> None:
+        """The whole as an artifact; the parts, which lie at its place, go with that."""
+        mean = values.mean(axis=0).tolist()
+        figures = {"pairs": float(len(values)), "chosen": mean[0], "rejected": mean[1]}
+        with self._store.writing() as staging:
+            np.save(staging / FILE, values, allow_pickle=False)
+            artifact = self._store.publish(staging, REFERENCE, VERSION, self._settings, {}, figures=figures)
+        self._tell(artifact, "computed")
+
+    def _tell(self, artifact: Artifact, how: str) -> None:
+        pairs = int(artifact.manifest.figures["pairs"])
+        self._progress.event(REFERENCE, uri=artifact.uri, digest=artifact.digest)
+        self._progress.note(f"reference log-probabilities of {pairs} pairs: {how}")
 
 
 def _name(number: int) -> str:
     return f"part-{number:05d}.json"
 
 
-def _text(values: np.ndarray) -> str:
-    """A part as it is kept: a digest, and every number to its last bit."""
-    said = json.dumps(values.tolist())
-    return f"{hashlib.sha256(said.encode()).hexdigest()}\n{said}"
-
-
 def _values(text: str) -> np.ndarray | None:
-    """What `_text` wrote; None for a text that is anything else."""
+    """What `_Kept.keep` wrote; None for a text that is anything else."""
     digest, _, said = text.partition("\n")
     return np.array(json.loads(said)) if hashlib.sha256(said.encode()).hexdigest() == digest else None
 
 
-def _pass(
-    model: Any, sizes: np.ndarray, indices: np.ndarray, forward: Forward, job: Job, padded: bool
-) -> "torch.Tensor":
-    """[len(indices), 2] float64: this process's share of a part, zeros elsewhere.
-
-    All processes do the same number of forwards, which ZeRO-3 needs.
-    """
+def _pass(model: Any, sizes: np.ndarray, indices: np.ndarray, forward: Forward, job: Job, padded: bool) -> np.ndarray:
+    """[len(indices), 2] float64, by all processes together, which do the same number of forwards: ZeRO-3 needs that."""
     import torch
 
     device = "cuda" if models.on_gpu() else "cpu"
@@ -173,7 +171,7 @@ def _pass(
             found[torch.from_numpy(places).to(device)] = forward(model, indices[places]).double()
         else:
             forward(model, indices[steps.spare(0)])
-    return found
+    return ranks.sums(found).cpu().numpy()
 
 
 @contextmanager
