@@ -1,8 +1,12 @@
-"""Dialogues packed into rows of at most `max_length` tokens, each dialogue whole."""
+"""Dialogues packed into rows of at most `max_length` tokens, each dialogue whole; a step of a training is some rows."""
 
+import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from zephyr.train.batches import Steps
 
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -60,3 +64,33 @@ def best_fit(sizes: Lengths, room: int) -> Packs:
         bits |= 1 << left
     order = np.array([dialogue for row in rows for dialogue in row], np.int64)
     return Packs(order, np.cumsum([0, *map(len, rows)]), sizes)
+
+
+class PackedSteps(Steps):
+    """A plan whose steps are rows of packs, and whose micro-batches are dialogues: nothing is lost where rows end."""
+
+    def __init__(
+        self,
+        packs: Packs,
+        sizes: Lengths,
+        per_step: int,
+        processes: int,
+        budget: int,
+        epochs: float,
+        seed: int,
+        padded: bool = False,
+    ) -> None:
+        super().__init__(sizes, per_step, processes, budget, epochs, seed, padded)
+        self._packs = packs
+        self._rows_per_step = per_step
+
+    @cached_property
+    def per_epoch(self) -> int:
+        return math.ceil(len(self._packs) / self._rows_per_step)
+
+    def chosen(self, step: int) -> Lengths:
+        """The dialogues of all processes in that step."""
+        return np.concatenate([self._packs[row] for row in super().chosen(step)])
+
+    def _permuted(self, epoch: int) -> Lengths:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self._packs))

@@ -1,84 +1,148 @@
-"""dSFT: completion-only training on the teacher's dialogues (paper, section 3, equation 1)."""
+"""dSFT: completion-only training on the teacher's dialogues (paper, section 3, equation 1).
 
-from collections.abc import Mapping, Sequence
+A micro-batch is one flat row of whole dialogues without padding, of which each sees itself alone, and the model's last
+matrix meets trained positions only. Packing says which dialogues make a step, not how they are computed.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from zephyr.data import template
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+from trl import SFTConfig, SFTTrainer
+
 from zephyr.errors import DataError
 from zephyr.progress import Progress
-from zephyr.schema import Dialogue
+from zephyr.train import adapters, arguments, attention, batches, head, packing, ranks, watch
+from zephyr.train import model as models
+from zephyr.train.checkpoints import Checkpointed
 from zephyr.train.job import Job
+from zephyr.train.loop import Batch, Feed, Loop
+from zephyr.train.rows import Rows, encode
 
-IGNORED = -100  # the label that cross entropy leaves out
+
+class Trainer(Loop, Checkpointed, SFTTrainer):
+    """TRL's trainer on micro-batches of `flat` or of `filled`."""
+
+    def micro_loss(self, model: Any, batch: Batch) -> Any:
+        if "segments" in batch:
+            return -model(**batch).sum()
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        logits = model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, batch["at"])
+        return cross_entropy(logits.float(), batch["targets"], reduction="sum")
 
 
 def train(job: Job, progress: Progress) -> dict[str, float]:
     """Train the model in folder `job.model`; write the result to `job.out`, checkpoints to `job.work`.
 
     Returns train_loss, eval_loss_before and eval_loss (held out, before and after the training; mean per trained
-    token, in nats) and the count of dialogues cut or dropped.
+    token, in nats), the counts of dialogues cut and dropped, and what the training's speed was.
     """
-    from datasets import Dataset, disable_progress_bars
-    from trl import SFTConfig, SFTTrainer
+    network, tokenizer = models.load(job.model, job.recipe, job.section)
+    rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
+    trainer, told = prepared(job, network, tokenizer, rows, held_out, progress)
+    figures = trainer.fit(job, progress)
+    _check_rate(trainer)
+    figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
+    if len(held_out):
+        start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
+        figures["eval_loss_before"] = float(start["eval_loss"])
+        figures["eval_loss"] = trainer.evaluate()["eval_loss"]
+    watch.keep_history(trainer, job.out)
+    return figures | told.figures | models.save(trainer.model, tokenizer, job)
 
-    from zephyr.train import adapters, arguments, watch
-    from zephyr.train import model as models
-    from zephyr.train.checkpoints import Checkpointed
 
-    class Trainer(Checkpointed, SFTTrainer):
-        pass
-
-    disable_progress_bars()
-    recipe, work, out = job.recipe, job.work, job.out
-    network, tokenizer = models.load(job.model, recipe, job.section)
-    rows, lost = encode(tokenizer, _dialogues(job, "train"), recipe.sft.max_length)
-    held_out, _ = encode(tokenizer, _dialogues(job, "test"), recipe.sft.max_length)
-    if not rows:
-        raise DataError(f"sft: no dialogue fits into sft.max_length {recipe.sft.max_length} tokens; raise it")
-    options = arguments.shared(recipe, recipe.sft, "sft", len(rows), work)
-    config = SFTConfig(
-        **options,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        eval_on_start=bool(held_out),
+def prepared(
+    job: Job, network: Any, tokenizer: Any, rows: Rows, held_out: Rows, progress: Progress
+) -> tuple[Trainer, watch.Watch]:
+    """A trainer at its first step, and what watches it."""
+    section = job.recipe.sft
+    if not len(rows):
+        raise DataError(f"sft: no dialogue fits into sft.max_length {section.max_length} tokens; raise it")
+    padded = _must_pad(job, network, max(int(each.sizes.max(initial=0)) for each in (rows, held_out)), progress)
+    pack = packing.best_fit(rows.sizes, section.max_length) if section.packing == "best_fit" else None
+    plan = packing.PackedSteps(
+        pack or packing.alone(rows.sizes),
+        rows.sizes,
+        section.global_batch_size,
+        ranks.processes(),
+        section.device_tokens,
+        section.epochs,
+        job.recipe.seed,
+        padded,
     )
-    told = watch.Watch(progress, "dialogues", recipe.sft.global_batch_size)
+    if pack:
+        fill = pack.sizes.sum() / (len(pack) * section.max_length)
+        progress.note(f"{len(rows)} dialogues packed into {len(pack)} rows, {fill:.1%} full: {len(plan)} steps")
+    measured = (
+        batches.whole(held_out.sizes, ranks.processes(), section.device_tokens, padded) if len(held_out) else None
+    )
+    told = watch.Watch(progress, "dialogues", len(rows) / plan.per_epoch, watch.Load.of(plan, padded=padded))
+    collate = partial(filled, pad=tokenizer.pad_token_id) if padded else flat
+    stand_in = Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]})  # TRL looks at a row; Loop brings its own
     trainer = Trainer(
         model=network,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        args=SFTConfig(
+            **arguments.of(job, plan, held_out=measured is not None), dataset_kwargs={"skip_prepare_dataset": True}
+        ),
+        train_dataset=stand_in,
         processing_class=tokenizer,
         callbacks=[told],
         peft_config=adapters.config(job, network),
+        feed=_feed(rows, plan, collate),
+        held_out=_feed(held_out, measured, collate) if measured else None,
     )
-    figures = {**trainer.fit(job, progress), **lost}
-    if held_out:
-        start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
-        figures["eval_loss_before"] = float(start["eval_loss"])
-        figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
-    watch.keep_history(trainer, out)
-    figures |= models.save(trainer.model, tokenizer, job)
-    return figures
+    return trainer, told
 
 
-def _dialogues(job: Job, split: Any) -> list[Any]:
-    return [row | {"messages": row[job.messages]} for row in job.rows(split)]
+def flat(rows: Rows, chosen: np.ndarray) -> Batch:
+    """Dialogues as one row without padding."""
+    texts = [rows.dialogue(int(row)) for row in chosen]
+    starts = np.cumsum([0, *(len(ids) for ids, _ in texts[:-1])])
+    at = [start + np.flatnonzero(mask[1:]) for start, (_, mask) in zip(starts, texts, strict=True)]
+    return attention.documents([ids for ids, _ in texts]) | _targets(texts, at)
 
 
-def encode(
-    tokenizer: Any, dialogues: Sequence[Dialogue], max_length: int
-) -> tuple[list[dict[str, Any]], Mapping[str, float]]:
-    """Token ids and labels of each dialogue, cut at `max_length`; one with nothing left to train is dropped."""
-    rows = []
-    cut = dropped = 0
-    for dialogue in dialogues:
-        ids, mask = template.encode(tokenizer, dialogue["messages"])
-        cut += len(ids) > max_length
-        ids, mask = ids[:max_length], mask[:max_length]
-        if not any(mask):
-            dropped += 1
-            continue
-        labels = [token if on else IGNORED for token, on in zip(ids, mask, strict=True)]
-        rows.append({"input_ids": ids, "labels": labels})
-    return rows, {"cut": float(cut), "dropped": float(dropped)}
+def filled(rows: Rows, chosen: np.ndarray, pad: int) -> Batch:
+    """Dialogues as a row each, filled up on the right: input_ids and attention_mask [rows, longest]."""
+    texts = [rows.dialogue(int(row)) for row in chosen]
+    longest = max(len(ids) for ids, _ in texts)
+    ids, mask = np.full((len(texts), longest), pad, np.int64), np.zeros((len(texts), longest), np.int64)
+    for row, (text, _) in enumerate(texts):
+        ids[row, : len(text)], mask[row, : len(text)] = text, 1
+    at = [row * longest + np.flatnonzero(trained[1:]) for row, (_, trained) in enumerate(texts)]
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)} | _targets(texts, at)
+
+
+def _targets(texts: list[Any], at: list[Any]) -> Batch:
+    """Positions, of the flattened rows, whose next token is trained, and that token."""
+    targets = np.concatenate([ids[1:][mask[1:]] for ids, mask in texts]).astype(np.int64)
+    return {"at": torch.from_numpy(np.concatenate(at)), "targets": torch.from_numpy(targets)}
+
+
+def _feed(rows: Rows, plan: batches.Steps, collate: Callable[[Rows, np.ndarray], Batch]) -> Feed:
+    return Feed(plan, partial(collate, rows), lambda step: float(rows.trained[plan.chosen(step)].sum()))
+
+
+def _must_pad(job: Job, network: Any, longest: int, progress: Progress) -> bool:
+    """Whether rows must be padded; otherwise the model is given attention for each dialogue alone."""
+    if job.recipe.model.attention != "auto":
+        return True
+    reason = attention.fits(network.config, longest)
+    if reason:
+        progress.note(f"dialogues are padded to the longest of a batch: {reason}")
+        return True
+    network.set_attn_implementation(attention.NAME)
+    head.install(network)
+    return False
+
+
+def _check_rate(trainer: Trainer) -> None:
+    """The schedule ends with the training, at the rate that it says, or steps were miscounted."""
+    args, rate = trainer.args, trainer.lr_scheduler.get_last_lr()[0]
+    ended = trainer.state.global_step == trainer.state.max_steps
+    expected = args.learning_rate if args.lr_scheduler_type == "constant" else 0.0
+    assert not ended or abs(rate - expected) < 1e-6 * args.learning_rate, f"learning rate {rate} at the end"

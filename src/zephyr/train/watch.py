@@ -126,11 +126,11 @@ class Watch(TrainerCallback):
         self,
         progress: Progress,
         unit: str,
-        per_step: int,
+        per_step: float,
         load: Load | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`unit`: pairs or dialogues; without `load` nothing is told of speed."""
+        """`unit`: pairs or dialogues, `per_step` of them on average; without `load` nothing is told of speed."""
         self._progress = progress
         self._unit = unit
         self._per_step = per_step
@@ -161,7 +161,7 @@ class Watch(TrainerCallback):
             speed.seconds += now - self._mark
             if self._load:
                 speed.work = speed.work + self._load.at(state.global_step - 1)
-        done, total = state.global_step * self._per_step, state.max_steps * self._per_step
+        done, total = (round(steps * self._per_step) for steps in (state.global_step, state.max_steps))
         left = (now - self._began) / (state.global_step - self._first) * (state.max_steps - state.global_step)
         self._progress.advance(done, total, self._unit, **self._shown, seconds_left=left)
 
