@@ -58,6 +58,14 @@ class Rows:
         trained: Lengths = self._lengths[:, 1] if self.kind == "dialogues" else self._lengths[:, 2:].sum(1)
         return trained
 
+    @cached_property
+    def longest(self) -> Lengths:
+        """[n] tokens of a dialogue, or of a pair's longer side: a completion with its prompt."""
+        if self.kind == "dialogues":
+            return self.sizes
+        prompt, other, chosen, rejected = self._lengths.T
+        return np.maximum(prompt + chosen, np.where(other, other, prompt) + rejected)  # type: ignore[no-any-return]
+
     def dialogue(self, row: int) -> tuple[Ids, Mask]:
         """Token ids [n] and mask [n]: what is trained."""
         at = slice(self._starts[row], self._starts[row + 1])
