@@ -17,7 +17,7 @@ from zephyr.data import template
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
 from zephyr.schema import Dialogue, Message, Pair
-from zephyr.train import dpo
+from zephyr.train import rows
 from zephyr.train.watch import MACHINE
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "one", "two", "three", "four"]
@@ -82,10 +82,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_dpo_sees_the_very_ids_of_sft() -> None:
     tok = template.install(tokenizer())
-    rows, _ = dpo.encode(tok, [PAIRS[0]], recipe().dpo)
-    assert rows[0]["prompt_ids"] + rows[0]["chosen_ids"] == template.encode(tok, PAIRS[0]["chosen"])[0]
-    assert rows[0]["rejected_ids"].count(tok.eos_token_id) == 1
-    assert dpo.encode(tok, [PAIRS[0]], recipe(dpo={"max_prompt_length": 3}).dpo)[1] == {"cut": 0.0, "dropped": 1.0}
+    ((prompt, _, chosen, rejected), _), *_ = rows.pairs(tok, [PAIRS[0]], recipe().dpo)[0]
+    assert [*prompt, *chosen] == template.encode(tok, PAIRS[0]["chosen"])[0]
+    assert rejected.count(tok.eos_token_id) == 1
+    lost = rows.pairs(tok, [PAIRS[0]], recipe(dpo={"max_prompt_length": 3}).dpo)[1]
+    assert lost == {"cut": 0, "dropped": 1, "empty": 0}
 
 
 def test_sft_learns_and_repeats_itself(base: Path, tmp_path: Path) -> None:

@@ -1,17 +1,91 @@
-"""dDPO: direct preference optimization on the judge's pairs (paper, section 3, equation 2)."""
+"""dDPO: direct preference optimization on the judge's pairs (paper, section 3, equation 2).
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+TRL's losses as they are, on log-probabilities of our own: prompts are computed once, nothing is padded, and the
+reference's side comes from the store.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
 
 from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.intervals import wilson
 from zephyr.progress import Progress
-from zephyr.schema import Pair
-from zephyr.sections import Dpo
+from zephyr.train import adapters, arguments, attention, batches, pairs, ranks, reference, watch
+from zephyr.train import model as models
+from zephyr.train.batches import Steps
+from zephyr.train.checkpoints import Checkpointed
 from zephyr.train.job import Job
+from zephyr.train.loop import Batch, Feed, Loop
+from zephyr.train.rows import Rows, encode
 
 ACCURACY = "eval_rewards/accuracies"
+MEASURED = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))
+
+
+class Trainer(Loop, Checkpointed, DPOTrainer):
+    """TRL's trainer on micro-batches of a layout of `zephyr.train.pairs`."""
+
+    def __init__(self, *args: Any, layout: pairs.Layout, **kwargs: Any) -> None:
+        self.layout = layout
+        super().__init__(*args, **kwargs)
+        # TRL's loss measures on its way, with a collective or a wait for the device for each number: here in vain.
+        self._losses = copy.copy(self)
+        self._losses.accelerator = _Alone(self.accelerator.device)
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
+    def micro_loss(self, model: Any, batch: Batch) -> Any:
+        found = self.layout.log_probs(model, batch)
+        mask = batch["completion_mask"]
+        shown = torch.zeros_like(found, dtype=torch.bool)
+        outputs = SimpleNamespace(log_probs=found, entropy=shown, mean_logits=shown, is_top1=shown)
+        inputs = {name: batch[name] for name in pairs.TO_LOSS} | {"input_ids": mask, "attention_mask": mask}
+        self._losses._metrics = defaultdict(lambda: defaultdict(list))
+        mean = DPOTrainer._compute_loss(self._losses, lambda **_: outputs, inputs, False)
+        count = len(mask) // 2
+        for name, values in self._measures(found.detach().sum(1), batch).items():
+            self.add(name, values.sum(), count)
+        return mean * count
+
+    def _measures(self, logps: Any, batch: Batch) -> dict[str, Any]:
+        """Of each pair."""
+        chosen, rejected = logps.chunk(2)
+        good = self.beta * (chosen - batch["ref_chosen_logps"])
+        bad = self.beta * (rejected - batch["ref_rejected_logps"])
+        return {
+            "rewards/chosen": good,
+            "rewards/rejected": bad,
+            "rewards/margins": good - bad,
+            "rewards/accuracies": (good > bad).float(),
+            "logps/chosen": chosen,
+            "logps/rejected": rejected,
+        }
+
+
+class _Alone:
+    """For TRL's loss: an accelerator whose sums over processes are 0 and wait for nothing."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
+    def gather(self, _: Any) -> Any:
+        return torch.zeros(1)
+
+    gather_for_metrics = gather
 
 
 def train(job: Job, progress: Progress) -> dict[str, float]:
@@ -20,85 +94,95 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     Returns train_loss, and on the held-out pairs (eval_pairs of them) eval_loss and
     eval_rewards/{chosen,rejected,margins,accuracies}, the accuracy with its 95% interval.
     """
-    from datasets import Dataset, disable_progress_bars
-    from trl import DPOConfig, DPOTrainer
-
-    from zephyr.train import adapters, arguments, watch
-    from zephyr.train import model as models
-    from zephyr.train.checkpoints import Checkpointed
-
-    sizes: list[int] = []  # pairs in each batch of an evaluation
-
-    class Trainer(Checkpointed, DPOTrainer):
-        """TRL's trainer on rows that are token ids already: its own tokenisation trains a newline after EOS."""
-
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-            if not self.model.training:
-                sizes.append(len(inputs["input_ids"]) // 2)
-            return super()._compute_loss(model, inputs, return_outputs)
-
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            """TRL averages the means of batches; of pairs, when the last batch is smaller, that is no mean."""
-            if not self.model.training:
-                for name, values in self._metrics["eval"].items():
-                    if len(values) == len(sizes):
-                        mean = sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
-                        self._metrics["eval"][name] = [mean]
-                sizes.clear()
-            super().log(logs, start_time)
-
-    disable_progress_bars()
-    recipe, work, out = job.recipe, job.work, job.out
-    network, tokenizer = models.load(job.model, recipe, job.section)
-    rows, lost = encode(tokenizer, cast(Any, list(job.rows("train"))), recipe.dpo)
-    held_out, _ = encode(tokenizer, cast(Any, list(job.rows("test"))), recipe.dpo)
-    if not rows:
+    tokenizer = template.tokenizer_of(job.model)
+    rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
+    if not len(rows):
         raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
-    config = DPOConfig(
-        **arguments.shared(recipe, recipe.dpo, "dpo", len(rows), work),
-        beta=recipe.dpo.beta,
-        loss_type=[recipe.dpo.loss],
-        # Once per run instead of in every step. TRL's cache of them can't go stale here: the rows live in memory.
-        precompute_ref_log_probs=True,
+    trainer, told = prepared(job, rows, held_out, progress)
+    figures = trainer.fit(job, progress)
+    figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
+    if len(held_out):
+        figures |= measured(trainer.evaluate(), len(held_out))
+    watch.keep_history(trainer, job.out)
+    return figures | told.figures | models.save(trainer.model, tokenizer, job)
+
+
+def measured(found: Mapping[str, float], count: int) -> dict[str, float]:
+    low, high = wilson(found[ACCURACY], count)
+    bounds = {"eval_pairs": float(count), f"{ACCURACY}_low": low, f"{ACCURACY}_high": high}
+    return {name: float(found[name]) for name in MEASURED} | bounds
+
+
+def prepared(job: Job, rows: Rows, held_out: Rows, progress: Progress) -> tuple[Trainer, watch.Watch]:
+    """A trainer at its first step, with the reference's log-probabilities, and what watches it."""
+    section = job.recipe.dpo
+    longest = max(int(each.longest.max(initial=0)) for each in (rows, held_out))
+    layout = _layout(job, longest, progress)
+    plan = batches.plan(
+        _sizes(layout, rows),
+        section.global_batch_size,
+        ranks.processes(),
+        section.device_tokens,
+        section.epochs,
+        job.recipe.seed,
+        layout.padded,
     )
-    told = watch.Watch(progress, "pairs", recipe.dpo.global_batch_size)
+    args = DPOConfig(
+        **arguments.of(job, plan, held_out=False),
+        beta=section.beta,
+        loss_type=[section.loss],
+        label_smoothing=section.label_smoothing,
+        precompute_ref_log_probs=True,  # they are in the batches
+    )
+    network, tokenizer = models.load(job.model, job.recipe, job.section)
+    layout.prepare(network)
+    told = watch.Watch(progress, "pairs", section.global_batch_size, watch.Load.of(plan, rows.trained, layout.padded))
+    feed = partial(_feed, job, network, layout, progress)
+    measured = batches.whole(_sizes(layout, held_out), ranks.processes(), section.device_tokens, layout.padded)
     trainer = Trainer(
+        layout=layout,
         model=network,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        args=args,
+        train_dataset=Dataset.from_dict({"input_ids": [[0]]}),  # TRL looks at a row; Loop brings its own
         processing_class=tokenizer,
         callbacks=[told],
         peft_config=adapters.config(job, network),
+        feed=feed(rows, plan),
+        held_out=feed(held_out, measured) if len(held_out) else None,
     )
-    figures = {**trainer.fit(job, progress), **lost}
-    if held_out:
-        found = trainer.evaluate()
-        wanted = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))
-        figures |= {name: float(found[name]) for name in wanted}
-        low, high = wilson(figures[ACCURACY], len(held_out))
-        figures |= {"eval_pairs": float(len(held_out)), f"{ACCURACY}_low": low, f"{ACCURACY}_high": high}
-    watch.keep_history(trainer, out)
-    figures |= models.save(trainer.model, tokenizer, job)
-    return figures
+    return trainer, told
 
 
-def encode(
-    tokenizer: Any, pairs: Sequence[Pair], section: Dpo
-) -> tuple[list[dict[str, list[int]]], Mapping[str, float]]:
-    """Token ids of each pair; completions are cut at `max_length`, pairs that leave no completion are dropped."""
-    rows = []
-    cut = dropped = 0
-    for pair in pairs:
-        prompt = template.encode_prompt(tokenizer, pair["chosen"][:-1])
-        sides = [template.encode(tokenizer, pair[side])[0][len(prompt) :] for side in ("chosen", "rejected")]
-        room = section.max_length - len(prompt)
-        if len(prompt) > section.max_prompt_length or room < 1 or not all(len(side) > 1 for side in sides):
-            dropped += 1
-            continue
-        cut += any(len(side) > room for side in sides)
-        rows.append({"prompt_ids": prompt, "chosen_ids": sides[0][:room], "rejected_ids": sides[1][:room]})
-    return rows, {"cut": float(cut), "dropped": float(dropped)}
+def _layout(job: Job, longest: int, progress: Progress) -> pairs.Layout:
+    """Flat rows where the architecture allows them, else padded ones."""
+    from transformers import AutoConfig
+
+    reason = f"model.attention is {job.recipe.model.attention}"
+    if job.recipe.model.attention == "auto":
+        found = attention.fits(AutoConfig.from_pretrained(job.model), longest)
+        if found is None:
+            return pairs.Flat()
+        reason = found
+    progress.note(f"pairs are padded, and each prompt is computed twice: {reason}")
+    return pairs.Padded(template.tokenizer_of(job.model).pad_token_id)
+
+
+def _sizes(layout: pairs.Layout, rows: Rows) -> np.ndarray:
+    """Tokens that a pair takes."""
+    return 2 * rows.longest if layout.padded else rows.sizes
+
+
+def _feed(job: Job, network: Any, layout: pairs.Layout, progress: Progress, rows: Rows, plan: Steps) -> Feed:
+    def forward(model: Any, indices: np.ndarray) -> Any:
+        batch = layout.batch(pairs.taken(rows, indices))
+        placed = {name: _on(model.device, value) for name, value in batch.items()}
+        return torch.stack(layout.log_probs(model, placed).sum(1).chunk(2), 1)
+
+    logps = reference.logps(job, rows, network, forward, progress, layout.padded)
+    return Feed(plan, pairs.collate(layout, rows, logps), lambda step: float(plan.rows(step)))
+
+
+def _on(device: Any, value: Any) -> Any:
+    from accelerate.utils import send_to_device
+
+    return send_to_device(value, device)
