@@ -1,8 +1,9 @@
-"""A Kubernetes API server, that of the pod or of the kubeconfig: what the verbs ask of it beside InferenceServices."""
+"""A Kubernetes API server, that of the pod or of the kubeconfig: what is asked of it beside InferenceServices."""
 
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from zephyr.errors import ClusterError, first_line
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUT = (5.0, 30.0)
 """Seconds to connect, and for an answer."""
+TRAINER = ("trainer.kubeflow.org", "v1alpha1")
+"""Kubeflow Trainer's API."""
 
 
 def in_pod() -> bool:
@@ -29,6 +32,7 @@ class Kube:
         self._core = client.CoreV1Api(api)
         self._access = client.AuthorizationV1Api(api)
         self._groups = client.ApisApi(api)
+        self._custom = client.CustomObjectsApi(api)
 
     def groups(self) -> Mapping[str, list[str]]:
         """API groups to their versions."""
@@ -64,10 +68,39 @@ class Kube:
         ordered = sorted(found, key=lambda pod: pod.metadata.creation_timestamp)
         return [(pod.metadata.name, pod.metadata.labels or {}) for pod in ordered]
 
-    def log(self, pod: str) -> str:
-        """What the step's container of a pod printed."""
+    def log(self, pod: str, container: str = "main", **options: Any) -> str:
+        """What a container of a pod printed, a step's own by default; `options` are the API's (tail_lines, …)."""
         read = self._core.read_namespaced_pod_log
-        return str(self._ask(f"read the log of pod {pod}", read, pod, self.namespace, container="main"))
+        return str(self._ask(f"read the log of pod {pod}", read, pod, self.namespace, container=container, **options))
+
+    def states(self, selector: str) -> list[dict[str, Any]]:
+        """Pods as the API server says them, whole."""
+        listing = self._core.list_namespaced_pod
+        found = self._ask("list pods", listing, self.namespace, label_selector=selector).items
+        return [self.api.sanitize_for_serialization(pod) for pod in found]
+
+    def warnings(self, name: str) -> list[str]:
+        """What went wrong with the object of that name and those that were made for it, oldest first."""
+        listing = self._core.list_namespaced_event
+        found = self._ask("list events", listing, self.namespace, field_selector="type=Warning").items
+        mine = [event for event in found if str(event.involved_object.name).startswith(name)]
+        return [" ".join(str(event.message).split()) for event in mine]
+
+    def trainer(self, plural: str, name: str) -> dict[str, Any] | None:
+        """A TrainJob (`trainjobs`) or a TrainingRuntime (`trainingruntimes`); None when there is none of that name."""
+        read = self._custom.get_namespaced_custom_object
+        try:
+            found = self._ask(f"read {plural} {name}", read, *TRAINER, self.namespace, plural, name)
+        except Absent:
+            return None
+        return dict(found)
+
+    def delete_trainjob(self, name: str) -> None:
+        """It goes once its pods are gone; deleting what isn't there is no fault."""
+        delete = self._custom.delete_namespaced_custom_object
+        with suppress(Absent):
+            place = (*TRAINER, self.namespace, "trainjobs", name)
+            self._ask(f"delete TrainJob {name}", delete, *place, propagation_policy="Foreground")
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """Labels and allocatable resources of all nodes."""
@@ -89,15 +122,20 @@ class Kube:
             return call(*arguments, **options, _request_timeout=TIMEOUT)
         except ApiException as error:
             line = f"{where}: {error.status} {said(error)[0]}"
-            raise (Absent if error.status == 404 else ClusterError)(line) from None
+            passing = error.status == 429 or error.status >= 500
+            raise (Absent if error.status == 404 else Unreachable if passing else ClusterError)(line) from None
         except HTTPError as error:
-            raise ClusterError(
+            raise Unreachable(
                 f"{where}: no answer from {self.host} ({getattr(error, 'reason', None) or error})"
             ) from None
 
 
 class Absent(ClusterError):
     """There is no such object."""
+
+
+class Unreachable(ClusterError):
+    """The API server doesn't answer, or fails itself: a minute later it may be well."""
 
 
 def said(error: Any) -> tuple[str, Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from zephyr import workspace
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
+from zephyr.recipe import fill
 from zephyr.steps.context import Context, Figures
 from zephyr.train.job import Job
 
@@ -32,9 +33,11 @@ def dpo(ctx: Context) -> Figures:
 
 
 def _train(ctx: Context, stage: Literal["sft", "dpo"], step: str, table: Artifact, **more: Any) -> Figures:
-    from zephyr.train import launch
+    from zephyr.train import launch, trainjob
 
-    model, weights = _start(ctx)
+    here = not trainjob.wanted(ctx.recipe)  # a TrainJob's pods fetch model and table for themselves
+    model, weights, model_at = _start(ctx, here)
+    folder = table.path if here else Path()
     assert ctx.store is not None
     job = Job(
         stage=stage,
@@ -43,20 +46,23 @@ def _train(ctx: Context, stage: Literal["sft", "dpo"], step: str, table: Artifac
         recipe=ctx.recipe,
         model=model,
         weights=weights,
-        train=table.path / "train.parquet",
-        test=table.path / "test.parquet",
+        train=folder / "train.parquet",
+        test=folder / "test.parquet",
         work=ctx.work,
         out=ctx.out,
         store=ctx.store.location,
         cache=workspace.home() / "cache",
+        model_at=model_at,
+        table_at=table.uri,
         **more,
     )
     return launch.train(job, ctx.progress)
 
 
-def _start(ctx: Context) -> tuple[Path, str]:
-    """The model to start from, and its digest."""
+def _start(ctx: Context, here: bool) -> tuple[Path, str, str]:
+    """The model to start from, its digest, and where it lies for other machines."""
     if "sft_model" in ctx.inputs:
-        return ctx.inputs["sft_model"].path, ctx.inputs["sft_model"].digest
+        model = ctx.inputs["sft_model"]
+        return model.path if here else Path(), model.digest, model.uri
     base = ctx.recipe.model.base
-    return ctx.sources[base], ctx.digests[base]
+    return ctx.sources[base], ctx.digests[base], fill(base, ctx.recipe)

@@ -36,6 +36,10 @@ class Job:
     """Where what comes from the store is kept."""
     messages: str = "messages"
     """Column of the conversation that sft trains on."""
+    model_at: str = ""
+    """Where the model lies for other machines: an artifact's URI, or a location as the recipe names it."""
+    table_at: str = ""
+    """The URI of the artifact with the tables."""
 
     @property
     def section(self) -> Training:
