@@ -8,6 +8,7 @@ from zephyr.data import template
 from zephyr.errors import ModelError
 from zephyr.recipe import Recipe
 from zephyr.sections import Training
+from zephyr.train import ranks
 
 if TYPE_CHECKING:
     from zephyr.train.job import Job
@@ -64,15 +65,24 @@ def check_base(folder: Path) -> str:
 
 
 def save(model: Any, tokenizer: Any, job: "Job") -> dict[str, float]:
-    """Write a trained model of this one process to `job.out`, loadable as it is; figures of the merge of adapters."""
+    """Write a trained model to `job.out`, loadable as it is; figures of the merge where there were adapters.
+
+    Every process calls it. Adapters of a training in several processes are only kept: who started these merges them
+    when they have ended (adapters.merge).
+    """
+    import torch
     from peft import PeftModel
 
     from zephyr.train import adapters
 
+    alone = not torch.distributed.is_initialized()
     if isinstance(model, PeftModel):
-        adapters.keep(model, job, adapters.weights(model))
-        return adapters.merge(job)
-    write(model, tokenizer, job.out)
+        tensors = adapters.weights(model)
+        if ranks.rank() == 0:
+            adapters.keep(model, job, tensors)
+        return adapters.merge(job) if alone else {}
+    if ranks.rank() == 0:
+        write(model, tokenizer, job.out)
     return {}
 
 

@@ -40,13 +40,21 @@ Forward = Callable[[Any, np.ndarray], "torch.Tensor"]
 
 
 def logps(
-    job: Job, rows: "Rows", model: Any, forward: Forward, progress: Progress, padded: bool = False, part: int = PART
+    job: Job,
+    rows: "Rows",
+    model: Any,
+    forward: Forward,
+    progress: Progress,
+    padded: bool = False,
+    sizes: np.ndarray | None = None,
+    part: int = PART,
 ) -> np.ndarray:
     """[n, 2] float64: log-probability of each pair's chosen and rejected completion under the weights `job.weights`.
 
     Every process calls it, before the trainer changes `model` or hands it to DeepSpeed; an adapter on it is left out.
-    `forward` is called without gradients, with as many pairs as `device_tokens` allows (`padded`: filled up to the
-    longest). What the store holds damaged is made again. Raises StoreError, and ModelError for weights that give NaN.
+    `forward` is called without gradients, with as many pairs as `device_tokens` allows: of `sizes` tokens, by default
+    those of the rows (`padded`: filled up to the longest). What the store holds damaged is made again. Raises
+    StoreError, and ModelError for weights that give NaN.
     """
     import torch
 
@@ -56,14 +64,14 @@ def logps(
     kept = _Kept(open_store(job.store, job.cache), settings(job, rows), progress)
     parts = _parts(rows.sizes, part)
     done, values = kept.find(parts, len(rows)) if ranks.rank() == 0 else _nothing(parts, len(rows))
-    device = "cuda" if models.on_gpu() else "cpu"
-    done, values = (ranks.sums(torch.from_numpy(array).to(device)).cpu().numpy() for array in (done, values))
+    done, values = _sums(done), _sums(values)
     if done[WHOLE]:
         return values
+    taken = rows.sizes if sizes is None else sizes
     with _computing(model, job) as network:
         for number in np.flatnonzero(done[:WHOLE] == 0).tolist():
             indices = parts[number]
-            values[indices] = _pass(network, rows.sizes[indices], indices, forward, job, padded)
+            values[indices] = _pass(network, taken[indices], indices, forward, job, padded)
             if not np.isfinite(values[indices]).all():
                 raise ModelError(f"{job.model}: its log-probabilities aren't finite, so nothing can be trained on it")
             done[number] = 1
@@ -161,17 +169,22 @@ def _values(text: str) -> np.ndarray | None:
 
 def _pass(model: Any, sizes: np.ndarray, indices: np.ndarray, forward: Forward, job: Job, padded: bool) -> np.ndarray:
     """[len(indices), 2] float64, by all processes together, which do the same number of forwards: ZeRO-3 needs that."""
-    import torch
-
-    device = "cuda" if models.on_gpu() else "cpu"
     steps = batches.whole(sizes, ranks.processes(), job.section.device_tokens, padded)
-    found = torch.zeros(len(indices), 2, dtype=torch.float64, device=device)
+    found = np.zeros((len(indices), 2))
     for places in steps.at(0, ranks.rank()):
         if len(places):
-            found[torch.from_numpy(places).to(device)] = forward(model, indices[places]).double()
+            found[places] = forward(model, indices[places]).double().cpu().numpy()
         else:
             forward(model, indices[steps.spare(0)])
-    return ranks.sums(found).cpu().numpy()
+    return _sums(found)
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    """Of all processes."""
+    import torch
+
+    total = ranks.sums(torch.from_numpy(values).to("cuda" if models.on_gpu() else "cpu"))
+    return np.asarray(total.cpu())
 
 
 @contextmanager
