@@ -1,7 +1,9 @@
-"""Checkpoints of a training: written aside and renamed, resumed only when they are whole."""
+"""A trainer that loses nothing but minutes: it saves when it is due or asked to end, and goes on as if it never ended.
 
-import json
-import shutil
+A checkpoint holds weights, optimizer, schedule, every process's random states, the history, and what was summed since
+the last log: the weights and the history of a training that went on are those of one that never stopped.
+"""
+
 import signal
 import sys
 import time
@@ -14,64 +16,111 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from zephyr.progress import Progress
+from zephyr.train import ranks
 from zephyr.train.job import Job
+from zephyr.train.keeper import Keeper
 
-COMPLETE = "complete.json"
-KEPT = 2
-"""Checkpoints that are kept."""
+SUMS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_sums")
+"""Attributes of the trainer and its loop that hold what has been summed since the last log, and since the start."""
+ESTIMATES = ("total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+"""What Trainer logs at the end, wrong where it went on from a checkpoint; watch.py measures."""
 
 
 class Checkpointed(Trainer):
-    """Goes in front of TRL's trainers: `fit` resumes, saves when it is due, and ends when it is told to."""
+    """Goes behind `Loop` and in front of TRL's trainers: `class Trainer(Loop, Checkpointed, DPOTrainer)`."""
 
     def fit(self, job: Job, progress: Progress, clock: Callable[[], float] = time.monotonic) -> dict[str, float]:
-        """Train from the newest whole checkpoint in `job.work`, if there is one; returns train_loss and steps."""
+        """Train from the newest whole checkpoint, if there is one; returns train_loss and steps.
+
+        Asked to end (SIGTERM, SIGINT), it saves after the step at hand, and SystemExit ends the process.
+        """
+        self._job, self._progress, self._clock = job, progress, clock
+        self._keeper = Keeper(job, progress)
+        self.args.save_strategy = "no"  # transformers knows no minutes
+        self.args.save_on_each_node = self._keeper.machines > 1
         due = _Due(job.section.save_minutes * 60, job.section.save_steps, clock)
         self.add_callback(due)
-        found = newest_checkpoint(job.work)
-        with ending(due):
-            result = self.train(resume_from_checkpoint=found)
+        found = self._keeper.find()
+        if found:
+            self.add_callback(_Restored(self, found))
+        done = False
+        try:
+            with ending(due):
+                result = self.train(resume_from_checkpoint=str(found) if found else None)
+            done = True
+        finally:
+            self._keeper.close(done)
         return {"train_loss": float(result.training_loss), "steps": float(self.state.global_step)}
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Of a checkpoint there is none: TRL would write one each time."""
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log({name: value for name, value in logs.items() if name not in ESTIMATES}, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """DeepSpeed's engine writes all that a checkpoint needs: the weights aren't gathered and written once more."""
+        if not (_internal_call and self.is_deepspeed_enabled):
+            super().save_model(output_dir, _internal_call)
+
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(self.args.output_dir) / ".saving")
+        return str(self._keeper.aside)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        home = Path(self.args.output_dir)
-        aside = home / ".saving"
-        shutil.rmtree(aside, ignore_errors=True)
-        super()._save_checkpoint(model, trial)
-        (folder,) = aside.iterdir()
-        sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
-        (folder / COMPLETE).write_text(json.dumps(sizes))
-        shutil.rmtree(home / folder.name, ignore_errors=True)  # a torn one of this step
-        folder.rename(home / folder.name)
-        for old in _saved(home)[KEPT:]:
-            shutil.rmtree(old)
+        at, began = self.state.global_step, self._clock()
+        with self._keeper.saving(at):
+            super()._save_checkpoint(model, trial)
+        self._progress.metrics({"save_seconds": self._clock() - began}, at)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Every process has random states of its own, and sums."""
+        import torch
+
+        super()._save_rng_state(output_dir)
+        torch.save({name: getattr(self, name) for name in SUMS if hasattr(self, name)}, _sums(Path(output_dir)))
 
 
 class _Due(TrainerCallback):
-    """Says when to save: after so many seconds or steps, and when the process is asked to end."""
+    """Says when to save: after so many seconds or steps, and when a process is asked to end. All processes agree."""
 
     def __init__(self, seconds: float, steps: int | None, clock: Callable[[], float]) -> None:
         self._seconds, self._steps, self._clock = seconds, steps, clock
         self._last = clock()
-        self.stopped: int | None = None
+        self.asked = 0
+        """The signal that came to this process, or to another one of the training."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._last = self._clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.stopped is not None:
-            control.should_save = control.should_training_stop = True
-        elif self._clock() - self._last >= self._seconds or (self._steps and state.global_step % self._steps == 0):
+        late = ranks.rank() == 0 and self._clock() - self._last >= self._seconds
+        asked, due = ranks.most(self.asked, late)
+        if asked:
+            self.asked = int(asked)
+            control.should_training_stop = True
+        if asked or due or (self._steps and state.global_step % self._steps == 0):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._last = self._clock()
+
+
+class _Restored(TrainerCallback):
+    """Puts back what a checkpoint's sums were, where Trainer begins them anew."""
+
+    def __init__(self, trainer: Any, folder: Path) -> None:
+        self._trainer, self._folder = trainer, folder
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        import torch
+
+        for name, value in torch.load(_sums(self._folder), map_location="cpu", weights_only=True).items():
+            setattr(self._trainer, name, value.to(args.device) if name == "_tr_loss" else value)
+        self._trainer._initial_global_step = 0  # the mean loss is that of all steps
+
+
+def _sums(folder: Path) -> Path:
+    return folder / f"sums_{ranks.rank()}.pt"
 
 
 @contextmanager
@@ -79,7 +128,7 @@ def ending(due: _Due) -> Iterator[None]:
     """SIGTERM and SIGINT end the training after the step at hand, with a checkpoint, and then the process."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        due.stopped = number
+        due.asked = number
 
     old = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
@@ -87,27 +136,5 @@ def ending(due: _Due) -> Iterator[None]:
     finally:
         for number, handler in old:
             signal.signal(number, handler)
-    if due.stopped is not None:
-        sys.exit(128 + due.stopped)
-
-
-def newest_checkpoint(work: Path) -> str | None:
-    """The newest whole checkpoint; torn ones (no mark, or files of another size) are passed over."""
-    return next((str(folder) for folder in _saved(work / "checkpoints") if _whole(folder)), None)
-
-
-def _saved(home: Path) -> list[Path]:
-    """Folders of checkpoints, the newest first."""
-    return sorted(home.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-
-
-def _whole(folder: Path) -> bool:
-    mark = folder / COMPLETE
-    if not mark.is_file():
-        return False
-    sizes: dict[str, int] = json.loads(mark.read_text())
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    if due.asked:
+        sys.exit(128 + due.asked)

@@ -76,6 +76,11 @@ class Remote:
                 self._working = True
                 threading.Thread(target=self._work, daemon=True).start()
 
+    def cancel(self) -> None:
+        """Leave out what waits: nobody needs it any more."""
+        with self._changed:
+            self._waiting = None
+
     def settle(self, seconds: float) -> bool:
         """Wait until nothing is being uploaded, so long at most; says whether it is so."""
         with self._changed:
