@@ -1,7 +1,7 @@
 """dSFT and dDPO."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zephyr import workspace
 from zephyr.artifacts import Artifact
@@ -9,6 +9,9 @@ from zephyr.errors import DataError
 from zephyr.recipe import fill
 from zephyr.steps.context import Context, Figures
 from zephyr.train.job import Job
+
+if TYPE_CHECKING:
+    from zephyr.evals.choosing import Judge
 
 
 def sft(ctx: Context) -> Figures:
@@ -56,7 +59,21 @@ def _train(ctx: Context, stage: Literal["sft", "dpo"], step: str, table: Artifac
         table_at=table.uri,
         **more,
     )
-    return launch.train(job, ctx.progress)
+    return launch.train(job, ctx.progress, _judge(ctx, stage, table))
+
+
+def _judge(ctx: Context, stage: str, table: Artifact) -> "Judge | None":
+    """Who chooses among the training's weights, where the recipe wants one: asked of prompts that aren't trained on."""
+    choice = ctx.recipe.judged.get(stage)
+    if choice is None:
+        return None
+    import pyarrow.parquet as pq
+
+    from zephyr.evals.choosing import Judge, prompts
+
+    trained = pq.read_table(table.path / "train.parquet", columns=["prompt"])["prompt"].to_pylist()
+    held_out = prompts(ctx.sources[str(choice.prompts)], choice.limit, trained, ctx.progress)
+    return Judge(choice, held_out, ctx.recipe.endpoints, ctx.recipe.seed, ctx.account, ctx.progress)
 
 
 def _start(ctx: Context, here: bool) -> tuple[Path, str, str]:

@@ -20,7 +20,7 @@ from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.intervals import wilson
 from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, attention, batches, pairs, ranks, reference, watch
+from zephyr.train import adapters, arguments, attention, batches, choice, pairs, ranks, reference, watch
 from zephyr.train import model as models
 from zephyr.train.batches import Steps
 from zephyr.train.checkpoints import Checkpointed
@@ -88,7 +88,7 @@ class _Alone:
     gather_for_metrics = gather
 
 
-def train(job: Job, progress: Progress) -> dict[str, float]:
+def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> dict[str, float]:
     """Train the model in folder `job.model`, which is also the reference; write the result to `job.out`.
 
     Returns train_loss, and on the held-out pairs (eval_pairs of them) eval_loss and
@@ -99,7 +99,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     if not len(rows):
         raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
     trainer, told = prepared(job, rows, held_out, progress)
-    figures = trainer.fit(job, progress)
+    figures = choice.fit(trainer, job, tokenizer, judge, progress)
     figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
     if len(held_out):
         figures |= measured(trainer.evaluate(), len(held_out))
@@ -136,7 +136,8 @@ def prepared(job: Job, rows: Rows, held_out: Rows, progress: Progress) -> tuple[
     )
     network, tokenizer = models.load(job.model, job.recipe, job.section)
     layout.prepare(network)
-    told = watch.Watch(progress, "pairs", section.global_batch_size, watch.Load.of(plan, rows.trained, layout.padded))
+    load = watch.Load.of(plan, rows.sizes, rows.trained, layout.padded)
+    told = watch.Watch(progress, "pairs", section.global_batch_size, load)
     feed = partial(_feed, job, network, layout, progress)
     measured = batches.whole(_sizes(layout, held_out), ranks.processes(), section.device_tokens, layout.padded)
     trainer = Trainer(
@@ -173,16 +174,5 @@ def _sizes(layout: pairs.Layout, rows: Rows) -> np.ndarray:
 
 
 def _feed(job: Job, network: Any, layout: pairs.Layout, progress: Progress, rows: Rows, plan: Steps) -> Feed:
-    def forward(model: Any, indices: np.ndarray) -> Any:
-        batch = layout.batch(pairs.taken(rows, indices))
-        placed = {name: _on(model.device, value) for name, value in batch.items()}
-        return torch.stack(layout.log_probs(model, placed).sum(1).chunk(2), 1)
-
-    logps = reference.logps(job, rows, network, forward, progress, layout.padded)
+    logps = reference.logps(job, rows, network, pairs.scores(layout, rows), progress, layout.padded)
     return Feed(plan, pairs.collate(layout, rows, logps), lambda step: float(plan.rows(step)))
-
-
-def _on(device: Any, value: Any) -> Any:
-    from accelerate.utils import send_to_device
-
-    return send_to_device(value, device)

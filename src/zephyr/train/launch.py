@@ -4,30 +4,39 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
-from zephyr.cluster import kube
 from zephyr.errors import RunError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
-from zephyr.train import arguments, worker
+from zephyr.train import arguments, asked, worker
 from zephyr.train.job import Job
+
+if TYPE_CHECKING:
+    from zephyr.train.choice import Judge
 
 GRACE = 600
 """Seconds that the processes have, once asked to end, for the step at hand and its checkpoint."""
 
 
-def train(job: Job, progress: Progress) -> dict[str, float]:
-    """Train as the recipe and this machine say; returns the figures of the training."""
+def train(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[str, float]:
+    """Train as the recipe and this machine say; returns the figures of the training.
+
+    `judge` chooses the weights where the recipe asks for one; other processes ask it through the store.
+    """
+    answering = asked.answering(job, judge) if judge else nullcontext()
     if job.recipe.cluster.nodes > 1 and kube.in_pod() and os.environ.get("ZEPHYR_LOGS") != "1":
         from zephyr.train import trainjob
 
-        return trainjob.train(job, progress)
+        with answering:
+            return trainjob.train(job, progress)
     count = processes(job.recipe)
     arguments.check(job, count)
     if count == 1 and not job.section.zero_stage:
-        return worker.run(job, progress)
-    return _several(job, progress, count)
+        return worker.run(job, progress, judge)
+    with answering:
+        return several(job, progress, count)
 
 
 def processes(recipe: Recipe) -> int:
@@ -37,8 +46,11 @@ def processes(recipe: Recipe) -> int:
     return recipe.model.processes or torch.cuda.device_count() or 1
 
 
-def _several(job: Job, progress: Progress, count: int) -> dict[str, float]:
-    """Run workers to their end; what one of them fails of ends the others."""
+def several(job: Job, progress: Progress, count: int, nodes: Nodes | None = None) -> dict[str, float]:
+    """Run this machine's workers to their end; what one of them fails of ends the others.
+
+    Returns the figures; of a node that isn't the first, none.
+    """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -46,13 +58,14 @@ def _several(job: Job, progress: Progress, count: int) -> dict[str, float]:
     for name in (worker.FIGURES, worker.FAILED):
         (job.work / name).unlink(missing_ok=True)
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=nodes.count if nodes else 1,
+        max_nodes=nodes.count if nodes else 1,
         nproc_per_node=count,
         run_id=job.key[:16],
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
+        rdzv_backend="static" if nodes else "c10d",
+        rdzv_endpoint=nodes.meeting if nodes else "127.0.0.1:0",
+        rdzv_configs={"rank": nodes.rank, "timeout": MEETING} if nodes else {},
+        local_addr=None if nodes else "127.0.0.1",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(os.devnull),  # what the workers print is what this process prints
         shutdown_timeout=GRACE,
@@ -67,6 +80,8 @@ def _several(job: Job, progress: Progress, count: int) -> dict[str, float]:
     finally:
         for number, handler in handlers:
             signal.signal(number, handler)
+    if nodes and nodes.rank:
+        return {}
     figures: dict[str, float] = json.loads((job.work / worker.FIGURES).read_text())
     return figures
 

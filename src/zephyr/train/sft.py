@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from zephyr.errors import DataError
 from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, attention, batches, head, packing, ranks, watch
+from zephyr.train import adapters, arguments, attention, batches, choice, head, packing, ranks, watch
 from zephyr.train import model as models
 from zephyr.train.checkpoints import Checkpointed
 from zephyr.train.job import Job
@@ -35,7 +35,7 @@ class Trainer(Loop, Checkpointed, SFTTrainer):
         return cross_entropy(logits.float(), batch["targets"], reduction="sum")
 
 
-def train(job: Job, progress: Progress) -> dict[str, float]:
+def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> dict[str, float]:
     """Train the model in folder `job.model`; write the result to `job.out`, checkpoints to `job.work`.
 
     Returns train_loss, eval_loss_before and eval_loss (held out, before and after the training; mean per trained
@@ -44,7 +44,7 @@ def train(job: Job, progress: Progress) -> dict[str, float]:
     network, tokenizer = models.load(job.model, job.recipe, job.section)
     rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
     trainer, told = prepared(job, network, tokenizer, rows, held_out, progress)
-    figures = trainer.fit(job, progress)
+    figures = choice.fit(trainer, job, tokenizer, judge, progress)
     _check_rate(trainer)
     figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
     if len(held_out):
@@ -80,7 +80,9 @@ def prepared(
     measured = (
         batches.whole(held_out.sizes, ranks.processes(), section.device_tokens, padded) if len(held_out) else None
     )
-    told = watch.Watch(progress, "dialogues", len(rows) / plan.per_epoch, watch.Load.of(plan, padded=padded))
+    told = watch.Watch(
+        progress, "dialogues", len(rows) / plan.per_epoch, watch.Load.of(plan, rows.sizes, padded=padded)
+    )
     collate = partial(filled, pad=tokenizer.pad_token_id) if padded else flat
     stand_in = Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]})  # TRL looks at a row; Loop brings its own
     trainer = Trainer(

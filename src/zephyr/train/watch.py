@@ -43,15 +43,15 @@ class Load:
     """The rows of a micro-batch are filled up to its longest."""
 
     @classmethod
-    def of(cls, steps: "Steps", trained: np.ndarray | None = None, padded: bool = False) -> "Load":
-        """Of rows as they are: texts, or pairs with so many `trained` tokens, whose two completions count as equally
-        long."""
-        sizes = steps.sizes.astype(float)
+    def of(cls, steps: "Steps", tokens: np.ndarray, trained: np.ndarray | None = None, padded: bool = False) -> "Load":
+        """Of rows with so many `tokens` of text; of pairs so many are `trained`, and their two completions count as
+        equally long."""
+        sizes = tokens.astype(float)
         looked = sizes**2 / 2
         if trained is not None:
             prompt = sizes - trained
             looked = prompt**2 / 2 + prompt * trained + trained.astype(float) ** 2 / 4
-        return cls(steps, steps.sizes, looked, np.ones(len(sizes)), padded)
+        return cls(steps, tokens, looked, np.ones(len(sizes)), padded)
 
     def at(self, step: int) -> np.ndarray:
         """[4] of optimizer step `step`, counted from 0: units, tokens of text, tokens computed, attended pairs."""

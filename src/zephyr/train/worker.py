@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zephyr import errors
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
@@ -18,14 +19,17 @@ from zephyr.progress import Progress
 from zephyr.train import ranks
 from zephyr.train.job import Job
 
+if TYPE_CHECKING:
+    from zephyr.train.choice import Judge
+
 FIGURES, FAILED = "figures.json", "failed.json"
 
 
-def run(job: Job, progress: Progress) -> dict[str, float]:
+def run(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[str, float]:
     """Train, in this process as one of `ranks.processes()`; returns the figures of the training."""
     from zephyr.train import dpo, sft
 
-    return sft.train(job, progress) if job.stage == "sft" else dpo.train(job, progress)
+    return sft.train(job, progress, judge) if job.stage == "sft" else dpo.train(job, progress, judge)
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +43,7 @@ def main(arguments: list[str]) -> int:
     path = given.progress if ranks.rank() == 0 else None
     progress = Progress(job.step, path, metrics.log if metrics else None)
     try:
-        figures = run(job, progress)
+        figures = run(job, progress, _judge(job))
         if ranks.rank() == 0:
             _write(job.work / FIGURES, figures)
     except ZephyrError as error:
@@ -51,6 +55,15 @@ def main(arguments: list[str]) -> int:
             metrics.flush()
     _leave()
     return 0
+
+
+def _judge(job: Job) -> "Judge | None":
+    """The step answers for it: the endpoints' keys and the journal are there."""
+    if not job.section.choose.judged or ranks.rank():
+        return None
+    from zephyr.train.asked import Asked
+
+    return Asked(job)
 
 
 def failure(work: Path) -> ZephyrError | None:
