@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zephyr.data import template
-from zephyr.errors import RunError
+from zephyr.errors import RunError, disk
 from zephyr.sections import Dpo
 from zephyr.train.job import Job
 
@@ -99,7 +99,7 @@ def encode(job: Job, tokenizer: Any, split: Literal["train", "test"], wait_s: fl
     """The rows of a table, cut to the recipe's lengths; found again when this very job made them before.
 
     The machine's first process makes them, the others wait. Raises RunError when that one was silent for
-    `wait_s` seconds.
+    `wait_s` seconds, StoreError when the disk is full.
     """
     folder = job.work / "rows" / split
     aside = folder.with_name(f"{split}-{socket.gethostname()}")
@@ -107,16 +107,8 @@ def encode(job: Job, tokenizer: Any, split: Literal["train", "test"], wait_s: fl
     if int(os.environ.get("LOCAL_RANK", "0")):
         _wait(folder, aside, meta, wait_s)
     elif not _is(folder, meta):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        _write(aside, _encoded(job, tokenizer, split), meta)
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not _is(folder, meta):  # else another machine on the same disk was faster
-                raise
-            shutil.rmtree(aside)
+        with disk(folder):
+            _made(folder, aside, _encoded(job, tokenizer, split), meta)
     return Rows(folder)
 
 
@@ -193,6 +185,19 @@ def _encoded(job: Job, tokenizer: Any, split: Literal["train", "test"]) -> Itera
             yield pairs(tokenizer, batch, job.recipe.dpo)
 
 
+def _made(folder: Path, aside: Path, batches: Iterator[tuple[list[Row], dict[str, int]]], meta: dict[str, Any]) -> None:
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    _write(aside, batches, meta)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not _is(folder, meta):  # else another machine on the same disk was faster
+            raise
+        shutil.rmtree(aside)
+
+
 def _write(folder: Path, batches: Iterator[tuple[list[Row], dict[str, int]]], meta: dict[str, Any]) -> None:
     """Append the batches to the files; the mark, which says that all is there, comes last."""
     counts = {"cut": 0, "dropped": 0, "empty": 0}
@@ -207,13 +212,14 @@ def _write(folder: Path, batches: Iterator[tuple[list[Row], dict[str, int]]], me
             data = np.array(values, kind).tobytes()
             files[name].write(data)
             hashes[name].update(data)
+    digest = hashlib.sha256("\n".join([meta["kind"], *(found.hexdigest() for found in hashes.values())]).encode())
+    more = {"digest": digest.hexdigest(), "counts": {name: float(count) for name, count in counts.items()}}
+    files[_META] = (folder / _META).open("wb")
+    files[_META].write(json.dumps(meta | more).encode())
     for file in files.values():
         file.flush()
         os.fsync(file.fileno())
         file.close()
-    digest = hashlib.sha256("\n".join([meta["kind"], *(found.hexdigest() for found in hashes.values())]).encode())
-    more = {"digest": digest.hexdigest(), "counts": {name: float(count) for name, count in counts.items()}}
-    (folder / _META).write_text(json.dumps(meta | more))
 
 
 def _meant(job: Job) -> dict[str, Any]:
