@@ -128,6 +128,8 @@ class Trainer:
         name = body["metadata"]["name"]
         if name in self.jobs:
             return status(409, "AlreadyExists", f'trainjobs.trainer.kubeflow.org "{name}" already exists')
+        if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+            return status(422, "Invalid", f'TrainJob "{name}" is invalid: metadata.name: not a DNS label')
         wrong = problems(body) if SCHEMAS.is_dir() else []
         if wrong:
             return status(422, "Invalid", f'TrainJob "{name}" is invalid: {"; ".join(wrong)}')
@@ -140,7 +142,7 @@ class Trainer:
     def _core(self, plural: str, pod: str | None, query: dict[str, list[str]]) -> tuple[int, Body | str]:
         if pod is not None:
             lines = self.logs.get(pod, [])[-int(query.get("tailLines", ["100000"])[0]) :]
-            stamped = query.get("timestamps") == ["true"]
+            stamped = query.get("timestamps") == ["True"]
             return 200, "".join(f"{stamp} {line}\n" if stamped else f"{line}\n" for stamp, line in lines)
         wanted = dict(part.split("=") for part in query.get("labelSelector", [""])[0].split(",") if part)
         pods = [pod for pod in self.pods.values() if wanted.items() <= pod["metadata"]["labels"].items()]

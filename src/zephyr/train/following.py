@@ -129,7 +129,8 @@ class _Look:
             what = "without pods; " + (self._kube.warnings(self._name) or ["no event says why"])[-1]
         if what and what != self._waiting:
             self._tell(what)
-        self._waiting = what
+        if pods or what:  # at its deadline the pods are gone: what they waited for isn't forgotten then
+            self._waiting = what
         self._stuck_since = (self._stuck_since or now) if hopeless else None
         if self._stuck_since is not None and now - self._stuck_since >= self._stuck:
             self._kube.delete_trainjob(self._name)

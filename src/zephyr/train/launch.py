@@ -5,12 +5,13 @@ import os
 import signal
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import RunError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
-from zephyr.train import arguments, asked, worker
+from zephyr.train import arguments, asked, trainjob, worker
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
@@ -20,15 +21,27 @@ GRACE = 600
 """Seconds that the processes have, once asked to end, for the step at hand and its checkpoint."""
 
 
+MEETING = 900
+"""Seconds that the nodes of a TrainJob wait for each other: one may have to fetch image and model yet."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """This machine among those of a training."""
+
+    rank: int
+    count: int
+    meeting: str
+    """The first one's host:port."""
+
+
 def train(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[str, float]:
     """Train as the recipe and this machine say; returns the figures of the training.
 
     `judge` chooses the weights where the recipe asks for one; other processes ask it through the store.
     """
     answering = asked.answering(job, judge) if judge else nullcontext()
-    if job.recipe.cluster.nodes > 1 and kube.in_pod() and os.environ.get("ZEPHYR_LOGS") != "1":
-        from zephyr.train import trainjob
-
+    if trainjob.wanted(job.recipe):
         with answering:
             return trainjob.train(job, progress)
     count = processes(job.recipe)
@@ -73,8 +86,8 @@ def several(job: Job, progress: Progress, count: int, nodes: Nodes | None = None
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         elastic_launch(config, sys.executable)(*_command(job, progress, count))
-    except SignalException as asked:
-        sys.exit(128 + asked.sigval)
+    except SignalException as told:
+        sys.exit(128 + told.sigval)
     except ChildFailedError as error:
         raise _why(job, error, count) from None
     finally:

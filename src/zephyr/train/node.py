@@ -4,26 +4,25 @@ The pod fetches model and tables, starts the node's processes, and when they are
 artifact of each node under `trained/`, which appear whole or not at all. The step gathers them.
 """
 
-import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from zephyr import workspace
 from zephyr.artifacts import Artifact, Store, open_store, step_key
-from zephyr.errors import EXIT_USER_ERROR, ZephyrError, disk
+from zephyr.errors import EXIT_USER_ERROR, RunError, ZephyrError, disk
+from zephyr.progress import Progress
 from zephyr.train.job import Job
 
 JOB = "ZEPHYR_JOB"
 """The environment variable of a node's pod that holds its job."""
+RUN = "MLFLOW_RUN_ID"
+"""And that of the step's own run, which the first process logs to; empty without one."""
 TRAINED, VERSION = "trained", 1
-MODEL, SHARDS, FIGURES = "model", "shards", "figures.json"
-GRACE = 240
-"""Seconds that processes get to save a checkpoint when the pod is to end; the TrainingRuntime gives a minute more."""
+MODEL, SHARDS = "model", "shards"
 
 
 def travelling(job: Job) -> str:
@@ -46,16 +45,14 @@ def arrived(text: str) -> Job:
     return replace(job, model=model, work=work, out=work / MODEL)
 
 
-def publish(store: Store, job: Job, part: int, parts: int) -> None:
-    """Keep what a node's processes wrote: `job.out` and `job.work`/shards, and of the first node the figures."""
+def publish(store: Store, job: Job, figures: Mapping[str, float], part: int, parts: int) -> None:
+    """Keep what a node's processes wrote: `job.out` and `job.work`/shards; and the first node's figures."""
     with store.writing() as staging:
         for name, folder in ((MODEL, job.out), (SHARDS, job.work / SHARDS)):
             if folder.exists():
                 shutil.copytree(folder, staging / name, copy_function=_link)
-        figures = json.loads((job.work / FIGURES).read_text()) if part == 0 else {}
-        store.publish(
-            staging, TRAINED, VERSION, _settings(job.step, job.key, part), {}, figures=figures | {"parts": parts}
-        )
+        told = {**figures, "parts": float(parts)}
+        store.publish(staging, TRAINED, VERSION, _settings(job.step, job.key, part), {}, figures=told)
 
 
 def delivered(store: Store, job: Job) -> list[Artifact]:
@@ -88,30 +85,27 @@ def forget(store: Store, step: str, key: str) -> None:
 
 
 def main() -> int:
-    """Train on this node; returns the exit code of its processes, or that of a user's error."""
+    """Train on this node; returns 2 after an error that the user can mend, for which nothing is started again."""
+    from zephyr.train.launch import Nodes, several
+
+    here = Nodes(
+        rank=int(os.environ["PET_NODE_RANK"]),
+        count=int(os.environ["PET_NNODES"]),
+        meeting=f"{os.environ['PET_MASTER_ADDR']}:{os.environ['PET_MASTER_PORT']}",
+    )
     try:
         job = arrived(os.environ[JOB])
-        part, parts = int(os.environ["PET_NODE_RANK"]), int(os.environ["PET_NNODES"])
         with disk(job.work):
             job.work.mkdir(parents=True, exist_ok=True)
-            path = job.work / "job.json"
-            path.write_text(job.to_json())
-            code = _processes(job.recipe.cluster.gpus, path)
-            if code == 0:
-                publish(open_store(job.store, job.cache), job, part, parts)
-        return code
+            figures = several(job, Progress(job.step, run=os.environ[RUN]), job.recipe.cluster.gpus, here)
+            publish(open_store(job.store, job.cache), job, figures, here.rank, here.count)
+    except RunError as error:  # a process was killed: perhaps its node is at fault
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except ZephyrError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-
-
-def _processes(count: int, path: Path) -> int:
-    """The node's processes, until they have ended; torchrun finds the other nodes by Trainer's variables (PET_…)."""
-    options = [f"--nproc-per-node={count}", f"--shutdown-timeout={GRACE}"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "zephyr.train.worker", str(path)]
-    process = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-    return process.wait()
+    return 0
 
 
 def _settings(step: str, key: str, part: int) -> dict[str, object]:
@@ -124,6 +118,7 @@ def _key(step: str, key: str, part: int) -> str:
 
 def _link(source: str, target: str) -> None:
     """The same bytes under another name where the disk can; weights are large."""
+    Path(target).unlink(missing_ok=True)  # of an attempt before
     try:
         os.link(source, target)
     except OSError:

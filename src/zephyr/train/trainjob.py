@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zephyr.artifacts import open_store
-from zephyr.cluster.kube import Kube, Unreachable, connect, in_pod, said
+from zephyr.cluster.kube import Kube, connect, in_pod, said
 from zephyr.cluster.platform import ADDRESSES, KEYS, STEP_LABEL
 from zephyr.errors import ClusterError, first_line
 from zephyr.progress import Progress
@@ -34,8 +34,8 @@ GONE = 600.0
 
 
 def wanted(recipe: Recipe) -> bool:
-    """Whether a training takes several nodes: the recipe says so, and this is a pod of a cluster."""
-    return recipe.cluster.nodes > 1 and in_pod()
+    """Whether a training takes several nodes: the recipe says so, and this is a pod of a pipeline's step."""
+    return recipe.cluster.nodes > 1 and in_pod() and os.environ.get("ZEPHYR_LOGS") != "1"
 
 
 def train(job: Job, progress: Progress, every: float = EVERY) -> dict[str, float]:
@@ -65,7 +65,7 @@ def _run(job: Job, progress: Progress, every: float) -> None:
 
     try:
         with _terminable():
-            _begin(kube, job, tell, every)
+            _begin(kube, job, progress.run, tell, every)
             why = follow(kube, name, tell, every)
     except (KeyboardInterrupt, SystemExit):
         kube.delete_trainjob(name)
@@ -76,7 +76,7 @@ def _run(job: Job, progress: Progress, every: float) -> None:
     kube.delete_trainjob(name)
 
 
-def _begin(kube: Kube, job: Job, tell: Callable[[str], None], every: float) -> None:
+def _begin(kube: Kube, job: Job, run: str, tell: Callable[[str], None], every: float) -> None:
     """Find the running TrainJob of this key, or submit one."""
     pool, name = job.recipe.cluster, name_of(job)
     found = kube.trainer("trainjobs", name)
@@ -95,7 +95,7 @@ def _begin(kube: Kube, job: Job, tell: Callable[[str], None], every: float) -> N
             f"no TrainingRuntime {pool.training_runtime} in namespace {kube.namespace}: install Kubeflow Trainer, and "
             "upgrade the chart, which makes it; or set cluster.nodes=1"
         )
-    _submit(kube, job)
+    _submit(kube, job, run)
     tell(f"submitted, {pool.nodes} nodes with {pool.gpus} of {pool.gpu_type} each")
 
 
@@ -106,7 +106,7 @@ def _ended(found: Mapping[str, Any]) -> bool:
     return over or "deletionTimestamp" in found["metadata"]
 
 
-def _submit(kube: Kube, job: Job) -> None:
+def _submit(kube: Kube, job: Job, run: str) -> None:
     from kubernetes.client.exceptions import ApiException
 
     backend, types, options = _sdk(kube, job)
@@ -116,7 +116,7 @@ def _submit(kube: Kube, job: Job) -> None:
         image=os.environ.get("ZEPHYR_TRAIN_IMAGE", ""),  # the TrainingRuntime's, where none is given
         num_nodes=pool.nodes,
         resources_per_node={pool.gpu_type: str(pool.gpus), "cpu": pool.cpu, "memory": pool.memory},
-        env=_environment(job),
+        env=_environment(job, run),
     )
     pod = options.PodSpecPatch(
         node_selector=dict(pool.node_selector) or None, tolerations=[dict(t) for t in pool.tolerations] or None
@@ -140,14 +140,14 @@ def _submit(kube: Kube, job: Job) -> None:
         if isinstance(cause, ApiException) and cause.status == 409:
             return  # submitted by another run of the same step in this moment
         why = f"{cause.status} {said(cause)[0]}" if isinstance(cause, ApiException) else first_line(cause or error)
-        raise Unreachable(f"namespace {kube.namespace}: can't create TrainJob {name_of(job)}: {why}") from None
+        raise ClusterError(f"namespace {kube.namespace}: can't create TrainJob {name_of(job)}: {why}") from None
 
 
-def _environment(job: Job) -> dict[str, str]:
-    """What the pods need of this pod's environment: addresses, and the step's own run in MLflow."""
-    names = (*ADDRESSES, "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+def _environment(job: Job, run: str) -> dict[str, str]:
+    """What the pods need: the job, the platform's addresses, the step's own run in MLflow."""
+    names = (*ADDRESSES, "MLFLOW_EXPERIMENT_ID", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
     found = {name: os.environ[name] for name in names if name in os.environ}
-    return found | {node.JOB: node.travelling(job)}
+    return found | {node.JOB: node.travelling(job), node.RUN: run}
 
 
 def _sdk(kube: Kube, job: Job) -> tuple["KubernetesBackend", Any, Any]:
