@@ -8,6 +8,7 @@ ZephyrError (ValueError)          the command line prints one line and exits wit
 ├── EndpointError                 a model endpoint is down, refuses the key or lacks the model
 ├── BudgetError                   the calls of a run have cost what they may cost
 ├── ModelError                    weights or tokenizer that can't be trained or served
+├── TrainingError                 a training whose loss is no number any more, or only grows
 ├── TrackingError                 the MLflow server or registry can't be used
 ├── ClusterError                  a cluster refuses or can't be reached, or what it serves isn't ready or isn't right
 └── RunError                      a run that can't start, is unknown, or is already going on
@@ -48,6 +49,10 @@ class BudgetError(ZephyrError):
 
 
 class ModelError(ZephyrError):
+    pass
+
+
+class TrainingError(ZephyrError):
     pass
 
 

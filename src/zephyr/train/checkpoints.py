@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback
 
 from zephyr.progress import Progress
 from zephyr.train import ranks
+from zephyr.train.guard import Guard
 from zephyr.train.job import Job
 from zephyr.train.keeper import Keeper
 
@@ -36,6 +37,7 @@ class Checkpointed(Trainer):
         """
         self._job, self._progress, self._clock = job, progress, clock
         self._keeper = Keeper(job, progress)
+        self._guard = Guard(self, job, self._keeper)
         self.args.save_strategy = "no"  # transformers knows no minutes
         self.args.save_on_each_node = self._keeper.machines > 1
         due = _Due(job.section.save_minutes * 60, job.section.save_steps, clock)
@@ -56,17 +58,27 @@ class Checkpointed(Trainer):
         """Of a checkpoint there is none: TRL would write one each time."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            self._guard.check()
         super().log({name: value for name, value in logs.items() if name not in ESTIMATES}, start_time)
+        if "loss" in logs:
+            self._guard.growing(self.state.log_history)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """DeepSpeed's engine writes all that a checkpoint needs: the weights aren't gathered and written once more."""
         if not (_internal_call and self.is_deepspeed_enabled):
             super().save_model(output_dir, _internal_call)
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._guard.saw(self.state.global_step, self._tr_loss, norm)
+        return norm
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._keeper.aside)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._guard.check()  # nothing is kept that is no number
         at, began = self.state.global_step, self._clock()
         with self._keeper.saving(at):
             super()._save_checkpoint(model, trial)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from zephyr.errors import ArtifactError, StoreError, disk
 from zephyr.progress import Progress
@@ -49,7 +48,8 @@ class Keeper:
         if layouts:
             newest = max(layouts)
             saved.check_layout(f"{self.home}/checkpoint-{newest}", layouts[newest], self.layout)
-        common = set.intersection(*_gathered(set(layouts) if self._first else None))
+        every = ranks.words(set(layouts) if self._first else None)
+        common = set.intersection(*(one for one in every if one is not None))
         at = next((at for at in sorted(common, reverse=True) if self._bring(at, here.get(at))), 0)
         if self._first:
             saved.drop_newer(self.home, at)
@@ -151,14 +151,3 @@ def _room(home: Path, aside: Path) -> Iterator[None]:
             probe.unlink(missing_ok=True)
             saved.remove(aside)
         raise
-
-
-def _gathered(mine: set[int] | None) -> list[set[int]]:
-    """What each machine has, as its first process says it."""
-    import torch
-
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return [mine or set()]
-    every: list[Any] = [None] * ranks.processes()
-    torch.distributed.all_gather_object(every, mine)
-    return [one for one in every if one is not None]
