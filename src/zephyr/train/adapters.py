@@ -97,7 +97,7 @@ def merge(job: Job) -> dict[str, float]:
         wanted = _logits(adapted, tokenizer)
         with adapted.disable_adapter():
             before = _logits(adapted, tokenizer)
-        models.write(_merged(adapted, folder), tokenizer, out)
+        models.write(adapted.merge_and_unload(), tokenizer, out)
         del adapted
         found = _logits(_read(out), tokenizer)
     figures = compare(before, wanted, found)
@@ -105,7 +105,7 @@ def merge(job: Job) -> dict[str, float]:
     if fault:
         shutil.rmtree(out)
         raise ModelError(f"{job.step}: {fault}; the adapter is kept in {folder}, the merged weights are not")
-    shutil.copytree(folder, out / FOLDER)
+    shutil.copytree(folder, out / FOLDER, dirs_exist_ok=True)
     return figures
 
 
@@ -132,20 +132,13 @@ def _fault(figures: Mapping[str, float], noise: float) -> str | None:
 
 
 def _adapted(job: Job, folder: Path) -> tuple[Any, Any]:
+    """The model with the adapter beside its weights; 4-bit weights are turned into what they stand for."""
     from peft import PeftModel
 
     base, tokenizer = models.load(job.model, job.recipe, job.section)
-    return PeftModel.from_pretrained(base, folder).eval(), tokenizer
-
-
-def _merged(adapted: Any, folder: Path) -> Any:
-    """The plain model with the adapter in its weights; 4-bit weights are turned into what they stand for before."""
-    from peft import PeftModel
-
-    base = adapted.get_base_model()
     if getattr(base, "is_quantized", False):
-        adapted = PeftModel.from_pretrained(adapted.unload().dequantize(), folder)
-    return adapted.merge_and_unload()
+        base = base.dequantize()
+    return PeftModel.from_pretrained(base, folder).eval(), tokenizer
 
 
 def _read(folder: Path) -> Any:

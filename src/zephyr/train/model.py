@@ -50,6 +50,8 @@ def load(folder: Path, recipe: Recipe, section: Training | None = None) -> tuple
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         torch.manual_seed(recipe.seed)  # the new rows are drawn at random
         model.resize_token_embeddings(len(tokenizer))
+    for part in model.modules() if options.get("device_map") == {"": "cpu"} else ():
+        part.support_avx512bf16_for_cpu = False  # bitsandbytes would evaluate in another type than it trains in
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.bos_token_id
         config.eos_token_id = tokenizer.eos_token_id
