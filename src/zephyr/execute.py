@@ -6,6 +6,7 @@ is a copy of an artifact's manifest, whose URI leads to the data in the store (d
 
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -22,7 +23,7 @@ from zephyr.manifest import MANIFEST, TOLD, Manifest, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
 from zephyr.segments import Segments
-from zephyr.steps import ORDER, STEPS, Context, Skip, Step
+from zephyr.steps import ORDER, STEPS, Context, Skip, Step, training
 
 SKIPPED = "skipped.json"
 WHOLE = "1/1"
@@ -165,13 +166,12 @@ def _make(
     inputs: Mapping[str, Artifact],
     progress: Progress,
 ) -> Artifact:
-    import shutil
-
     home = workspace.home()
     work = home / "work" / name / key[:16]
     fresh = os.environ.get("ZEPHYR_FRESH", "")
     if fresh and not (work / fresh).exists():  # what an earlier, unfinished --fresh made is kept
         shutil.rmtree(work, ignore_errors=True)
+        training.forget(store, name, key)
     work.mkdir(parents=True, exist_ok=True)
     account = _account(name, key, home / "journal" / fresh, recipe, store, inputs, progress)
     figures: Mapping[str, float] = {}
@@ -190,6 +190,7 @@ def _make(
             staging, name, step.version, settings, inputs, sources=read, figures=figures, reason=reason
         )
     shutil.rmtree(work, ignore_errors=True)
+    training.forget(store, name, key)
     return artifact
 
 

@@ -7,6 +7,7 @@ from zephyr.artifacts import Store, open_store, store_at, unneeded
 from zephyr.errors import ArtifactError, RunError, StoreError, ZephyrError
 from zephyr.manifest import REFERENCE
 from zephyr.recipe import load
+from zephyr.train import remote
 
 
 def store_of(recipe: str, overrides: Sequence[str]) -> Store:
@@ -50,6 +51,7 @@ def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -
     """Delete, or only name, what neither the newest runs nor a registered model need; returns rows and the total.
 
     Reference log-probabilities stay as long as the weights that they are of: the next training on them finds them.
+    What a training kept on its way stays for a day, unless its step is done: it may be going on.
     """
     from zephyr import registry
 
@@ -61,6 +63,7 @@ def clean(recipe: str, overrides: Sequence[str], keep_runs: int, delete: bool) -
     kept = [m for m in store.list() if m.uri not in lost]
     weights = {digest for m in kept for digest in (m.digest, *(source["sha256"] for source in m.sources))}
     gone = [m for m in gone if m.step != REFERENCE or m.settings["weights"] not in weights]
+    gone = [m for m in gone if not remote.needed(store, m)]
     rows = [f"{m.step:<14} {m.key[:16]}  {workspace.size(m.bytes)}" for m in gone]
     if delete:
         for manifest in gone:

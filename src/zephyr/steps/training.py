@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zephyr import workspace
-from zephyr.artifacts import Artifact
+from zephyr.artifacts import Artifact, Store
 from zephyr.errors import DataError
 from zephyr.recipe import fill
 from zephyr.steps.context import Context, Figures
+from zephyr.train import node, remote
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ def dpo(ctx: Context) -> Figures:
     if not pairs.manifest.figures.get("train"):
         raise DataError(f"dpo: no pairs to train on ({pairs.manifest.reason or 'all were dropped, see pair'})")
     return _train(ctx, "dpo", "dpo" if "sft_model" in ctx.inputs else "dpo_on_base", pairs)
+
+
+def forget(store: Store, step: str, key: str) -> None:
+    """Delete what a training kept in the store on its way: checkpoints, and what its nodes left."""
+    remote.forget(store, step, key)
+    node.forget(store, step, key)
 
 
 def _train(ctx: Context, stage: Literal["sft", "dpo"], step: str, table: Artifact, **more: Any) -> Figures:

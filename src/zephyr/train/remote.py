@@ -19,6 +19,7 @@ from zephyr.artifacts import Manifest, Store, open_store
 from zephyr.errors import ArtifactError, ZephyrError, disk
 from zephyr.train import saved
 from zephyr.train.job import Job
+from zephyr.train.node import TRAINED
 
 STEP = "checkpoint"
 VERSION = 1
@@ -181,7 +182,9 @@ def forget(store: Store, step: str, key: str) -> None:
 
 
 def needed(store: Store, manifest: Manifest) -> bool:
-    """Whether a checkpoint may still be resumed: its step isn't done, and it is younger than a day."""
+    """Whether it is of a training that may be going on: its step isn't done, and it is younger than a day."""
+    if manifest.step not in (STEP, TRAINED):
+        return False
     young = datetime.fromisoformat(manifest.created) > datetime.now(UTC) - DAY
     return young and store.manifest(manifest.settings["of"], manifest.settings["key"]) is None
 
