@@ -23,11 +23,12 @@ def write(
     scores: Manifest,
     summary: Mapping[str, Any] | None,
     aligned: str,
+    adapter: Mapping[str, Any] | None = None,
 ) -> str:
     """The card in Markdown with the front matter that model hubs read.
 
     `ancestors` are the manifests of all that led to the weights; `summary` is the evaluation's, None without one;
-    `aligned` is what the evaluation calls this model.
+    `aligned` is what the evaluation calls this model; `adapter` is the lineage of one that was merged into it.
     """
     parts = [
         _front_matter(recipe),
@@ -35,7 +36,7 @@ def write(
         recipe.description,
         "A chat model made by Zephyr: distilled supervised fine-tuning, AI feedback and distilled direct preference "
         "optimization (arXiv 2310.16944), without human labels.",
-        _table(["what", "which"], _identity(model, recipe)),
+        _table(["what", "which"], _identity(model, recipe, adapter)),
         "## Data",
         _table(["step", "source", "SHA-256", "licence"], _sources(ancestors, recipe)),
         _table(["step", "result"], [[m.step, _figures(m)] for m in ancestors if m.figures]),
@@ -66,13 +67,20 @@ def _front_matter(recipe: Recipe) -> str:
     return f"---\n{yaml.safe_dump(facts | {'tags': ['zephyr', 'dpo', 'chat']})}---"
 
 
-def _identity(model: Manifest, recipe: Recipe) -> list[list[str]]:
-    return [
+def _identity(model: Manifest, recipe: Recipe, adapter: Mapping[str, Any] | None) -> list[list[str]]:
+    rows = [
         ["base model", f"`{recipe.model.base}` (licence: {recipe.licenses.get(recipe.model.base, UNKNOWN)})"],
         ["weights", f"SHA-256 `{model.digest}`, made {model.created}"],
         ["recipe", f"{recipe.name}, seed {recipe.seed}, training digest `{recipe.training_digest()[:16]}`"],
         ["code", f"`{model.code}`"],
     ]
+    if adapter:
+        over = "" if adapter["quantize"] == "none" else f" in {adapter['quantize']}"
+        shape = f"LoRA of rank {adapter['r']}, alpha {adapter['alpha']}, on {', '.join(adapter['modules'])}"
+        rows.insert(
+            2, ["adapter", f"merged, in `adapter/` as well: {shape}; it belongs to `{adapter['base'][:16]}`{over}"]
+        )
+    return rows
 
 
 def _sources(ancestors: Iterable[Manifest], recipe: Recipe) -> list[list[str]]:

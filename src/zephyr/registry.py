@@ -18,11 +18,13 @@ def register(
     scores: Manifest,
     summary: Mapping[str, Any] | None,
     golden: Mapping[str, Any] | None = None,
+    adapter: Mapping[str, Any] | None = None,
 ) -> str:
     """A version of the registered model whose source is the weights' own place: nothing is copied.
 
-    `golden` is what the model says to the golden prompts. Weights that have a version already keep it, with the newest
-    scores and settings of gate and deployment. Returns the version's number.
+    `golden` is what the model says to the golden prompts, `adapter` where one that was merged into it comes from.
+    Weights that have a version already keep it, with the newest scores and settings of gate and deployment. Returns
+    the version's number.
     """
     from mlflow.exceptions import MlflowException
 
@@ -41,6 +43,8 @@ def register(
         }
         if golden is not None:
             judged["zephyr.golden"] = json.dumps(golden)
+        if adapter is not None:
+            judged["zephyr.adapter"] = json.dumps(adapter)
         if same:
             for tag, value in judged.items():
                 mlflow.set_model_version_tag(name, same[0].version, tag, value)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr import card, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store
-from zephyr.cluster.platform import check_placed
+from zephyr.cluster.platform import placed
 from zephyr.errors import disk
-from zephyr.manifest import CARD, Manifest
+from zephyr.manifest import ADAPTER, CARD, Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
 from zephyr.sections import Deploy
@@ -43,7 +43,7 @@ def resolve(parameters: Mapping[str, str], folder: Path, out: Path) -> dict[str,
     overrides = [line for line in parameters["overrides"].splitlines() if line.strip()]
     recipe = load(parameters["recipe"], overrides)
     if "gpus" in parameters:
-        check_placed(recipe, parameters["gpus"], parameters["gpu_type"])
+        recipe = placed(recipe, parameters["gpus"], parameters["gpu_type"], parameters["train_image"])
     run_id = folder.name
     lineage.start_run(run_id, recipe)
     resolved = {
@@ -63,6 +63,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
     evaluated = scores.manifest.reason is None
     summary = scores.json("summary") if evaluated else None
     name = job.recipe.register_as.name
+    adapter = _adapter(model.manifest, job.store)
     number = registry.register(
         name,
         model.manifest,
@@ -71,6 +72,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         scores=scores.manifest,
         summary=summary,
         golden=scores.json("golden")[ALIGNED] if evaluated else None,
+        adapter=adapter,
     )
     registry.set_alias(name, "candidate", number)
     text = card.write(
@@ -82,6 +84,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         scores.manifest,
         summary,
         ALIGNED,
+        adapter,
     )
     job.store.attach(model.manifest, CARD, text)
     info = {"name": name, "version": number, "digest": model.digest, "uri": model.uri}
@@ -89,6 +92,11 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
     out.mkdir(parents=True, exist_ok=True)
     (out / "version.json").write_text(json.dumps(info) + "\n")
     return {"name": name, "version": number, "text": f"{name} version {number}"}
+
+
+def _adapter(model: Manifest, store: Store) -> Any | None:
+    """What the adapter belongs to that was merged into a model; None for a model trained in full."""
+    return json.loads(store.text(model.uri, ADAPTER)) if ADAPTER in model.files else None
 
 
 def ancestors(model: Manifest, store: Store) -> list[Manifest]:

@@ -30,12 +30,12 @@ evaluate: {instructions: prompts.jsonl}
     )
 
 
-def written(summary: dict[str, object] | None) -> str:
+def written(summary: dict[str, object] | None, adapter: dict[str, object] | None = None) -> str:
     rows = [Source(path="rows/0.jsonl", sha256="a" * 64), Source(path="other.jsonl", sha256="b" * 64)]
     model = manifest("dpo", figures={"train_loss": 0.51234})
     ancestors = [manifest("prepare", sources=rows, figures={"train": 19200.0, "bad": 2.0}), model]
     scores = manifest("evaluate", reason=None if summary else "the recipe names no questions or instructions")
-    return card.write("mine", "3", model, ancestors, recipe(), scores, summary, "dDPO+dSFT")
+    return card.write("mine", "3", model, ancestors, recipe(), scores, summary, "dDPO+dSFT", adapter)
 
 
 def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
@@ -73,3 +73,12 @@ def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
 
 def test_a_card_says_that_nothing_was_evaluated() -> None:
     assert "Nothing was evaluated: the recipe names no questions or instructions." in written(None)
+
+
+def test_a_card_names_the_adapter_and_what_it_belongs_to() -> None:
+    origin = {"base": "f" * 64, "step": "dpo", "r": 8, "alpha": 16, "modules": ["q_proj", "v_proj"], "quantize": "4bit"}
+    assert "LoRA" not in written(None)
+    assert (
+        "| adapter | merged, in `adapter/` as well: LoRA of rank 8, alpha 16, on q_proj, v_proj; "
+        f"it belongs to `{'f' * 16}` in 4bit |"
+    ) in written(None, origin)

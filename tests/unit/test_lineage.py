@@ -119,6 +119,41 @@ def test_new_scores_of_the_same_weights_reach_their_version(store: Store, recipe
         assert found is not None and found["summary"] == summary
 
 
+def test_the_origin_of_a_merged_adapter_is_on_the_version(store: Store, recipe: Recipe) -> None:
+    origin = {"base": "f" * 64, "step": "dpo", "r": 8}
+    model = model_of(store, "b", 1)
+    with lineage.StepRun("r3", "register") as step:
+        registry.register("zephyr", model.manifest, step, recipe, model.manifest, SUMMARY, adapter=origin)
+    version = registry.version_at("zephyr", "champion")
+    assert version is not None and json.loads(version.tags["zephyr.adapter"]) == origin
+
+
+def test_clean_keeps_the_reference_of_weights_that_stay(store: Store) -> None:
+    """The champion stays, and with it what it was trained from: their references are found by the next training."""
+    model = model_of(store, "b", 1)
+    base = Source(path="hf://org/base@1", sha256="c" * 64)
+    with store.writing() as staging:
+        (staging / "weights").write_text("")
+        tuned = store.publish(staging, "sft", 1, {}, {}, sources=[base])
+    for weights in (model.digest, base["sha256"], tuned.digest, "d" * 64):
+        with store.writing() as staging:
+            (staging / "logps.npy").write_bytes(weights.encode())
+            store.publish(staging, "reference", 1, {"weights": weights}, {})
+
+    def gone(*keep: str) -> list[str]:
+        assert registry.registered_uris() >= {model.uri}
+        run = workspace.run_folder("kept")
+        run.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps({"event": "done", "step": "sft", "time": 0.0, "uri": uri}) + "\n" for uri in keep]
+        (run / "progress.jsonl").write_text("".join(lines))
+        keys = {m.key[:16]: m.settings["weights"] for m in store.list() if m.step == "reference"}
+        rows, _ = housekeeping.clean("tiny", [f"store={store.location}"], keep_runs=1, delete=False)
+        return [keys[row.split()[1]] for row in rows if row.startswith("reference")]
+
+    assert sorted(gone(tuned.uri)) == ["d" * 64]
+    assert sorted(gone()) == sorted([base["sha256"], tuned.digest, "d" * 64])
+
+
 def test_credentials_in_an_address_are_not_shown() -> None:
     assert workspace.shown("postgresql://me:p@ss@db:5432/x: down") == "postgresql://***@db:5432/x: down"
     assert workspace.shown("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
