@@ -16,7 +16,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from zephyr.progress import Progress
-from zephyr.train import ranks
+from zephyr.train import ranks, saved
 from zephyr.train.guard import Guard
 from zephyr.train.job import Job
 from zephyr.train.keeper import Keeper
@@ -29,6 +29,9 @@ ESTIMATES = ("total_flos", "train_runtime", "train_samples_per_second", "train_s
 
 class Checkpointed(Trainer):
     """Goes behind `Loop` and in front of TRL's trainers: `class Trainer(Loop, Checkpointed, DPOTrainer)`."""
+
+    beside: Path | None = None
+    """A folder of the first process that goes into every checkpoint, and comes back from it on another machine."""
 
     def fit(self, job: Job, progress: Progress, clock: Callable[[], float] = time.monotonic) -> dict[str, float]:
         """Train from the newest whole checkpoint, if there is one; returns train_loss and steps.
@@ -43,6 +46,8 @@ class Checkpointed(Trainer):
         due = _Due(job.section.save_minutes * 60, job.section.save_steps, clock)
         self.add_callback(due)
         found = self._keeper.find()
+        if found and self.beside and ranks.rank() == 0 and not self.beside.exists():
+            saved.link(found / self.beside.name, self.beside)
         if found:
             self.add_callback(_Restored(self, found))
         done = False
@@ -89,6 +94,8 @@ class Checkpointed(Trainer):
         import torch
 
         super()._save_rng_state(output_dir)
+        if self.beside and ranks.rank() == 0:
+            saved.link(self.beside, Path(output_dir) / self.beside.name)
         torch.save({name: getattr(self, name) for name in SUMS if hasattr(self, name)}, _sums(Path(output_dir)))
 
 

@@ -13,8 +13,6 @@ from zephyr.train.job import Job
 from zephyr.train.remote import Remote, outlives
 
 SAVING = ".saving"
-BESIDE = ("choice",)
-"""Folders of `job.work` that belong to a training's state: a checkpoint has what was in them at its moment."""
 
 
 class Keeper:
@@ -110,16 +108,9 @@ class Keeper:
                 return str(error).partition(";")[0]
             fetched = saved.read(folder)
             bad = saved.damage(folder, fetched) if fetched else "no checkpoint"
-        if not bad:
-            for name in BESIDE:
-                if (folder / name).is_dir() and not (self._job.work / name).exists():
-                    saved.link(folder / name, self._job.work / name)
         return bad
 
     def _settle(self, folder: Path, at: int) -> None:
-        for name in BESIDE:
-            if (self._job.work / name).is_dir():
-                saved.link(self._job.work / name, folder / name)
         target = saved.place(folder, self.home, self._job.key, at, self._part, self.layout)
         saved.remove(self.aside)
         if self.remote:
