@@ -26,7 +26,8 @@ def ablation(at: Place, recipe: str = "ablation", overrides: str = "") -> None:
     """
     run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     with dsl.ExitHandler(at.last(report(run_id=run_id))):
-        resolved = resolve(recipe=recipe, overrides=overrides, run_id=run_id, gpus=at.gpus, gpu_type=at.gpu_type)
+        given = {"gpus": at.gpus, "gpu_type": at.gpu_type, "train_image": at.train_image}
+        resolved = resolve(recipe=recipe, overrides=overrides, run_id=run_id, **given)
         r = at.short(resolved).outputs["resolved"]
         dialogues = at.paying(prepare(recipe=r)).outputs["dialogues"]
         with dsl.ParallelFor(resolved.outputs["Output"]) as shard:

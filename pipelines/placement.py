@@ -37,14 +37,18 @@ class Place:
     """Where tasks run. Each field is a parameter of every pipeline; in a pipeline's body it holds the channel."""
 
     image: Any = field(metadata=_by(IMAGE, "Of the steps on a CPU."))
-    train_image: Any = field(metadata=_by(IMAGE, "Of the steps on a GPU."))
-    gpus: Any = field(metadata=_by("0", "GPUs of a training step, as the recipe's cluster.gpus says."))
+    train_image: Any = field(metadata=_by(IMAGE, "Of the trainings and the evaluation, and of a TrainJob's nodes."))
+    gpus: Any = field(metadata=_by("0", "GPUs of a training step's pod: none where a TrainJob's nodes have them."))
     eval_gpus: Any = field(metadata=_by("0", "GPUs of the evaluation, one or none."))
     gpu_type: Any = field(metadata=_by("nvidia.com/gpu", "Their name among a node's resources."))
-    gpu_node_selector: Any = field(metadata=_by({}, "Labels of the nodes with GPUs."))
-    gpu_tolerations: Any = field(metadata=_by([], "Taints of these nodes."))
-    train_cpu: Any = field(metadata=_by("1", "CPUs that a step on a GPU requests."))
-    train_memory: Any = field(metadata=_by("4Gi", "Memory of a step on a GPU."))
+    train_node_selector: Any = field(metadata=_by({}, "Labels of the nodes for a training step's pod."))
+    train_tolerations: Any = field(metadata=_by([], "Taints of these nodes."))
+    train_cpu: Any = field(metadata=_by("1", "CPUs that a training step requests."))
+    train_memory: Any = field(metadata=_by("4Gi", "Memory of a training step."))
+    eval_node_selector: Any = field(metadata=_by({}, "Labels of the nodes for the evaluation."))
+    eval_tolerations: Any = field(metadata=_by([], "Taints of these nodes."))
+    eval_cpu: Any = field(metadata=_by("1", "CPUs that the evaluation requests."))
+    eval_memory: Any = field(metadata=_by("4Gi", "Memory of the evaluation."))
     platform: Any = field(metadata=_by(PLATFORM, "The ConfigMap with the platform's addresses."))
     s3_secret: Any = field(metadata=_by(SECRETS.s3, "The Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."))
     endpoints_secret: Any = field(
@@ -73,13 +77,15 @@ class Place:
         return self.long(task)
 
     def train(self, task: PipelineTask) -> PipelineTask:
-        """A training, on the pool of GPUs."""
-        return _retried(self._gpu(task, self.gpus))
+        """A training: on the pool of GPUs, or, where several nodes train, beside it."""
+        own = (self.train_node_selector, self.train_tolerations, self.train_cpu, self.train_memory)
+        return _retried(self._gpu(task, self.gpus, *own))
 
     def generate(self, task: PipelineTask) -> PipelineTask:
         """A task that generates with the trained models, on one GPU of the pool, and pays a judge."""
         _keys(task, "endpoints", self.endpoints_secret)
-        return _retried(self._gpu(task, self.eval_gpus))
+        own = (self.eval_node_selector, self.eval_tolerations, self.eval_cpu, self.eval_memory)
+        return _retried(self._gpu(task, self.eval_gpus, *own))
 
     def _cpu(self, task: PipelineTask, seconds: int, cpu: str, memory: str, most_cpu: str, most_memory: str) -> None:
         task.set_container_image(self.image)
@@ -89,15 +95,16 @@ class Place:
         kubernetes.add_node_affinity(task, match_expressions=away, weight=100)
         self._common(task, seconds)
 
-    def _gpu(self, task: PipelineTask, gpus: Any) -> PipelineTask:
+    def _gpu(
+        self, task: PipelineTask, gpus: Any, node_selector: Any, tolerations: Any, cpu: Any, memory: Any
+    ) -> PipelineTask:
         task.set_container_image(self.train_image)
         task.set_accelerator_type(self.gpu_type).set_accelerator_limit(gpus)
-        task.set_cpu_request(self.train_cpu)
-        task.set_memory_request(self.train_memory).set_memory_limit(self.train_memory)
+        task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
         # KFP 2.17 forgets to declare the parameters of resources to the group that holds the task (an exit handler).
-        task.register_pipeline_channels([self.gpu_type, gpus, self.train_cpu, self.train_memory])
-        kubernetes.add_node_selector_json(task, self.gpu_node_selector)
-        kubernetes.add_toleration_json(task, self.gpu_tolerations)
+        task.register_pipeline_channels([self.gpu_type, gpus, cpu, memory])
+        kubernetes.add_node_selector_json(task, node_selector)
+        kubernetes.add_toleration_json(task, tolerations)
         # NCCL and the loader's workers talk through it; a container's own has 64 MiB.
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory")
         self._common(task, LONG)

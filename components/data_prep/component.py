@@ -1,6 +1,5 @@
 """Resolve the recipe; prepare the dialogues."""
 
-
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Output
 
@@ -9,7 +8,13 @@ from zephyr.images import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def resolve(
-    recipe: str, overrides: str, run_id: str, gpus: str, gpu_type: str, resolved: Output[Artifact]
+    recipe: str,
+    overrides: str,
+    run_id: str,
+    gpus: str,
+    gpu_type: str,
+    train_image: str,
+    resolved: Output[Artifact],
 ) -> list[str]:
     """Spell out every default of the recipe and pin what may change during the run.
 
@@ -17,8 +22,9 @@ def resolve(
         recipe: A shipped recipe's name, or a recipe's YAML text.
         overrides: Settings as `section.setting=value`, one a line.
         run_id: The run's name in the tracking server and the store.
-        gpus: GPUs that the pipeline gives a training step; the recipe's cluster.gpus must say the same.
+        gpus: GPUs that the pipeline gives a training step; the recipe's section cluster must say the same.
         gpu_type: Their name among a node's resources.
+        train_image: Of the nodes of a TrainJob.
         resolved: recipe.json.
 
     Returns:
@@ -26,8 +32,8 @@ def resolve(
     """
     from zephyr.execute import execute, shards
 
-    settings = {"recipe": recipe, "overrides": overrides, "run_id": run_id, "gpus": gpus, "gpu_type": gpu_type}
-    execute("resolve", "", {}, resolved, **settings)
+    placed = {"gpus": gpus, "gpu_type": gpu_type, "train_image": train_image}
+    execute("resolve", "", {}, resolved, recipe=recipe, overrides=overrides, run_id=run_id, **placed)
     return shards(resolved.path)
 
 

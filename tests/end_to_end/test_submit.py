@@ -68,7 +68,7 @@ def test_submit_sends_the_very_file_and_the_recipe(state: State, url: str, capsy
     assert yaml.safe_load(given["recipe"])["seed"] == 7
     assert "${ZEPHYR_TINY_URL}" in given["recipe"]  # the pods' own address of the world, not this machine's
     assert (given["image"], given["train_image"]) == ("reg.test/z@sha256:0a", "reg.test/z@sha256:0a")
-    assert (given["gpus"], given["eval_gpus"], given["gpu_tolerations"]) == ("0", "0", [])
+    assert (given["gpus"], given["eval_gpus"], given["train_tolerations"]) == ("0", "0", [])
     assert f"{url}/#/runs/details/{run['run_id']}" in capsys.readouterr().out
 
 
@@ -82,8 +82,8 @@ def test_a_recipe_for_gpus_fills_the_placement(state: State, url: str, monkeypat
     given = only(state.runs)["runtime_config"]["parameters"]
     assert given["train_image"] == "zephyr-mlops/zephyr-train:0.1.0"
     assert (given["gpus"], given["eval_gpus"], given["train_memory"]) == ("1", "1", "96Gi")
-    assert given["gpu_node_selector"] == {"pool": "a100"}
-    assert given["gpu_tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert given["train_node_selector"] == given["eval_node_selector"] == {"pool": "a100"}
+    assert given["train_tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
     assert "http://ensemble.test/v1" in given["recipe"]
     assert "${" not in given["recipe"]
 
@@ -245,7 +245,10 @@ def test_token_and_cookie_are_sent_and_never_kept(
         (["--set", "endpoints.judge.base_url=https://u:p@h/v1", "--endpoint", "URL"], "base_url: holds a password"),
         (["--set", "endpoints.judge.base_url=https://${LOGIN}@h/v1", "--endpoint", "URL"], "which the run's param"),
         (["--set", "sample.prompts=['https://h/p?X-Amz-Signature=1']", "--endpoint", "URL"], "prompts: holds a pass"),
-        (["--set", "cluster.gpus=2", "--set", "cluster.memory=9Gi", "--endpoint", "URL"], "the others would idle"),
+        (
+            ["--set", "cluster.gpus=5", "--set", "cluster.memory=9Gi", "--endpoint", "URL"],
+            "sft.global_batch_size: 8 isn't a multiple of 5 GPUs",
+        ),
         (["--set", "cluster.gpus=1", "--endpoint", "URL"], "set cluster.memory"),
         (["--endpoint", "http://[::1"], "no Kubeflow Pipelines there"),
         (["--set", "store=/data", "--endpoint", "URL"], "store: /data lies on this machine"),

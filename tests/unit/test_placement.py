@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zephyr.cluster.platform import ADDRESSES, KEYS, check_placed, step_of
+from zephyr.cluster.platform import ADDRESSES, KEYS, arguments, placed, step_of
 from zephyr.errors import RecipeError
 from zephyr.recipe import load, shipped
 from zephyr.steps import ORDER
@@ -53,6 +53,11 @@ def test_gpu_tasks_and_only_they_carry_accelerator_selector_and_toleration(name:
             count = "eval_gpus" if task.startswith("evaluate") else "gpus"
             assert f"--{count}']" in resources["accelerator"]["resourceCount"]
             assert "--gpu_type']" in resources["accelerator"]["resourceType"]
+            own = "eval" if task.startswith("evaluate") else "train"
+            assert f"--{own}_cpu']" in resources["resourceCpuRequest"]
+            assert f"--{own}_memory']" in resources["resourceMemoryLimit"]
+            assert f"{own}_node_selector" in str(settings["nodeSelector"])
+            assert f"{own}_tolerations" in str(settings["tolerations"])
         else:  # away from the GPUs' nodes, where there are others
             (away,) = settings["nodeAffinity"]
             assert away["matchExpressions"] == [{"key": "nvidia.com/gpu.present", "operator": "DoesNotExist"}]
@@ -122,11 +127,33 @@ def test_the_step_of_a_task() -> None:
 
 def test_resolve_refuses_another_placement_than_the_recipes() -> None:
     recipe = load("tiny", ["cluster.gpus=2", "cluster.memory=64Gi"])
-    check_placed(recipe, "2", "nvidia.com/gpu")
-    check_placed(load("tiny"), "0", "anything")
+    assert placed(recipe, "2", "nvidia.com/gpu", "train:1") == recipe
+    assert placed(load("tiny"), "0", "anything", "train:1") == load("tiny")
     for gpus, kind in (("0", "nvidia.com/gpu"), ("2", "amd.com/gpu")):
         with pytest.raises(RecipeError, match=r"cluster\.gpus: the recipe asks for 2 of nvidia\.com/gpu"):
-            check_placed(recipe, gpus, kind)
+            placed(recipe, gpus, kind, "train:1")
+
+
+NODES = ["cluster.nodes=2", "cluster.gpus=8", "cluster.memory=900Gi", "cluster.cpu=96", "cluster.node_selector.pool=a"]
+
+
+def test_on_several_nodes_the_step_has_no_gpu_and_its_trainjob_gets_the_image() -> None:
+    recipe = load("tiny", NODES)
+    given = arguments(recipe, "own:1", "train:1")
+    pool = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert (given["gpus"], given["train_node_selector"], given["train_tolerations"]) == ("0", {}, [])
+    assert (given["train_cpu"], given["train_memory"]) == ("1", "16Gi")
+    assert (given["eval_gpus"], given["eval_node_selector"], given["eval_tolerations"]) == ("1", {"pool": "a"}, pool)
+    assert (given["eval_cpu"], given["eval_memory"]) == ("96", "900Gi")
+    assert placed(recipe, given["gpus"], given["gpu_type"], given["train_image"]).cluster.training_image == "train:1"
+    with pytest.raises(RecipeError, match=r"8 of nvidia\.com/gpu, on 2 nodes: its training steps take 0"):
+        placed(recipe, "8", "nvidia.com/gpu", "train:1")
+
+
+def test_several_gpus_of_one_node_are_the_steps_own() -> None:
+    given = arguments(load("tiny", [*NODES, "cluster.nodes=1"]), "own:1", "train:1")
+    assert (given["gpus"], given["eval_gpus"], given["train_node_selector"]) == ("8", "1", {"pool": "a"})
+    assert (given["train_cpu"], given["train_memory"], given["image"]) == ("96", "900Gi", "own:1")
 
 
 def test_placement_is_no_part_of_any_key() -> None:

@@ -30,6 +30,7 @@ NAME = "zephyr-sft-0123456789ab"
 EVERY = 0.01
 FIGURES = {"eval_loss": 1.25, "steps": 40.0}
 POOL = ["cluster.nodes=2", "cluster.gpus=8", "cluster.memory=96Gi", "cluster.cpu=16", "cluster.node_selector.pool=h100"]
+IMAGE = "r.example.com/train@sha256:12"
 RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
 
@@ -39,7 +40,7 @@ def exited(code: int, reason: str = "Error") -> dict[str, Any]:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
-    for name in ("ZEPHYR_TRAIN_IMAGE", "ZEPHYR_STORE", "AWS_ENDPOINT_URL"):
+    for name in ("ZEPHYR_STORE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     with serving() as server:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", server.url, "team")))
@@ -48,7 +49,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    recipe = load("tiny", [*POOL, "cluster.secrets.s3=our-keys"])
+    recipe = load("tiny", [*POOL, "cluster.secrets.s3=our-keys", f"cluster.training_image={IMAGE}"])
     model = tmp_path / "model"
     made = training("sft", model, [], [], recipe, tmp_path / "work", tmp_path / "out", key=KEY)
     made.out.mkdir()
@@ -97,7 +98,6 @@ def body(server: Trainer, job: Job, progress: Progress | None = None) -> dict[st
 
 
 def test_the_body_says_what_the_recipe_says(server: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_TRAIN_IMAGE", "r.example.com/train@sha256:12")
     monkeypatch.setenv("ZEPHYR_STORE", "s3://models/zephyr")
     sent = body(server, job, Progress("sft", run="the-steps-own"))
     assert sent["metadata"]["name"] == NAME
@@ -106,7 +106,7 @@ def test_the_body_says_what_the_recipe_says(server: Trainer, job: Job, monkeypat
     assert spec["runtimeRef"] == {"name": "zephyr-training", "kind": "TrainingRuntime"}
     assert spec["activeDeadlineSeconds"] == 7 * 24 * 3600
     trainer = spec["trainer"]
-    assert (trainer["image"], trainer["numNodes"]) == ("r.example.com/train@sha256:12", 2)
+    assert (trainer["image"], trainer["numNodes"]) == (IMAGE, 2)
     assert trainer["command"] == ["python", "-m", "zephyr.train.node"]
     assert trainer["resourcesPerNode"] == {
         "requests": {"nvidia.com/gpu": "8", "cpu": "16", "memory": "96Gi"},

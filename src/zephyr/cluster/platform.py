@@ -36,6 +36,8 @@ RUNNER, SERVING = "zephyr-runner", "zephyr-serving"
 """The ServiceAccounts of the steps and of the endpoints."""
 STEP_LABEL = "zephyr/step"
 """The label of a step's pod."""
+SUBMITTING = {"cpu": "1", "memory": "16Gi"}
+"""What the pod of a training step gets that submits a TrainJob, and puts the weights of its nodes together."""
 
 
 def step_of(task: str) -> str:
@@ -46,22 +48,30 @@ def step_of(task: str) -> str:
 def arguments(recipe: Recipe, image: str | None = None, train_image: str | None = None) -> dict[str, Any]:
     """The compiled pipeline's arguments for a recipe: its text, and where its steps run.
 
-    Without a GPU the training steps run in the image without CUDA, on any node that has no taint.
+    Without a GPU the training steps run in the image without CUDA, on any node that has no taint. On such a node runs
+    also a training step whose TrainJob has the GPUs.
     """
     pool = recipe.cluster
     image = chosen(image)
+    labels = dict(pool.node_selector) if pool.gpus else {}
+    taints = [dict(toleration) for toleration in pool.tolerations] if pool.gpus else []
+    here = pool.nodes == 1
     return {
         "recipe": recipe.to_yaml(),
         "overrides": "",
         "image": image,
         "train_image": chosen_for_training(train_image) if pool.gpus else image,
-        "gpus": str(pool.gpus),
+        "gpus": str(step_gpus(recipe)),
         "eval_gpus": str(min(pool.gpus, 1)),
         "gpu_type": pool.gpu_type,
-        "gpu_node_selector": dict(pool.node_selector) if pool.gpus else {},
-        "gpu_tolerations": [dict(toleration) for toleration in pool.tolerations] if pool.gpus else [],
-        "train_cpu": pool.cpu,
-        "train_memory": pool.memory,
+        "train_node_selector": labels if here else {},
+        "train_tolerations": taints if here else [],
+        "train_cpu": pool.cpu if here else SUBMITTING["cpu"],
+        "train_memory": pool.memory if here else SUBMITTING["memory"],
+        "eval_node_selector": labels,
+        "eval_tolerations": taints,
+        "eval_cpu": pool.cpu,
+        "eval_memory": pool.memory,
         "s3_secret": pool.secrets.s3,
         "endpoints_secret": pool.secrets.endpoints,
         "mlflow_secret": pool.secrets.mlflow,
@@ -69,14 +79,27 @@ def arguments(recipe: Recipe, image: str | None = None, train_image: str | None 
     }
 
 
-def check_placed(recipe: Recipe, gpus: str, gpu_type: str) -> None:
-    """Raise RecipeError when the pipeline's placement isn't the recipe's: a step would wait for, or waste, its GPUs."""
-    pool = recipe.cluster
-    if gpus != str(pool.gpus) or (pool.gpus and gpu_type != pool.gpu_type):
+def step_gpus(recipe: Recipe) -> int:
+    """GPUs of a training step's pod: none where the nodes of its TrainJob have them."""
+    return recipe.cluster.gpus if recipe.cluster.nodes == 1 else 0
+
+
+def placed(recipe: Recipe, gpus: str, gpu_type: str, train_image: str) -> Recipe:
+    """The recipe with the image that the pipeline gives to the nodes of a TrainJob.
+
+    Raises RecipeError when the pipeline's placement isn't the recipe's: a step would wait for, or waste, its GPUs.
+    """
+    pool, wanted = recipe.cluster, step_gpus(recipe)
+    if gpus != str(wanted) or (wanted and gpu_type != pool.gpu_type):
+        nodes = f", on {pool.nodes} nodes" if pool.nodes > 1 else ""
         raise RecipeError(
-            f"cluster.gpus: the recipe asks for {pool.gpus} of {pool.gpu_type}, the pipeline's parameters gpus and "
-            f"gpu_type give {gpus} of {gpu_type}; use `zephyr submit`, or pass the recipe's own values"
+            f"cluster.gpus: the recipe asks for {pool.gpus} of {pool.gpu_type}{nodes}: its training steps take "
+            f"{wanted}; the pipeline's parameters gpus and gpu_type give {gpus} of {gpu_type}; use `zephyr submit`, or "
+            "pass the recipe's own values"
         )
+    if pool.nodes == 1:
+        return recipe
+    return recipe.model_copy(update={"cluster": pool.model_copy(update={"training_image": train_image})})
 
 
 def portable(recipe: Recipe) -> Recipe:
@@ -95,11 +118,7 @@ def portable(recipe: Recipe) -> Recipe:
     if secrets := _secrets(recipe):
         raise RecipeError(f"{recipe.name}: " + "; ".join([*problems, *secrets]))
     filled = load(text)
-    problems += [*_local_paths(filled), *_keys(filled)]
-    if recipe.cluster.gpus > 1:
-        problems.append(
-            f"cluster.gpus: {recipe.cluster.gpus}: a training runs on one GPU so far, the others would idle"
-        )
+    problems += [*_local_paths(filled), *_keys(filled), *_undivided(filled)]
     if problems:
         raise RecipeError(f"{recipe.name}: " + "; ".join(problems))
     return filled
@@ -127,6 +146,18 @@ def _local_paths(recipe: Recipe) -> list[str]:
         for setting, found in places(recipe).items()
         for place in found
         if place and not re.match(r"\$\{|\w+://|pkg:", place)
+    ]
+
+
+def _undivided(recipe: Recipe) -> list[str]:
+    """Batches that can't be shared out over the GPUs."""
+    pool = recipe.cluster
+    count = pool.nodes * (pool.gpus or 1)
+    sizes = {"sft": recipe.sft.global_batch_size, "dpo": recipe.dpo.global_batch_size}
+    return [
+        f"{stage}.global_batch_size: {size} isn't a multiple of {count} GPUs; change it, or cluster.gpus and nodes"
+        for stage, size in sizes.items()
+        if size % count
     ]
 
 

@@ -33,6 +33,8 @@ class Cluster(Section):
     """US dollars for one GPU and hour; null: `zephyr plan` names no cost of the training."""
     training_runtime: Text = "zephyr-training"
     """The TrainingRuntime, in the pipeline's namespace, that a TrainJob uses."""
+    training_image: Text | None = None
+    """Of a TrainJob's nodes; the pipeline's train_image takes its place. null: the TrainingRuntime's own."""
     gpu_type: Text = "nvidia.com/gpu"
     """The GPUs' name among a node's resources."""
     node_selector: Mapping[str, str] = {}

@@ -113,7 +113,7 @@ def _submit(kube: Kube, job: Job, run: str) -> None:
     pool = job.recipe.cluster
     labels = {STEP_LABEL: job.step, "app.kubernetes.io/part-of": "zephyr"}
     trainer = types.CustomTrainerContainer(
-        image=os.environ.get("ZEPHYR_TRAIN_IMAGE", ""),  # the TrainingRuntime's, where none is given
+        image=pool.training_image or "",  # the TrainingRuntime's, where none is given
         num_nodes=pool.nodes,
         resources_per_node={pool.gpu_type: str(pool.gpus), "cpu": pool.cpu, "memory": pool.memory},
         env=_environment(job, run),
