@@ -45,7 +45,7 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
     trainer, told = prepared(job, network, tokenizer, rows, held_out, progress)
     figures = choice.fit(trainer, job, tokenizer, judge, progress)
-    _check_rate(trainer)
+    check_rate(trainer)
     figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
     if len(held_out):
         start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
@@ -142,7 +142,7 @@ def _must_pad(job: Job, network: Any, longest: int, progress: Progress) -> bool:
     return False
 
 
-def _check_rate(trainer: Trainer) -> None:
+def check_rate(trainer: Trainer) -> None:
     """The schedule ends with the training, at the rate that it says, or steps were miscounted."""
     args, rate = trainer.args, trainer.lr_scheduler.get_last_lr()[0]
     ended = trainer.state.global_step == trainer.state.max_steps
