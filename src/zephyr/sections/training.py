@@ -77,6 +77,12 @@ class Training(Section):
             raise ValueError("choose: under zero_stage 3 no process holds all weights, to answer or to keep; use 2")
         return self
 
+    @model_validator(mode="after")
+    def _offload_is_deepspeed(self) -> "Training":
+        if self.offload != "none" and self.zero_stage == 0 or self.offload == "all" and self.zero_stage != 3:
+            raise ValueError(f"offload: {self.offload} needs zero_stage {'3' if self.offload == 'all' else '2 or 3'}")
+        return self
+
 
 HOW = frozenset({"device_tokens", "save_minutes", "save_steps", "log_steps", "zero_stage", "offload"})
 HOW_MODEL = frozenset({"attention", "threads", "processes", "gradient_checkpointing"})
