@@ -195,7 +195,7 @@ def test_a_schedule_that_is_not_at_its_end_is_an_error(tmp_path: Path) -> None:
     base = small(tmp_path / "base", "mistral")
     trainer, _ = ours(base, tmp_path / "work", global_batch_size=2)
     usual = trainer.create_scheduler
-    trainer.create_scheduler = lambda num_training_steps, optimizer: usual(100, optimizer)  # counted before packing
+    trainer.create_scheduler = lambda num_training_steps: usual(100)  # as if counted before packing
     trainer.fit(job("sft", base, [], [], recipe(), tmp_path / "work", tmp_path / "out"), Progress())
     with pytest.raises(AssertionError, match=r"learning rate 0\.00\d+ at the end"):
         sft.check_rate(trainer)
