@@ -79,7 +79,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _offload_is_deepspeed(self) -> "Training":
-        if self.offload != "none" and self.zero_stage == 0 or self.offload == "all" and self.zero_stage != 3:
+        if (self.offload != "none" and self.zero_stage == 0) or (self.offload == "all" and self.zero_stage != 3):
             raise ValueError(f"offload: {self.offload} needs zero_stage {'3' if self.offload == 'all' else '2 or 3'}")
         return self
 

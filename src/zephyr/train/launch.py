@@ -2,16 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import RunError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
-from zephyr.train import arguments, asked, trainjob, worker
+from zephyr.train import adapters, arguments, asked, consolidate, trainjob, worker
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 GRACE = 600
 """Seconds that the processes have, once asked to end, for the step at hand and its checkpoint."""
-
-
 MEETING = 900
 """Seconds that the nodes of a TrainJob wait for each other: one may have to fetch image and model yet."""
 
@@ -43,13 +42,18 @@ def train(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[st
     answering = asked.answering(job, judge) if judge else nullcontext()
     if trainjob.wanted(job.recipe):
         with answering:
-            return trainjob.train(job, progress)
+            figures = trainjob.train(job, progress)
+        return figures | consolidate.finish(job)
     count = processes(job.recipe)
     arguments.check(job, count)
     if count == 1 and not job.section.zero_stage:
         return worker.run(job, progress, judge)
-    with answering:
-        return several(job, progress, count)
+    done = job.work / worker.FIGURES
+    if not done.exists():  # else only what one process does is left
+        with answering:
+            several(replace(job, out=job.work / consolidate.TRAINED), progress, count)
+    figures = dict(json.loads(done.read_text()))
+    return figures | consolidate.finish(job)
 
 
 def processes(recipe: Recipe) -> int:
@@ -62,14 +66,15 @@ def processes(recipe: Recipe) -> int:
 def several(job: Job, progress: Progress, count: int, nodes: Nodes | None = None) -> dict[str, float]:
     """Run this machine's workers to their end; what one of them fails of ends the others.
 
-    Returns the figures; of a node that isn't the first, none.
+    What they make is in `job.work` and `job.out`. Returns the figures; of a node that isn't the first, none.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in (worker.FIGURES, worker.FAILED):
-        (job.work / name).unlink(missing_ok=True)
+    (job.work / worker.FAILED).unlink(missing_ok=True)
+    for folder in (job.out, job.work / consolidate.SHARDS, job.work / adapters.FOLDER):
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt before
     config = LaunchConfig(
         min_nodes=nodes.count if nodes else 1,
         max_nodes=nodes.count if nodes else 1,

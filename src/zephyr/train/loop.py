@@ -171,6 +171,12 @@ class Loop:
         trainer.state.epoch = self.feed.steps.epoch(trainer.state.global_step)
         super().log(logs, start_time)  # type: ignore[misc]
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Into a checkpoint; what DeepSpeed saves has the weights in it already, in parts."""
+        trainer: Any = self
+        if not trainer.is_deepspeed_enabled:
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+
     def floating_point_ops(self, inputs: Any) -> float:
         """Trainer's estimate takes an item for a batch, and padding for work."""
         return 0.0

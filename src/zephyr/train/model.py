@@ -69,13 +69,13 @@ def check_base(folder: Path) -> str:
 def save(model: Any, tokenizer: Any, job: "Job") -> dict[str, float]:
     """Write a trained model to `job.out`, loadable as it is; figures of the merge where there were adapters.
 
-    Every process calls it. Adapters of a training in several processes are only kept: who started these merges them
-    when they have ended (adapters.merge).
+    Every process calls it. Several processes only keep adapters, or under ZeRO-3 each its part of the weights: who
+    started them makes the model of these when they have ended (consolidate.finish).
     """
     import torch
     from peft import PeftModel
 
-    from zephyr.train import adapters
+    from zephyr.train import adapters, consolidate
 
     alone = not torch.distributed.is_initialized()
     if isinstance(model, PeftModel):
@@ -83,7 +83,9 @@ def save(model: Any, tokenizer: Any, job: "Job") -> dict[str, float]:
         if ranks.rank() == 0:
             adapters.keep(model, job, tensors)
         return adapters.merge(job) if alone else {}
-    if ranks.rank() == 0:
+    if job.section.zero_stage == 3:
+        consolidate.leave(model, tokenizer, job)
+    elif ranks.rank() == 0:
         write(model, tokenizer, job.out)
     return {}
 

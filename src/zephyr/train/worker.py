@@ -16,7 +16,7 @@ from zephyr import errors
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 from zephyr.lineage import Metrics
 from zephyr.progress import Progress
-from zephyr.train import ranks
+from zephyr.train import ranks, zero
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def run(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[str,
     """Train, in this process as one of `ranks.processes()`; returns the figures of the training."""
     from zephyr.train import dpo, sft
 
-    return sft.train(job, progress, judge) if job.stage == "sft" else dpo.train(job, progress, judge)
+    with zero.read_in_parts(job.recipe, job.section):
+        return sft.train(job, progress, judge) if job.stage == "sft" else dpo.train(job, progress, judge)
 
 
 def main(arguments: list[str]) -> int:
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
     progress = Progress(job.step, path, metrics.log if metrics else None)
     try:
         figures = run(job, progress, _judge(job))
+        ranks.wait()  # until all have written their part
         if ranks.rank() == 0:
             _write(job.work / FIGURES, figures)
     except ZephyrError as error:
