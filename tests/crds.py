@@ -20,6 +20,7 @@ FILES = {
     ("serving.kserve.io/v1beta1", "InferenceService"): "kserve/serving.kserve.io_inferenceservices.yaml",
     ("serving.kserve.io/v1alpha1", "ServingRuntime"): "kserve/serving.kserve.io_servingruntimes.yaml",
     ("trainer.kubeflow.org/v1alpha1", "TrainJob"): "trainer/trainer.kubeflow.org_trainjobs.yaml",
+    ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): "trainer/trainer.kubeflow.org_trainingruntimes.yaml",
     ("pipelines.kubeflow.org/v2beta1", "Pipeline"): "kfp/pipelines.kubeflow.org_pipelines.yaml",
     ("pipelines.kubeflow.org/v2beta1", "PipelineVersion"): "kfp/pipelines.kubeflow.org_pipelineversions.yaml",
 }

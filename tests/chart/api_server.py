@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, str]] = {
 CUSTOM: dict[str, dict[str, str]] = {
     "pipelines.kubeflow.org/v2beta1": {"pipelines": "Pipeline", "pipelineversions": "PipelineVersion"},
     "serving.kserve.io/v1alpha1": {"servingruntimes": "ServingRuntime"},
+    "trainer.kubeflow.org/v1alpha1": {"trainingruntimes": "TrainingRuntime"},
     "monitoring.coreos.com/v1": {"servicemonitors": "ServiceMonitor"},
 }
 

@@ -41,6 +41,9 @@ POLICY = {"networkPolicy": {"enabled": True}}
 EXTERNAL = {"mlflow": {"mode": "external"}}
 POSTGRES = {"mlflow": {"mode": "postgres", "postgres": {"existingSecret": "database"}}}
 RUNTIME = "ServingRuntime/zephyr-cpu"
+NODES = "TrainingRuntime/zephyr-training"
+NODE = "spec:template:spec:replicatedJobs:0:template:spec:template:spec"
+TRAINER = {"trainingRuntime": {"enabled": "enabled"}}
 PIPELINES = {"pipeline": {"customResource": "enabled"}}
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}}}
 TOLERATION = {"key": "pool", "operator": "Equal", "value": "cpu", "effect": "NoSchedule"}
@@ -130,6 +133,20 @@ CASES = [
         RESOURCES,
         {"servingRuntime": {"enabled": "enabled"}},
     ),
+    Case("trainingRuntime.enabled", "enabled", NODES, "spec:mlPolicy:torch", {}),
+    Case(
+        "trainingRuntime.pools",
+        {"h100": {"nodeSelector": {"pool": "h100"}, "tolerations": [TOLERATION], "env": {"NCCL_IB_HCA": "mlx5"}}},
+        f"{NODES}-h100",
+        f"{NODE}:nodeSelector",
+        {"pool": "h100"},
+        TRAINER,
+    ),
+    Case("trainingRuntime.sharedMemory", "64Gi", NODES, f"{NODE}:volumes:1:emptyDir:sizeLimit", "64Gi", TRAINER),
+    Case("trainingRuntime.env", {"A_NAME": "x"}, NODES, f"{NODE}:containers:0:env:0:name", "A_NAME", TRAINER),
+    Case("trainingRuntime.maxRestarts", 0, NODES, "spec:template:spec:failurePolicy:maxRestarts", 0, TRAINER),
+    Case("trainingRuntime.graceSeconds", 60, NODES, f"{NODE}:terminationGracePeriodSeconds", 60, TRAINER),
+    Case("trainingRuntime.resources", RESOURCES, NODES, f"{NODE}:containers:0:resources", RESOURCES, TRAINER),
     Case("serving.deploymentMode", "Knative", PLATFORM, "data:ZEPHYR_DEPLOYMENT_MODE", "Knative"),
     Case("tinyWorld.enabled", False, TINY, "", None),
     Case("tinyWorld.resources", RESOURCES, TINY, f"{CONTAINER}:resources", RESOURCES),

@@ -19,6 +19,7 @@ EVERYTHING: dict[str, Any] = {
     "kfp": {"endpoint": "http://ml-pipeline:8888"},
     "pipeline": {"customResource": "enabled"},
     "servingRuntime": {"enabled": "enabled"},
+    "trainingRuntime": {"enabled": "enabled", "pools": {"h100": {"nodeSelector": {"pool": "h100"}}}},
     "serviceMonitor": {"enabled": "enabled"},
     "networkPolicy": {"enabled": True},
 }
@@ -56,6 +57,9 @@ def pod(resource: Resource) -> Resource | None:
     """The pod's spec of a workload, or None."""
     if resource["kind"] == "Pod":
         return resource["spec"]  # type: ignore[no-any-return]
+    if resource["kind"] == "TrainingRuntime":
+        (node,) = resource["spec"]["template"]["spec"]["replicatedJobs"]
+        return node["template"]["spec"]["template"]["spec"]  # type: ignore[no-any-return]
     if resource["kind"] in ("Deployment", "Job"):
         return resource["spec"]["template"]["spec"]  # type: ignore[no-any-return]
     return None

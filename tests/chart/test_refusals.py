@@ -55,6 +55,15 @@ WRONG: list[tuple[str, Any, str]] = [
     ("pipeline.resources", {"limits": {"cpu": True}}, "want number or string"),
     ("servingRuntime.enabled", "yes", "value must be one of"),
     ("servingRuntime.resources", [], "want object"),
+    ("trainingRuntime.enabled", True, "value must be one of"),
+    ("trainingRuntime.pools", {"h100": {"selector": {}}}, "additional properties 'selector' not allowed"),
+    ("trainingRuntime.pools", {"H100": {}}, "additional properties 'H100' not allowed"),
+    ("trainingRuntime.sharedMemory", "64GB", "does not match pattern"),
+    ("trainingRuntime.env", {"NCCL_DEBUG": 1}, "want string"),
+    ("trainingRuntime.env", {"NCCL-DEBUG": "x"}, "additional properties 'NCCL-DEBUG' not allowed"),
+    ("trainingRuntime.maxRestarts", -1, "minimum"),
+    ("trainingRuntime.graceSeconds", 5, "minimum"),
+    ("trainingRuntime.resources", {"limit": {}}, "additional properties 'limit' not allowed"),
     ("serving.deploymentMode", "Serverless", "value must be one of"),
     ("tinyWorld.enabled", "auto", "want boolean"),
     ("tinyWorld.resources", 1, "want object"),
@@ -68,7 +77,16 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 MAPS = (
     *("image", "trainImage", "s3", "s3.credentials", "mlflow", "mlflow.postgres", "mlflow.persistence", "kfp"),
-    *("pipeline", "servingRuntime", "serving", "tinyWorld", "test", "networkPolicy", "serviceMonitor"),
+    *(
+        "pipeline",
+        "servingRuntime",
+        "trainingRuntime",
+        "serving",
+        "tinyWorld",
+        "test",
+        "networkPolicy",
+        "serviceMonitor",
+    ),
 )
 TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"mlflow": {"mode": "external"}}, "mlflow.url is empty"),

@@ -48,7 +48,7 @@ def cluster(*custom: str) -> Iterator[Release]:
 
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
-    """On a cluster with KServe and the Prometheus operator; pipelines are large, and tried apart."""
+    """On a cluster with KServe, Kubeflow Trainer and the Prometheus operator; pipelines are large, and tried apart."""
     with cluster(*(version for version in CUSTOM if "pipelines" not in version)) as found:
         found.install()
         yield found
@@ -74,7 +74,7 @@ def test_a_cluster_with_every_kind_gets_the_custom_resources_too() -> None:
     with cluster(*CUSTOM) as release:
         release.install()
         kinds = [key.split("/")[0] for key in release.objects]
-        assert {"ServingRuntime", "ServiceMonitor", "Pipeline", "PipelineVersion"} <= set(kinds)
+        assert {"ServingRuntime", "TrainingRuntime", "ServiceMonitor", "Pipeline", "PipelineVersion"} <= set(kinds)
         # Kubeflow Pipelines refuses a version whose pipeline isn't there yet.
         assert max(i for i, kind in enumerate(kinds) if kind == "Pipeline") < kinds.index("PipelineVersion")
 

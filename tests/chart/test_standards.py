@@ -20,7 +20,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "postgres and s3": merged(POSTGRES, {"s3": {"bucket": "models"}, "mlflow": {"artifacts": "s3"}}),
     "external": merged(EXTERNAL, {"mlflow": {"url": "http://mlflow"}}),
 }
-# serving.kserve.io and pipelines.kubeflow.org have published CRDs; the Prometheus operator's aren't among them.
+# The others have published CRDs; the Prometheus operator's aren't among them.
 UNPUBLISHED = ("monitoring.coreos.com/v1",)
 
 
@@ -65,7 +65,12 @@ def test_custom_resources_pass_the_published_crds() -> None:
     found = [
         resource for resource in render(EVERYTHING).values() if resource["apiVersion"] not in (*BUILT_IN, *UNPUBLISHED)
     ]
-    assert sorted({resource["kind"] for resource in found}) == ["Pipeline", "PipelineVersion", "ServingRuntime"]
+    assert sorted({resource["kind"] for resource in found}) == [
+        "Pipeline",
+        "PipelineVersion",
+        "ServingRuntime",
+        "TrainingRuntime",
+    ]
     for resource in found:
         assert problems(resource) == []
 
@@ -135,6 +140,8 @@ def test_every_workload_was_looked_at() -> None:
         "Job/zephyr-pipeline-upload",
         "Pod/zephyr-doctor",
         "ServingRuntime/zephyr-cpu",
+        "TrainingRuntime/zephyr-training",
+        "TrainingRuntime/zephyr-training-h100",
     ]
 
 

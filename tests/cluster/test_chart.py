@@ -22,6 +22,7 @@ VOLUME = "zephyr-mlflow"
 EXTERNAL = {"mlflow": {"mode": "external", "url": "http://mlflow.example.com"}}
 CUSTOM = {
     "ServingRuntime": ("serving.kserve.io", "v1alpha1", "servingruntimes"),
+    "TrainingRuntime": ("trainer.kubeflow.org", "v1alpha1", "trainingruntimes"),
     "Pipeline": ("pipelines.kubeflow.org", "v2beta1", "pipelines"),
     "PipelineVersion": ("pipelines.kubeflow.org", "v2beta1", "pipelineversions"),
     "ServiceMonitor": ("monitoring.coreos.com", "v1", "servicemonitors"),
