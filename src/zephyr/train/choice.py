@@ -45,6 +45,7 @@ def fit(trainer: Any, job: Job, tokenizer: Any, judge: Judge | None, progress: P
         return dict(trainer.fit(job, progress))
     choice = Choice(job, tokenizer, judge, progress, trainer.held_out_feed is not None)
     trainer.add_callback(choice)
+    trainer.beside = choice.folder
     return dict(trainer.fit(job, progress)) | choice.put_back(trainer.model)
 
 
@@ -62,8 +63,9 @@ class Choice(TrainerCallback):
         self._tokenizer = tokenizer
         self._progress = progress
         self._held_out = held_out
-        self._folder = job.work / FOLDER
-        self._said: list[str] = []  # by the starting model
+        self.folder = job.work / FOLDER
+        self._start: list[str] = []  # the starting model's answers
+        self._said: dict[str, list[str]] = {}  # at each step
         self._moments: frozenset[int] = frozenset()
         self._due = False
         self._waiting: Any = None  # the group of processes that wait
@@ -78,9 +80,9 @@ class Choice(TrainerCallback):
             self._waiting = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         if ranks.rank() == 0:
             self._resume()
-            if self._judge and not self._said:
-                self._said = self._answers(Engine.load(self._model, ROWS))
-                self.curve.start = {"step": 0.0, **self._judge(0, self._said, self._said)}
+            if self._judge and not self._start:
+                self._start = self._answers(Engine.load(self._model, ROWS))
+                self.curve.start = {"step": 0.0, **self._judge(0, self._start, self._start)}
                 self._keep()
         self._agreed(True)
 
@@ -119,8 +121,8 @@ class Choice(TrainerCallback):
         if self._judge is None:
             return {"step": float(step), "value": beside["eval_loss"], **beside}
         with speaking(model, args.bf16) as network:
-            said = self._answers(Engine(network, self._tokenizer, ROWS))
-        return {"step": float(step), **self._judge(step, said, self._said), **beside}
+            said = self._said[str(step)] = self._answers(Engine(network, self._tokenizer, ROWS))
+        return {"step": float(step), **self._judge(step, said, self._start), **beside}
 
     def _settle(self, entry: Entry, model: Any) -> None:
         """Keep a moment, its weights if they are the best, and say what a person should know."""
@@ -129,13 +131,13 @@ class Choice(TrainerCallback):
         if self.curve.best is entry:
             from safetensors.torch import save_file
 
-            aside = self._folder / "best.part"
-            with disk(self._folder):
-                self._folder.mkdir(parents=True, exist_ok=True)
+            aside = self.folder / "best.part"
+            with disk(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
                 save_file({name: p.detach().cpu().contiguous() for name, p in _trained(model)}, aside)
                 aside.rename(self._weights(entry))
         self._keep()
-        for old in self._folder.glob("*.safetensors"):
+        for old in self.folder.glob("*.safetensors"):
             if old != self._weights(self.curve.best):
                 old.unlink()
         if (said := self.curve.said()) and not before:
@@ -153,6 +155,11 @@ class Choice(TrainerCallback):
             figures[f"start_{by}"] = self.curve.start["value"]
         if fell := self.curve.fell_together():
             figures["fell_together_at"] = fell["step"]
+        if self.curve.worse_than_the_start():
+            figures["worse_than_start"] = 1.0
+            self._progress.note(
+                f"WARNING: no moment's {by} reaches the starting model's {self.curve.start['value']:.4g}"
+            )
         rest = "" if best is last else f", {last['value']:.4g} at the last, step {last['step']:.0f}"
         self._progress.note(f"the model is that of step {best['step']:.0f}: {by} {best['value']:.4g}{rest}")
         return figures
@@ -177,22 +184,25 @@ class Choice(TrainerCallback):
         return answers(engine, self._judge.prompts, self.section.max_tokens, told)
 
     def _weights(self, entry: Entry) -> Path:
-        return self._folder / f"{entry['step']:.0f}.safetensors"
+        return self.folder / f"{entry['step']:.0f}.safetensors"
 
     def _keep(self) -> None:
-        with disk(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            aside = self._folder / f".{STATE}.part"
-            found = {"said": self._said, "start": self.curve.start, "moments": self.curve.moments}
+        with disk(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            aside = self.folder / f".{STATE}.part"
+            found = {"answers": [self._start, self._said], "start": self.curve.start, "moments": self.curve.moments}
             aside.write_text(json.dumps(found))
-            aside.rename(self._folder / STATE)
+            aside.rename(self.folder / STATE)
 
     def _resume(self) -> None:
-        path = self._folder / STATE
+        path = self.folder / STATE
         if path.is_file():
             found = json.loads(path.read_text())
-            self._said = found["said"]
+            self._start, self._said = found["answers"]
             self.curve = Curve(self.section.by, found["start"], found["moments"])
+            for step, said in {"0": self._start, **self._said}.items():
+                if self._judge:  # the replies are in the journal: this only counts what they have cost
+                    self._judge(int(step), said, self._start)
 
     def _agreed(self, word: bool) -> bool:
         """The first process's word, in all of them."""

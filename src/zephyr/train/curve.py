@@ -54,6 +54,11 @@ class Curve:
             entries.append(entry)
         return None
 
+    def worse_than_the_start(self) -> bool:
+        """Whether even the best moment's whole interval is worse than the starting model's value."""
+        reached = self.best.get("high" if self.sign > 0 else "low", self.best["value"])
+        return bool(self.start) and self.sign * reached < self.sign * self.start["value"]
+
     def said(self) -> str | None:
         """What the course of the chosen answers means, in words; None where there is nothing to say."""
         fell = self.fell_together()

@@ -1,0 +1,296 @@
+"""Which weights become the model: curves by hand, and trainings whose end is not their best."""
+
+import json
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import tiny_model
+from tests.openai_server import Scripted, serving
+from tests.training import fit, job
+from tests.unit import test_train as given
+from zephyr.account import Account
+from zephyr.errors import DataError, EndpointError, RecipeError
+from zephyr.evals import choosing
+from zephyr.evals.generate import Generator
+from zephyr.progress import Progress
+from zephyr.recipe import Recipe, check
+from zephyr.sections import Choice
+from zephyr.train import asked, choice, launch
+from zephyr.train.curve import CHOSEN, MARGIN, Curve, explained
+
+PROMPTS = [f"say {word}" for word in given.WORDS]
+
+
+def grade(body: dict[str, Any], _: int) -> str:
+    """10 where all that was said is the word that was asked for, 1 where none of it is."""
+    text = body["messages"][0]["content"]
+    word = re.search(r"say (\w+)", text)
+    said = re.search(r"<assistant 1>\n(.*)\n</assistant 1>", text, re.DOTALL)
+    assert word and said
+    right = Counter(said[1].split())[word[1]] / max(1, len(said[1].split()))
+    return f"So be it.\nRating: [[{1 + round(9 * right)}]]"
+
+
+def settings(stage: str, url: str = "http://127.0.0.1:1", choose: object = None, **more: object) -> Recipe:
+    """A training with a rate that stays high, for the judge at `url`."""
+    values = given.recipe(**{stage: more}).model_dump(mode="json", by_alias=True)
+    values["endpoints"] = {"judge": {"base_url": url, "model": "m", "price_in": 1.0, "price_out": 1.0}}
+    chosen = {"by": "score", "judge": "judge", "prompts": "held-out.jsonl", "times": 4, "max_tokens": 8}
+    values[stage] |= {"scheduler": "constant", "warmup_ratio": 0.0, "choose": choose or chosen}
+    return check(values)
+
+
+def judge_of(recipe: Recipe, stage: str, account: Account) -> choosing.Judge:
+    return choosing.Judge(recipe.judged[stage], PROMPTS, recipe.endpoints, 0, account, Progress())
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that says the word that it is asked for."""
+    home = tmp_path_factory.mktemp("speaker")
+    recipe = given.recipe(sft={"epochs": 30, "learning_rate": 0.02, "log_steps": 50, "save_steps": 1000})
+    rows = [given.dialogue(number) for number in range(20)]
+    fit("sft", tiny_model(home / "base"), rows, [], recipe, home / "work", home / "model", Progress())
+    return home / "model"
+
+
+def held_out_answers(folder: Path) -> list[str]:
+    talks: list[Any] = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    return [text for text, _ in Generator(folder, 8).generate(talks, [0.0] * len(talks), 8, 0, Progress())]
+
+
+class Notes(Progress):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def overshot(
+    speaker: Path, home: Path, name: str, server: Scripted, progress: Progress | None = None, **choose: object
+) -> tuple[dict[str, float], Account]:
+    """DPO of 6 epochs at a rate that ruins the model: its loss falls to nothing, and it speaks worse and worse."""
+    recipe = settings("dpo", server.url, learning_rate=0.01, epochs=6, save_steps=3)
+    section = recipe.dpo.choose.model_copy(update=choose)
+    recipe = recipe.model_copy(update={"dpo": recipe.dpo.model_copy(update={"choose": section})})
+    account = Account(home / "journal")
+    one = job("dpo", speaker, given.PAIRS, given.PAIRS[:4], recipe, home / f"{name}-work", home / name)
+    return launch.train(one, progress or Progress(), judge_of(recipe, "dpo", account)), account
+
+
+def test_the_last_checkpoint_is_not_the_best_and_the_chosen_one_is(speaker: Path, tmp_path: Path) -> None:
+    progress = Notes(sink=lambda values, at: seen.append((dict(values), at)))
+    seen: list[tuple[dict[str, float], int]] = []
+    with serving(grade) as server:
+        figures, account = overshot(speaker, tmp_path, "chosen", server, progress)
+    told = json.loads((tmp_path / "chosen-work" / "choice" / "state.json").read_text())
+    by_hand = {int(step): _score(said) for step, said in told["answers"][1].items()}
+    assert sorted(by_hand) == [4, 9, 14, 18]  # 12 pairs, 4 a step, 6 epochs: 18 steps in 4 parts, rounded
+    best = min(by_hand, key=lambda step: (-by_hand[step], step))
+    assert best != 18 and by_hand[best] > by_hand[18] + 1  # the loss has only become smaller:
+    losses = [values["choice/eval_loss"] for values, _ in seen if "choice/eval_loss" in values]
+    assert losses == sorted(losses, reverse=True)
+    assert figures["chosen_step"] == best
+    assert figures["chosen_score"] == pytest.approx(by_hand[best])
+    assert figures["last_score"] == pytest.approx(by_hand[18])
+    assert figures["start_score"] == pytest.approx(_score(told["answers"][0]))
+    assert held_out_answers(tmp_path / "chosen") == told["answers"][1][str(best)]
+    assert figures["eval_loss"] == pytest.approx(dict(zip(sorted(by_hand), losses, strict=True))[best], rel=1e-3)
+    assert [at for values, at in seen if "choice/value" in values] == sorted(by_hand)
+    assert account.paid_calls == len(server.calls)
+    history = json.loads((tmp_path / "chosen" / "history.json").read_text())
+    assert [row["step"] for row in history if "choice/value" in row] == sorted(by_hand)
+    assert any(f"the model is that of step {best}" in note for note in progress.said)
+
+
+def _score(answers: Sequence[str]) -> float:
+    """What `grade` gives, from the answers; an empty one is graded 1 without a call."""
+    grades = []
+    for prompt, said in zip(PROMPTS, answers, strict=True):
+        words = said.split()
+        grades.append(1 + round(9 * words.count(prompt.split()[1]) / max(1, len(words))) if said else 1)
+    return sum(grades) / len(grades)
+
+
+def test_a_stopped_training_goes_on_with_its_choice_and_pays_nothing_twice(speaker: Path, tmp_path: Path) -> None:
+    def end(values: Mapping[str, float], at: int) -> None:
+        if "choice/value" in values and at == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with serving(grade) as server:
+        whole, paid = overshot(speaker, tmp_path, "whole", server)
+        calls = len(server.calls)
+        with pytest.raises(SystemExit):
+            overshot(speaker, tmp_path, "resumed", server, Progress(sink=end))
+        (tmp_path / "resumed-work" / "choice").rename(tmp_path / "elsewhere")  # a checkpoint brings it back
+        resumed, again = overshot(speaker, tmp_path, "resumed", server)
+        assert len(server.calls) == calls
+    assert (again.paid_calls, again.calls) == (0, paid.calls)
+    assert again.spent == pytest.approx(paid.spent)
+    assert given.weights(tmp_path / "resumed") == given.weights(tmp_path / "whole")
+    same = [name for name in whole if name.startswith(("chosen_", "last_", "start_", "eval_"))]
+    assert [resumed[name] for name in same] == [whole[name] for name in same]
+    rows = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "resumed")]
+    curves = [[row["choice/value"] for row in one if "choice/value" in row] for one in rows]
+    assert curves[0] == curves[1]
+
+
+def test_measuring_changes_no_step_and_patience_ends_it(speaker: Path, tmp_path: Path) -> None:
+    recipe = settings("dpo", choose={"by": "last"}, learning_rate=0.01, epochs=6, save_steps=3)
+    progress, plain = given.watch()
+    fit("dpo", speaker, given.PAIRS, given.PAIRS[:4], recipe, tmp_path / "w", tmp_path / "last", progress)
+    progress, measured = given.watch()
+    with serving(grade) as server:
+        figures, _ = overshot(speaker, tmp_path, "patient", server, progress, patience=1)
+    # The first moment, step 4, is the best, and one worse moment is enough: it ends with step 9.
+    assert figures["steps"] == 9
+    assert given.losses(measured) == given.losses(plain)[:9]
+
+
+def test_by_loss_without_a_judge(speaker: Path, tmp_path: Path) -> None:
+    """Dialogues that it doesn't learn from become less likely while it learns others by heart."""
+    others = [given.dialogue(number) for number in (3, 4, 5)]
+    recipe = settings("sft", choose={"by": "loss", "times": 6}, learning_rate=0.02, epochs=12)
+    rows = [given.dialogue(number) for number in (0, 1, 2)]
+    seen: list[dict[str, float]] = []
+    progress = Progress(sink=lambda values, _: seen.append(dict(values)))
+    figures = fit("sft", tiny_model(tmp_path / "base"), rows, others, recipe, tmp_path / "w", tmp_path / "m", progress)
+    losses = [values["choice/value"] for values in seen if "choice/value" in values]
+    assert len(losses) == 6 and min(losses) < losses[-1] - 0.01
+    assert figures["chosen_loss"] == min(losses) == pytest.approx(figures["eval_loss"], rel=1e-5)
+    assert figures["last_loss"] == losses[-1]
+    assert figures["chosen_step"] == 2 * (1 + losses.index(min(losses)))  # 12 steps, a moment every 2
+    with pytest.raises(DataError, match=r"sft\.choose\.by: loss: there are no held-out rows"):
+        fit("sft", tmp_path / "base", rows, [], recipe, tmp_path / "w2", tmp_path / "m2", Progress())
+
+
+def test_wins_over_the_starting_model(tmp_path: Path) -> None:
+    def shorter(body: dict[str, Any], _: int) -> str:
+        sides = re.findall(r"<answer [AB]>\n(.*?)\n</answer", body["messages"][0]["content"], re.DOTALL)
+        return f"Verdict: [[{'A' if len(sides[0]) < len(sides[1]) else 'B'}]]"
+
+    with serving(shorter) as server:
+        section = Choice(by="win_rate", judge="judge", prompts="held-out.jsonl")
+        account = Account(tmp_path / "journal")
+        endpoints = settings("dpo", server.url).endpoints
+        judge = choosing.Judge(section, ["p", "q", "r", "s"], endpoints, 0, account, Progress())
+        found = judge(3, ["a", "same", "", "longer"], ["bbb", "same", "b", "c"])
+        assert len(server.calls) == 2  # the same text is a draw, an empty one loses
+    assert found["value"] == pytest.approx((100 + 50 + 0 + 0) / 4)
+    assert found["length"] == pytest.approx((1 + 4 + 0 + 6) / 4)
+    assert found["length_gap"] == pytest.approx(11 / 4 - (3 + 4 + 1 + 1) / 4)
+
+
+def test_a_judge_in_another_process_is_asked_through_the_store(tmp_path: Path) -> None:
+    one = job("dpo", tmp_path, [], [], settings("dpo"), tmp_path / "work", tmp_path / "out")
+
+    class Known:
+        prompts = ("p",)
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def __call__(self, step: int, answers: Sequence[str], start: Sequence[str]) -> Mapping[str, float]:
+            self.steps.append(step)
+            if step == 2:
+                raise EndpointError("the judge is down")
+            return {"value": float(len(answers[0]))}
+
+    judge, later = Known(), Known()
+    with asked.answering(one, judge, every=0.01):
+        there = asked.Asked(one, every=0.01)
+        assert there.prompts == ["p"]
+        assert there(1, ["four"], ["x"]) == {"value": 4.0}
+        with pytest.raises(EndpointError, match="the judge is down"):
+            there(2, ["four"], ["x"])
+    # Another attempt: what was answered is there at once, and is judged again once, so that it is counted.
+    assert there(1, ["four"], ["x"]) == {"value": 4.0}
+    with asked.answering(replace(one, out=tmp_path / "again"), later, every=0.01):
+        pass
+    assert sorted(judge.steps) == sorted(later.steps) == [1, 2]
+
+
+def curve(by: str, *moments: Mapping[str, float], start: Mapping[str, float] | None = None) -> Curve:
+    return Curve(by, dict(start or {}), [{"step": float(10 * n), **one} for n, one in enumerate(moments, start=1)])
+
+
+def test_the_best_and_what_was_in_vain() -> None:
+    scores = curve("score", {"value": 5}, {"value": 7}, {"value": 7}, {"value": 6})
+    assert scores.best["step"] == 20  # of equal ones the earliest
+    assert [scores.in_vain(step) for step in (10, 20, 30, 40)] == [0, 0, 1, 2]
+    losses = curve("loss", {"value": 2}, {"value": 1}, {"value": 3})
+    assert losses.best["step"] == 20
+    assert [losses.in_vain(step) for step in (10, 20, 30)] == [0, 0, 1]
+
+
+def test_a_warning_when_chosen_answers_become_less_likely_together_with_the_score() -> None:
+    def moment(score: float, chosen: float, margin: float = 1.0) -> dict[str, float]:
+        return {"value": score, "low": score - 0.5, "high": score + 0.5, CHOSEN: chosen, MARGIN: margin}
+
+    both = curve("score", moment(7, -0.2), moment(6, -1.5))
+    assert both.fell_together() == both.moments[1]
+    assert (both.said() or "").startswith("WARNING: at step 20 the chosen answers are less likely")
+    within = curve("score", moment(7, -0.2), moment(6.6, -1.5))  # the score's interval begins at 6.5
+    assert within.fell_together() is None
+    assert "no fault" in (within.said() or "")  # only the rewards fall while the margin is there: said, no alarm
+    assert curve("score", moment(7, -0.2), moment(5, 0.4)).said() is None  # worse, but not by that
+    first = curve("score", moment(6, -1), start={"value": 8, "low": 7.5, "high": 8.5})
+    assert first.fell_together() == first.moments[0] and first.worse_than_the_start()
+    assert not curve("score", moment(7.8, 0), start={"value": 8}).worse_than_the_start()
+    losing = curve("loss", {"value": 0.5, CHOSEN: 0.1}, {"value": 0.6, CHOSEN: -0.1})
+    assert losing.fell_together() == losing.moments[1]
+    assert explained({CHOSEN: -1.0, MARGIN: -2.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"by": "score"}, "dpo.choose: prompts: choosing by score needs held-out prompts"),
+        ({"by": "score", "prompts": "x", "judge": "nobody"}, "dpo.choose.judge: no endpoint `nobody`"),
+        ({"by": "win_rate", "prompts": "q.jsonl", "judge": "judge"}, "q.jsonl is what the evaluation asks"),
+        ({"patience": 2}, "patience: nothing is measured where the last weights are taken"),
+    ],
+)
+def test_choices_that_are_refused(section: object, said: str) -> None:
+    values = settings("dpo").model_dump(mode="json", by_alias=True)
+    values["dpo"]["choose"] = section
+    values["evaluate"] |= {"questions": "q.jsonl", "judge": "judge"}
+    with pytest.raises(RecipeError) as caught:
+        check(values)
+    assert said in str(caught.value)
+    values["dpo"] |= {"choose": {"by": "loss"}, "zero_stage": 3}
+    with pytest.raises(RecipeError, match="under zero_stage 3 no process holds all weights"):
+        check(values)
+
+
+def test_held_out_prompts_are_not_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "held-out.jsonl"
+    rows = [{"prompt": "a"}, {"instruction": "b"}, {"turns": ["c", "d"]}, {"prompt": "e"}, {"prompt": "e"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    progress = Notes()
+    assert choosing.prompts(path, 2, ["a"], progress) == ["b", "c"]
+    assert progress.said == ["1 of 4 held-out prompts are trained on, and left out"]
+    with pytest.raises(DataError, match="the training has all 4 of them"):
+        choosing.prompts(path, 2, "abce", Progress())
+    path.write_text('{"text": "a"}\n')
+    with pytest.raises(DataError, match="needs a text as prompt, instruction or turns"):
+        choosing.prompts(path, 2, [], Progress())
+
+
+def test_speaking_leaves_the_model_as_it_was(speaker: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(speaker).train()
+    with choice.speaking(model, bf16=False) as network:
+        assert not network.training
+    assert model.training
