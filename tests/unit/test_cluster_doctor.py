@@ -9,9 +9,9 @@ import pytest
 from tests.chart.api_server import CUSTOM, Objects, api_server
 from tests.kfp_server import State, running
 from zephyr.cli import main
-from zephyr.cluster.doctor import DEPLOYS
+from zephyr.cluster.doctor import DEPLOYS, TRAINS
 from zephyr.cluster.submit import logs
-from zephyr.errors import RunError
+from zephyr.errors import ClusterError, RunError
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +108,54 @@ def test_the_pool_of_gpus_is_compared_with_the_recipe(cluster: Objects, capsys: 
     assert "the largest of 1 fitting nodes has 4" in said(capsys)["GPUs"]
 
 
+NODES = ["--set", "cluster.nodes=2", "--set", "cluster.gpus=8", "--set", "cluster.memory=9Gi"]
+
+
+def test_several_nodes_need_a_trainingruntime_and_so_many_nodes(
+    cluster: Objects, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        put(cluster, "Node", name, status={"allocatable": {"nvidia.com/gpu": "8"}})
+    assert main(["doctor", "--cluster", *NODES]) == 2
+    assert said(capsys)["Kubeflow Trainer"].startswith("FAIL no TrainingRuntime zephyr-training: the chart makes it")
+    put(cluster, "TrainingRuntime", "zephyr-training")
+    assert main(["doctor", "--cluster", *NODES]) == 0
+    found = said(capsys)
+    assert found["Kubeflow Trainer"] == "ok TrainingRuntime zephyr-training, for 2 nodes"
+    assert found["GPUs"] == "ok 2 nodes, up to 8 of nvidia.com/gpu"
+    assert main(["doctor", "--cluster", *NODES, "--set", "cluster.nodes=3"]) == 2
+    assert said(capsys)["GPUs"] == "FAIL cluster.nodes: 3 with 8 of nvidia.com/gpu are asked for, 2 fit"
+    cluster.denied = {("get", "trainingruntimes")}
+    assert main(["doctor", "--cluster", *NODES]) == 0
+    assert said(capsys)["Kubeflow Trainer"] == "- you may not get trainingruntimes in namespace team"
+
+
+def test_several_nodes_without_kubeflow_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with api_server() as (kubeconfig, _):
+        (tmp_path / "bare").write_text(kubeconfig)
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "bare"))
+        assert main(["doctor", "--cluster", *NODES]) == 2
+        assert said(capsys)["Kubeflow Trainer"].startswith("FAIL no TrainJobs here: install Kubeflow Trainer, or set")
+        assert main(["doctor", "--cluster"]) == 2
+        assert said(capsys)["Kubeflow Trainer"].startswith("- trainer.kubeflow.org isn't here")
+
+
+def test_what_a_training_step_may_do_is_asked_for_in_its_pod(cluster: Objects) -> None:
+    from zephyr.cluster.doctor import _permissions
+    from zephyr.cluster.kube import connect
+    from zephyr.recipe import load
+
+    kube = connect()
+    cluster.denied = {("delete", "trainjobs")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        assert _permissions(kube, load("tiny")).startswith("deploying: create inferenceservices")
+        with pytest.raises(ClusterError, match="this ServiceAccount may not delete trainjobs"):
+            _permissions(kube, load("tiny", [option for option in NODES if "=" in option]))
+
+
 def test_what_one_may_not_look_at_is_no_fault(cluster: Objects, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.denied = {("get", "secrets"), ("get", "configmaps"), ("get", "serviceaccounts")}
     assert main(["doctor", "--cluster"]) == 0
@@ -178,6 +226,6 @@ def test_the_chart_gives_the_steps_what_the_doctor_asks_for() -> None:
     from tests.chart.rendering import render
 
     rules = render()["Role/zephyr-runner"]["rules"]
-    for verb, resource, group in DEPLOYS:
+    for verb, resource, group in (*DEPLOYS, *TRAINS):
         given = [r for r in rules if group in r["apiGroups"] and resource in r["resources"] and verb in r["verbs"]]
         assert given, f"{verb} {resource}"

@@ -23,6 +23,16 @@ DEPLOYS = (
     ("get", "inferenceservices", KSERVE),
 )
 """What the deploy step does in the namespace."""
+TRAINS = (
+    ("create", "trainjobs", TRAINER),
+    ("get", "trainjobs", TRAINER),
+    ("delete", "trainjobs", TRAINER),
+    ("get", "trainingruntimes", TRAINER),
+    ("list", "pods", ""),
+    ("get", "pods/log", ""),
+    ("list", "events", ""),
+)
+"""What a training step over several nodes does there."""
 
 
 def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]:
@@ -34,10 +44,10 @@ def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]
         "KServe": lambda: _kserve(groups, recipe),
         "deployment mode": lambda: _mode(groups),
         "Kubeflow Pipelines' API": lambda: _group(groups, PIPELINES, "pipelines are uploaded instead"),
-        "Kubeflow Trainer": lambda: _group(groups, TRAINER, "it is needed for trainings over several nodes only"),
+        "Kubeflow Trainer": lambda: _trainer(kube, groups, recipe),
         "addresses": lambda: _addresses(kube),
         "ServiceAccounts": lambda: _accounts(kube),
-        "permissions": lambda: _permissions(kube, groups),
+        "permissions": lambda: _permissions(kube, recipe),
         "S3 Secret": lambda: _s3_secret(kube, recipe.cluster.secrets.s3, addresses or {}),
         "keys of endpoints": lambda: _keys(kube, recipe),
         "GPUs": lambda: _gpus(kube, recipe),
@@ -76,6 +86,21 @@ def _group(groups: Mapping[str, list[str]], name: str, otherwise: str) -> str:
     return f"{name}/{', '.join(groups[name])}"
 
 
+def _trainer(kube: Kube, groups: Mapping[str, list[str]], recipe: Recipe) -> str:
+    pool = recipe.cluster
+    if pool.nodes == 1:
+        return _group(groups, TRAINER, "it is needed for trainings over several nodes only")
+    if TRAINER not in groups:
+        raise ClusterError("no TrainJobs here: install Kubeflow Trainer, or set cluster.nodes=1")
+    _may(kube, "get", "trainingruntimes", TRAINER)
+    if kube.trainer("trainingruntimes", pool.training_runtime) is None:
+        raise ClusterError(
+            f"no TrainingRuntime {pool.training_runtime}: the chart makes it, once Kubeflow Trainer is here: "
+            "helm upgrade; one for a pool of nodes: trainingRuntime.pools"
+        )
+    return f"TrainingRuntime {pool.training_runtime}, for {pool.nodes} nodes"
+
+
 def _addresses(kube: Kube) -> str:
     if in_pod():
         found = {name for name in platform.ADDRESSES if os.environ.get(name)}
@@ -100,15 +125,19 @@ def _accounts(kube: Kube) -> str:
     return ", ".join(wanted)
 
 
-def _permissions(kube: Kube, groups: Mapping[str, list[str]]) -> str:
+def _permissions(kube: Kube, recipe: Recipe) -> str:
     if not in_pod():
         raise Unknown("those of the steps can be asked for from a pod only: helm test zephyr")
-    lacking = [f"{verb} {resource}" for verb, resource, group in DEPLOYS if not kube.may(verb, resource, group)]
+    asked = {"deploying": DEPLOYS} | ({"training": TRAINS} if recipe.cluster.nodes > 1 else {})
+    wanted = [what for whats in asked.values() for what in whats]
+    lacking = [f"{verb} {resource}" for verb, resource, group in wanted if not kube.may(verb, resource, group)]
     if lacking:
         raise ClusterError(
             f"this ServiceAccount may not {', '.join(lacking)}: the chart's Role {platform.RUNNER} allows it"
         )
-    return f"deploying: {', '.join(f'{verb} {resource}' for verb, resource, _ in DEPLOYS)}"
+    return "; ".join(
+        f"{name}: {', '.join(f'{verb} {what}' for verb, what, _ in whats)}" for name, whats in asked.items()
+    )
 
 
 def _s3_secret(kube: Kube, name: str, addresses: Mapping[str, str]) -> str:
@@ -168,6 +197,9 @@ def _gpus(kube: Kube, recipe: Recipe) -> str:
             f"cluster.gpus: {pool.gpus} of {pool.gpu_type} are asked for, the largest of {len(fitting)} fitting nodes "
             f"has {most}; check cluster.node_selector and the device plugin"
         )
+    full = sum(int(node["allocatable"].get(pool.gpu_type, 0)) >= pool.gpus for node in fitting)
+    if full < pool.nodes:
+        raise ClusterError(f"cluster.nodes: {pool.nodes} with {pool.gpus} of {pool.gpu_type} are asked for, {full} fit")
     return f"{len(fitting)} nodes, up to {most} of {pool.gpu_type}"
 
 
@@ -207,6 +239,6 @@ def _only_there(why: str) -> Exception:
     return Unknown(f"{why}; asked from a pod: helm test zephyr")
 
 
-def _may(kube: Kube, verb: str, resource: str) -> None:
-    if not kube.may(verb, resource):
+def _may(kube: Kube, verb: str, resource: str, group: str = "") -> None:
+    if not kube.may(verb, resource, group):
         raise Unknown(f"you may not {verb} {resource} in namespace {kube.namespace}")
