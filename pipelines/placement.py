@@ -77,7 +77,8 @@ class Place:
         return self.long(task)
 
     def train(self, task: PipelineTask) -> PipelineTask:
-        """A training: on the pool of GPUs, or, where several nodes train, beside it."""
+        """A training: on the pool of GPUs, or, where several nodes train, beside it. A judge may choose its weights."""
+        _keys(task, "endpoints", self.endpoints_secret)
         own = (self.train_node_selector, self.train_tolerations, self.train_cpu, self.train_memory)
         return _retried(self._gpu(task, self.gpus, *own))
 

@@ -17,8 +17,8 @@ GPU = {
     "zephyr": {"sft", "dpo", "evaluate"},
     "ablation": {"sft", "sft-on-chosen", "dpo", "dpo-on-base", "evaluate-ablation"},
 }
-CALLING = {"prepare", "sample", "rate", "evaluate", "evaluate-ablation"}
-"""Steps that ask teacher, ensemble and judge: they get the keys."""
+CALLING = {"prepare", "sample", "rate", "sft", "sft-on-chosen", "dpo", "dpo-on-base", "evaluate", "evaluate-ablation"}
+"""Steps that ask teacher, ensemble and judge, who may choose a training's weights: they get the keys."""
 PIPELINES = pytest.mark.parametrize("name", ["zephyr", "ablation"])
 
 
