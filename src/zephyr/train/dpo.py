@@ -174,5 +174,6 @@ def _sizes(layout: pairs.Layout, rows: Rows) -> np.ndarray:
 
 
 def _feed(job: Job, network: Any, layout: pairs.Layout, progress: Progress, rows: Rows, plan: Steps) -> Feed:
-    logps = reference.logps(job, rows, network, pairs.scores(layout, rows), progress, layout.padded)
+    scored, sizes = pairs.scores(layout, rows), _sizes(layout, rows)
+    logps = reference.logps(job, rows, network, scored, progress, layout.padded, sizes)
     return Feed(plan, pairs.collate(layout, rows, logps), lambda step: float(plan.rows(step)))
