@@ -19,7 +19,7 @@ from tests.kserve_server import kubeconfig, status
 from tests.trainer_server import Trainer, serving
 from tests.training import job as training
 from zephyr.artifacts import open_store
-from zephyr.errors import ClusterError
+from zephyr.errors import ClusterError, RecipeError
 from zephyr.progress import Progress
 from zephyr.recipe import load
 from zephyr.train import node, trainjob
@@ -49,7 +49,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    recipe = load("tiny", [*POOL, "cluster.secrets.s3=our-keys", f"cluster.training_image={IMAGE}"])
+    recipe = load(
+        "tiny", [*POOL, "cluster.secrets.s3=our-keys", f"cluster.training_image={IMAGE}", "sft.global_batch_size=32"]
+    )
     model = tmp_path / "model"
     made = training("sft", model, [], [], recipe, tmp_path / "work", tmp_path / "out", key=KEY)
     made.out.mkdir()
@@ -174,6 +176,30 @@ def test_the_first_pods_log_is_shown_line_by_line(
     assert lines == ["step 1", "step 2", "step 3"]  # each once, though every look reads the log again
 
 
+def test_events_of_the_first_process_are_the_steps_own(
+    server: Trainer, job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def speak() -> None:
+        event = {
+            "event": "progress",
+            "step": "sft",
+            "time": 1.5,
+            "done": 3,
+            "total": 40,
+            "unit": "steps",
+            "figures": {},
+        }
+        server.say(server.pod(0, RUNNING), json.dumps(event), '{"event": cut off', "a line")
+
+    server.looks = [speak, lambda: None, lambda: finish(server, job)]
+    train(job, Progress("sft", tmp_path / "progress.jsonl"))
+    events = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    (told,) = [event for event in events if event["event"] == "progress"]
+    assert (told["done"], told["total"], told["unit"], told["step"]) == (3, 40, "steps", "sft")
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("TrainJob")]
+    assert printed == ['{"event": cut off', "a line"]
+
+
 def failing(server: Trainer, job: Job) -> str:
     with pytest.raises(ClusterError) as failed:
         train(job)
@@ -272,7 +298,7 @@ def test_an_image_that_cant_be_pulled_ends_it(server: Trainer, job: Job) -> None
     server.jobs[NAME] = {"metadata": {"name": NAME}}
     server.looks = [wait]
     with pytest.raises(ClusterError) as failed:
-        follow(connect(), NAME, print, every=EVERY, stuck=0.05)
+        follow(connect(), NAME, Progress(), every=EVERY, stuck=0.05)
     expected = f'TrainJob {NAME} deleted: node 0 can\'t start, ImagePullBackOff: Back-off pulling image "train:2"'
     assert str(failed.value) == expected
     assert server.deleted == [NAME]  # the other nodes' GPUs are free again
@@ -338,6 +364,13 @@ def test_what_lacks_is_said_before_anything_is_sent(server: Trainer, job: Job) -
     server.runtimes.clear()
     with pytest.raises(ClusterError, match=r"no TrainingRuntime zephyr-training in namespace team: install Kubeflow"):
         train(job)
+    assert server.sent == []
+
+
+def test_a_batch_that_cant_be_shared_out_is_refused_before(server: Trainer, job: Job) -> None:
+    odd = replace(job, recipe=load("tiny", [*POOL, "sft.global_batch_size=24"]))
+    with pytest.raises(RecipeError, match=r"sft\.global_batch_size: 24 isn't a multiple of 16 processes"):
+        train(odd)
     assert server.sent == []
 
 

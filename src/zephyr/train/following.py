@@ -3,13 +3,15 @@
 It asks every few seconds instead of watching: a training takes days, and no connection lasts as long.
 """
 
+import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zephyr.cluster.kube import Absent, Kube, Unreachable
 from zephyr.errors import ClusterError
+from zephyr.progress import Progress
 
 NODE = "node"
 """What Trainer calls a node's container, and the JobSet's replicated job."""
@@ -35,15 +37,14 @@ TAIL = 1000
 State = Mapping[str, Any]
 
 
-def follow(
-    kube: Kube, name: str, tell: Callable[[str], None], every: float = EVERY, stuck: float = STUCK
-) -> str | None:
+def follow(kube: Kube, name: str, progress: Progress, every: float = EVERY, stuck: float = STUCK) -> str | None:
     """Until the TrainJob is over: None when it is complete, else why it failed, in one line.
 
-    Prints the first pod's log. Raises ClusterError when the TrainJob is deleted by someone, when its pods can't start
-    (it is then deleted), and when the API server is away for long (it then runs on, and may be followed again).
+    Prints the first pod's log; events that its first process printed there go to `progress`. Raises ClusterError when
+    someone deletes the TrainJob, when its pods can't start (it is then deleted), and when the API server is away for
+    long (it then runs on, and may be followed again).
     """
-    look = _Look(kube, name, tell, stuck)
+    look = _Look(kube, name, progress, stuck)
     heard = time.monotonic()
     while True:
         try:
@@ -66,13 +67,19 @@ def follow(
         time.sleep(every)
 
 
+def tell(progress: Progress, name: str, text: str) -> None:
+    """Say something of a TrainJob, in the step's log and beside the step."""
+    print(f"TrainJob {name}: {text}", flush=True)
+    progress.note(f"TrainJob {name}: {text}")
+
+
 class _Look:
     """What was seen of a TrainJob so far."""
 
-    def __init__(self, kube: Kube, name: str, tell: Callable[[str], None], stuck: float) -> None:
-        self._kube, self._name, self._tell, self._stuck = kube, name, tell, stuck
+    def __init__(self, kube: Kube, name: str, progress: Progress, stuck: float) -> None:
+        self._kube, self._name, self._progress, self._stuck = kube, name, progress, stuck
         self._began = time.monotonic()
-        self._log = _Log(kube)
+        self._log = _Log(kube, progress)
         self._attempt = 0
         self._failed: dict[str, str] = {}
         """Pod to why it failed."""
@@ -84,7 +91,7 @@ class _Look:
         attempt = max((_number(pod, ATTEMPT) for pod in pods), default=0)
         pods = sorted((pod for pod in pods if _number(pod, ATTEMPT) == attempt), key=lambda pod: _number(pod, INDEX))
         if attempt > self._attempt:
-            self._tell(f"restart {attempt}: {self._why() or 'a node was lost'}")
+            tell(self._progress, self._name, f"restart {attempt}: {self._why() or 'a node was lost'}")
             self._attempt = attempt
             self._failed.clear()
         for pod in pods:
@@ -128,7 +135,7 @@ class _Look:
         elif not pods and now - self._began > 60:
             what = "without pods; " + (self._kube.warnings(self._name) or ["no event says why"])[-1]
         if what and what != self._waiting:
-            self._tell(what)
+            tell(self._progress, self._name, what)
         if pods or what:  # at its deadline the pods are gone: what they waited for isn't forgotten then
             self._waiting = what
         self._stuck_since = (self._stuck_since or now) if hopeless else None
@@ -140,8 +147,8 @@ class _Look:
 class _Log:
     """A pod's log, each line once: lines carry the time they were printed at."""
 
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+    def __init__(self, kube: Kube, progress: Progress) -> None:
+        self._kube, self._progress = kube, progress
         self._pod, self._last, self._asked = "", "", 0.0
 
     def show(self, pod: str) -> None:
@@ -157,8 +164,18 @@ class _Log:
         for line in text.splitlines():
             stamp, _, said = line.partition(" ")
             if stamp > self._last:
-                print(said, flush=True)
                 self._last = stamp
+                self._line(said)
+
+    def _line(self, said: str) -> None:
+        try:
+            event = json.loads(said) if said.startswith('{"event": ') else None
+        except ValueError:
+            event = None
+        if event is None:
+            print(said, flush=True)
+        else:
+            self._progress.event(event.pop("event"), **{k: v for k, v in event.items() if k not in ("step", "time")})
 
     def end(self, pod: str) -> str:
         """The error that a pod's log ends with, else its last lines."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from zephyr import workspace
 from zephyr.artifacts import Artifact, Store, open_store, step_key
 from zephyr.errors import EXIT_USER_ERROR, RunError, ZephyrError, disk
-from zephyr.progress import Progress
+from zephyr.progress import PRINTED, Progress
 from zephyr.train.job import Job
 
 JOB = "ZEPHYR_JOB"
@@ -23,6 +23,7 @@ RUN = "MLFLOW_RUN_ID"
 """And that of the step's own run, which the first process logs to; empty without one."""
 TRAINED, VERSION = "trained", 1
 MODEL, SHARDS = "model", "shards"
+"""What a node's processes leave: the model, but for weights that are cut up over all nodes' processes."""
 
 
 def travelling(job: Job) -> str:
@@ -86,6 +87,7 @@ def forget(store: Store, step: str, key: str) -> None:
 
 def main() -> int:
     """Train on this node; returns 2 after an error that the user can mend, for which nothing is started again."""
+    from zephyr.train import adapters, consolidate
     from zephyr.train.launch import Nodes, several
 
     here = Nodes(
@@ -97,7 +99,9 @@ def main() -> int:
         job = arrived(os.environ[JOB])
         with disk(job.work):
             job.work.mkdir(parents=True, exist_ok=True)
-            figures = several(job, Progress(job.step, run=os.environ[RUN]), job.recipe.cluster.gpus, here)
+            figures = several(job, Progress(job.step, PRINTED, run=os.environ[RUN]), job.recipe.cluster.gpus, here)
+            if (job.work / adapters.FOLDER).exists():  # merged here, where the model is that it was trained on
+                figures |= consolidate.finish(job)
             publish(open_store(job.store, job.cache), job, figures, here.rank, here.count)
     except RunError as error:  # a process was killed: perhaps its node is at fault
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ from zephyr.cluster.platform import ADDRESSES, KEYS, STEP_LABEL
 from zephyr.errors import ClusterError, first_line
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
-from zephyr.train import node
-from zephyr.train.following import EVERY, NODE, follow
+from zephyr.train import arguments, node
+from zephyr.train.following import EVERY, NODE, follow, tell
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def train(job: Job, progress: Progress, every: float = EVERY) -> dict[str, float
     Raises ClusterError, in one line, when there is no TrainingRuntime, or with the reason why the TrainJob failed.
     A step that is cancelled (SIGTERM, Ctrl-C) deletes its TrainJob, whose pods then save a checkpoint and end.
     """
+    arguments.check(job, job.recipe.cluster.nodes * job.recipe.cluster.gpus)
     store = open_store(job.store, job.cache)
     if not node.delivered(store, job):
         _run(job, progress, every)
@@ -58,30 +59,25 @@ def name_of(job: Job) -> str:
 
 def _run(job: Job, progress: Progress, every: float) -> None:
     kube, name = connect(), name_of(job)
-
-    def tell(text: str) -> None:
-        print(f"TrainJob {name}: {text}", flush=True)
-        progress.note(f"TrainJob {name}: {text}")
-
     try:
         with _terminable():
-            _begin(kube, job, progress.run, tell, every)
-            why = follow(kube, name, tell, every)
+            _begin(kube, job, progress, every)
+            why = follow(kube, name, progress, every)
     except (KeyboardInterrupt, SystemExit):
         kube.delete_trainjob(name)
-        tell("deleted, because the step was cancelled")
+        tell(progress, name, "deleted, because the step was cancelled")
         raise
     if why is not None:
         raise ClusterError(f"TrainJob {name} {why}")
     kube.delete_trainjob(name)
 
 
-def _begin(kube: Kube, job: Job, run: str, tell: Callable[[str], None], every: float) -> None:
+def _begin(kube: Kube, job: Job, progress: Progress, every: float) -> None:
     """Find the running TrainJob of this key, or submit one."""
     pool, name = job.recipe.cluster, name_of(job)
     found = kube.trainer("trainjobs", name)
     if found and not _ended(found):
-        tell("is there already, and is followed")
+        tell(progress, name, "is there already, and is followed")
         return
     if found:
         kube.delete_trainjob(name)
@@ -95,8 +91,8 @@ def _begin(kube: Kube, job: Job, run: str, tell: Callable[[str], None], every: f
             f"no TrainingRuntime {pool.training_runtime} in namespace {kube.namespace}: install Kubeflow Trainer, and "
             "upgrade the chart, which makes it; or set cluster.nodes=1"
         )
-    _submit(kube, job, run)
-    tell(f"submitted, {pool.nodes} nodes with {pool.gpus} of {pool.gpu_type} each")
+    _submit(kube, job, progress.run)
+    tell(progress, name, f"submitted, {pool.nodes} nodes with {pool.gpus} of {pool.gpu_type} each")
 
 
 def _ended(found: Mapping[str, Any]) -> bool:
