@@ -12,6 +12,8 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 from zephyr.records import named
 
+SPEED = ("pairs_per_second", "dialogues_per_second")
+
 
 class Terminal:
     """Renders events of a run. On a terminal the running step's line is updated in place."""
@@ -34,10 +36,10 @@ class Terminal:
         if kind == "start" and self._live:
             self._replace(f"  {step:<14} …")
         elif kind == "progress" and self._live:
-            figures = "  ".join(f"{name} {value:.4g}" for name, value in event["figures"].items())
-            self._replace(f"  {step:<14} {event['done']}/{event['total']} {event['unit']}  {figures}")
+            self._replace(working(event, self.console.width - 1))
         elif kind == "note":
-            self.line(f"  [dim]{step:<14} {event['text']}[/dim]")
+            style = "yellow" if event["text"].startswith("WARNING") else "dim"
+            self.line(f"  [{style}]{step:<14} {event['text']}[/{style}]")
         elif kind == "skipped":
             self.line(f"  [dim]– {step:<12} skipped: {event['reason']}[/dim]")
         elif kind == "failed":
@@ -55,7 +57,7 @@ class Terminal:
             if event["event"] == "start":
                 last = f"  {step:<14} at work"
             elif event["event"] == "progress":
-                last = f"  {step:<14} {event['done']}/{event['total']} {event['unit']}"
+                last = working(event)
             elif event["event"] in ("done", "skipped", "failed"):
                 last = ""
             if event["event"] == "failed":
@@ -141,6 +143,37 @@ def label(event: Mapping[str, Any]) -> str:
     return f"{event['step']} {event['shard']}" if event.get("shard") else str(event["step"])
 
 
+def working(event: Mapping[str, Any], width: int = 120) -> str:
+    """How far a step is: as many of its figures, the time left first, as fit into `width` characters."""
+    text = f"  {label(event):<14} {event['done']:,}/{event['total']:,} {event['unit']}"
+    figures = dict(event["figures"])
+    left = figures.pop("seconds_left", None)
+    said = [] if left is None else [f"{duration(left)} left"]
+    for part in said + [figure(name, value) for name, value in figures.items()]:
+        if len(text) + 2 + len(part) > width:
+            break
+        text += f"  {part}"
+    return text
+
+
+def figure(name: str, value: float) -> str:
+    """A figure in a few characters: 5.3k tokens/s, loss 0.6123."""
+    if name.endswith("_per_second"):
+        shown = f"{value / 1000:.3g}k" if value >= 10_000 else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        return f"{shown} {name.removesuffix('_per_second')}/s"
+    if name == "utilisation":
+        return f"{value:.0%} of peak"
+    return f"{name} {value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in one or two units, as exact as an estimate is."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _main(event: Mapping[str, Any]) -> str:
     if event.get("reason"):
         return f"[dim]empty: {event['reason']}[/dim]"
@@ -148,6 +181,9 @@ def _main(event: Mapping[str, Any]) -> str:
     value = event.get("figures", {}).get(event.get("main", ""))
     if value is not None:
         parts.append(f"{event['main'].replace('eval_', 'held-out ')} {value:.4g}")
+    if not event.get("found"):
+        speed = [name for name in event.get("figures", {}) if name in SPEED]
+        parts += [figure(name, event["figures"][name]) for name in speed]
     if event.get("text"):
         parts.append(str(event["text"]))
     if event.get("found"):

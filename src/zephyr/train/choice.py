@@ -17,10 +17,10 @@ from transformers import TrainerCallback
 from zephyr.engine import Engine
 from zephyr.engine import Sequence as Said
 from zephyr.errors import DataError, disk
-from zephyr.progress import Progress
 from zephyr.train import ranks
 from zephyr.train.curve import CHOSEN, MARGIN, Curve, Entry
 from zephyr.train.job import Job
+from zephyr.train.watch import Watch
 
 FOLDER, STATE = "choice", "state.json"
 ROWS = 32
@@ -39,20 +39,20 @@ class Judge(Protocol):
         """`value`, `low`, `high` and more, of the answers at a step beside the starting model's."""
 
 
-def fit(trainer: Any, job: Job, tokenizer: Any, judge: Judge | None, progress: Progress) -> dict[str, float]:
+def fit(trainer: Any, job: Job, tokenizer: Any, judge: Judge | None, told: Watch) -> dict[str, float]:
     """Train, and leave the weights in the model that the recipe chooses; returns the figures of both."""
     if job.section.choose.by == "last":
-        return dict(trainer.fit(job, progress))
-    choice = Choice(job, tokenizer, judge, progress, trainer.held_out_feed is not None)
+        return dict(trainer.fit(job, told.progress))
+    choice = Choice(job, tokenizer, judge, told, trainer.held_out_feed is not None)
     trainer.add_callback(choice)
     trainer.beside = choice.folder
-    return dict(trainer.fit(job, progress)) | choice.put_back(trainer.model)
+    return dict(trainer.fit(job, told.progress)) | choice.put_back(trainer.model)
 
 
 class Choice(TrainerCallback):
     """Measures at each moment, keeps the best weights, and puts them back at the end."""
 
-    def __init__(self, job: Job, tokenizer: Any, judge: Judge | None, progress: Progress, held_out: bool) -> None:
+    def __init__(self, job: Job, tokenizer: Any, judge: Judge | None, told: Watch, held_out: bool) -> None:
         """`held_out`: the trainer has held-out rows. Raises DataError where there is nothing to choose by."""
         self.section = job.section.choose
         if self.section.by == "loss" and not held_out:
@@ -61,7 +61,8 @@ class Choice(TrainerCallback):
         self._judge = judge if self.section.judged else None
         self._model = job.model
         self._tokenizer = tokenizer
-        self._progress = progress
+        self._told = told
+        self._progress = told.progress
         self._held_out = held_out
         self.folder = job.work / FOLDER
         self._start: list[str] = []  # the starting model's answers
@@ -85,6 +86,7 @@ class Choice(TrainerCallback):
                 self.curve.start = {"step": 0.0, **self._judge(0, self._start, self._start)}
                 self._keep()
         self._agreed(True)
+        self._told.go_on()
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._due = state.global_step in self._moments
@@ -115,6 +117,7 @@ class Choice(TrainerCallback):
             stop = self.section.patience is not None and self.curve.in_vain(step) >= self.section.patience
         if self._agreed(stop):
             control.should_training_stop = True
+        self._told.go_on()
 
     def _measured(self, step: int, args: Any, model: Any, metrics: Mapping[str, float]) -> Entry:
         beside = {name: float(metrics[name]) for name in ("eval_loss", CHOSEN, MARGIN) if name in metrics}

@@ -99,7 +99,7 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     if not len(rows):
         raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
     trainer, told = prepared(job, rows, held_out, progress)
-    figures = choice.fit(trainer, job, tokenizer, judge, progress)
+    figures = choice.fit(trainer, job, tokenizer, judge, told)
     figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
     if len(held_out):
         figures |= measured(trainer.evaluate(), len(held_out))

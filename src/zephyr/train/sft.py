@@ -44,7 +44,7 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     network, tokenizer = models.load(job.model, job.recipe, job.section)
     rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
     trainer, told = prepared(job, network, tokenizer, rows, held_out, progress)
-    figures = choice.fit(trainer, job, tokenizer, judge, progress)
+    figures = choice.fit(trainer, job, tokenizer, judge, told)
     check_rate(trainer)
     figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
     if len(held_out):

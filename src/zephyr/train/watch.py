@@ -131,7 +131,7 @@ class Watch(TrainerCallback):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`unit`: pairs or dialogues, `per_step` of them on average; without `load` nothing is told of speed."""
-        self._progress = progress
+        self.progress = progress
         self._unit = unit
         self._per_step = per_step
         self._load = load
@@ -149,9 +149,17 @@ class Watch(TrainerCallback):
         if self._load:
             self._model = Model.of(model)
             self._peak = devices.peak(self._load.steps.processes)
+        self.go_on()
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def go_on(self) -> None:
+        """What was done since the last step, whatever it was, is no part of the next one."""
         self._mark = self._clock()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.go_on()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.go_on()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_log or control.should_save or control.should_evaluate:
@@ -161,19 +169,20 @@ class Watch(TrainerCallback):
             speed.seconds += now - self._mark
             if self._load:
                 speed.work = speed.work + self._load.at(state.global_step - 1)
+        self._mark = now
         done, total = (round(steps * self._per_step) for steps in (state.global_step, state.max_steps))
         left = (now - self._began) / (state.global_step - self._first) * (state.max_steps - state.global_step)
-        self._progress.advance(done, total, self._unit, **self._shown, seconds_left=left)
+        self.progress.advance(done, total, self._unit, **self._shown, seconds_left=left)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" in values:
             speed = self._window.figures(self._unit, self._model, self._peak)
             self._window = Speed()
-            self._shown = {"loss": values["loss"]} | speed
+            self._shown = {"loss": values["loss"]} | {n: v for n, v in speed.items() if n != "padding_efficiency"}
             if speed:
                 values |= speed | {"peak_memory_gib": devices.peak_memory()}
-        self._progress.metrics(values, state.global_step)
+        self.progress.metrics(values, state.global_step)
 
     @property
     def figures(self) -> dict[str, float]:
