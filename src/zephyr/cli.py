@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from zephyr import __version__, data_verbs, release_verbs, verbs
+from zephyr import __version__, data_verbs, plan_verbs, release_verbs, verbs
 from zephyr.cluster import verbs as cluster_verbs
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--context", help="of the kubeconfig; its current one by default")
     _server_options(verb)
 
-    verb = _verb(actions, verbs.plan, "plan", "what a run's calls would cost, before anything is paid")
+    verb = _verb(actions, plan_verbs.plan, "plan", "what a run's trainings need and its calls cost, before anything is paid")
     verb.add_argument("recipe", help="a shipped recipe's name or a file")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
 

@@ -17,10 +17,9 @@ class Gpu:
     memory: float
     """GiB that a process can have: what the driver reports, which is less than the name says."""
     teraflops: float
-    """Dense bf16 (a T4 has none and trains in float32 here: its fp16 figure would mislead)."""
+    """Dense bf16; of a T4, which has none, fp16."""
     host: float
-    """GB/s to and from the machine's memory, each way."""
-    bf16: bool = True
+    """GB/s to and from the machine's memory, each way; LINKED gives that between GPUs of a machine where it is more."""
 
     @property
     def bytes(self) -> float:
@@ -30,7 +29,7 @@ class Gpu:
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        Gpu("T4", 14.6, 8.1, 16, bf16=False),
+        Gpu("T4", 14.6, 65, 16),
         Gpu("L4", 22.0, 121, 32),
         Gpu("A10G", 22.1, 70, 32),
         Gpu("RTX-4090", 23.5, 165, 32),
@@ -42,6 +41,8 @@ GPUS = {
         Gpu("B200", 178.0, 2250, 64),
     )
 }
+LINKED = {"A100-40GB": 300, "A100-80GB": 300, "H100-80GB": 450, "H200": 450, "B200": 900}
+"""GB/s each way over NVLink."""
 OTHERWISE = ("PCIe", "NVL", "MIG")
 """In a driver's name: a slower card of the same family, or a part of one."""
 

@@ -4,11 +4,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zephyr import workspace
-from zephyr.errors import RunError, StoreError, ZephyrError
+from zephyr.errors import RecipeError, RunError, StoreError, ZephyrError
 from zephyr.recipe import Recipe
 from zephyr.terminal import Terminal
+
+if TYPE_CHECKING:
+    from zephyr.plan.pool import Pool
 
 LEAST_DISK = 2 * 2**30  # bytes
 LEAST_MEMORY = 2 * 2**30
@@ -30,6 +34,7 @@ def checks(recipe: Recipe) -> Iterator[Check]:
         "store": store,
         "tracking": tracking,
         "base model": _base,
+        "trainings": _trainings,
         "cleaning rules": _rules,
     }
     for name, probe in probes.items():
@@ -51,7 +56,7 @@ def tell(found: Iterable[Check]) -> bool:
 def preflight(recipe: Recipe, terminal: Terminal, yes: bool) -> None:
     """A run's first seconds: raise the first failed check's error; ask before calls that cost money."""
     for check in checks(recipe):
-        if not check.ok:
+        if check.ok is False:
             raise RunError(check.detail)
     from zephyr.plan import told
 
@@ -141,6 +146,24 @@ def _base(recipe: Recipe) -> str:
     from zephyr.train.model import check_base
 
     return check_base(local(recipe.model.base, workspace.home() / "cache"))
+
+
+def _trainings(recipe: Recipe) -> str:
+    from zephyr.plan.pool import here
+
+    return trainings(recipe, here(recipe))
+
+
+def trainings(recipe: Recipe, pool: "Pool | None") -> str:
+    """The trainings' peak memory on a pool; RecipeError where it can't fit, Unknown where that can't be said."""
+    from zephyr.plan.training import refuse
+
+    try:
+        return refuse(recipe, pool)
+    except RecipeError:
+        raise
+    except ZephyrError as error:
+        raise Unknown(f"not planned: {error}") from None
 
 
 def endpoint(recipe: Recipe, name: str) -> str:

@@ -45,36 +45,6 @@ def doctor(options: argparse.Namespace) -> int:
         return 0 if tell(checks(recipe)) else EXIT_USER_ERROR
 
 
-def plan(options: argparse.Namespace) -> int:
-    from zephyr.plan import ASSUMED, plan, times, total
-    from zephyr.recipe import load
-    from zephyr.run import world_for
-    from zephyr.terminal import Terminal
-
-    recipe = load(options.recipe, options.overrides)
-    with world_for(recipe):
-        found = plan(recipe)
-    if not found:
-        print(f"{recipe.name} calls no endpoint")
-        return 0
-    rows = [
-        [
-            e.step,
-            e.endpoint,
-            *(f"{n:,}" for n in (e.calls, e.tokens_in, e.tokens_out)),
-            f"{e.dollars:,.2f}",
-            f"{e.most:,.2f}",
-        ]
-        for e in (*found, total(found))
-    ]
-    Terminal().table(["step", "endpoint", "calls", "tokens in", "tokens out", "dollars", "at most"], rows)
-    for line in times(recipe, found):
-        print(line)
-    print("budget: " + ("none is set" if recipe.budget is None else f"${recipe.budget:,.2f}"))
-    print(ASSUMED)
-    return 0
-
-
 def status(options: argparse.Namespace) -> int:
     from zephyr import workspace
     from zephyr.terminal import Terminal

@@ -34,7 +34,7 @@ LAYERS = (
     ("doctor",),
     ("run", "cluster.submit", "cluster.doctor"),
     ("cluster.verbs",),
-    ("verbs", "release_verbs", "data_verbs"),
+    ("verbs", "release_verbs", "data_verbs", "plan_verbs"),
     ("cli",),
 )
 HEAVY = {

@@ -11,8 +11,9 @@ from zephyr.cluster import platform
 from zephyr.cluster.kube import Kube, in_pod
 from zephyr.cluster.kubeflow import Server
 from zephyr.cluster.kubeflow import check as check_server
-from zephyr.doctor import Check, Unknown, attempt, called, endpoint, store, tracking
+from zephyr.doctor import Check, Unknown, attempt, called, endpoint, store, tracking, trainings
 from zephyr.errors import ClusterError, ZephyrError
+from zephyr.plan.pool import on_cluster
 from zephyr.recipe import Recipe
 
 KSERVE, PIPELINES, TRAINER = "serving.kserve.io", "pipelines.kubeflow.org", "trainer.kubeflow.org"
@@ -51,6 +52,7 @@ def checks(kube: Kube, recipe: Recipe, server: Server | None) -> Iterator[Check]
         "S3 Secret": lambda: _s3_secret(kube, recipe.cluster.secrets.s3, addresses or {}),
         "keys of endpoints": lambda: _keys(kube, recipe),
         "GPUs": lambda: _gpus(kube, recipe),
+        "trainings": lambda: trainings(recipe, on_cluster(recipe)),
         "Kubeflow Pipelines": lambda: _pipelines(server),
         "MLflow": lambda: _mlflow(recipe),
         "store": lambda: _store(recipe),

@@ -10,7 +10,9 @@ from zephyr import records, workspace
 from zephyr.cluster.kubeflow import FINAL, Placed, Server, Snapshot, Task, follow, look
 from zephyr.cluster.kubeflow import submit as send
 from zephyr.cluster.platform import STEP_LABEL, portable
-from zephyr.errors import ClusterError, RunError, disk
+from zephyr.doctor import attempt, trainings
+from zephyr.errors import ClusterError, RecipeError, RunError, disk
+from zephyr.plan.pool import on_cluster
 from zephyr.recipe import Recipe
 from zephyr.terminal import Terminal
 
@@ -18,8 +20,15 @@ TAIL = 30  # lines of a failed step's log
 
 
 def submit(recipe: Recipe, server: Server, placed: Placed, watch: bool, terminal: Terminal) -> int:
-    """Send a recipe to a cluster; with `watch` follow it to its end. Returns the exit code: 1 for a run that failed."""
+    """Send a recipe to a cluster; with `watch` follow it to its end. Returns the exit code: 1 for a run that failed.
+
+    Raises RecipeError, before anything is sent, for trainings that can't fit into the pool's memory.
+    """
     recipe = portable(recipe)
+    fits = attempt("trainings", lambda: trainings(recipe, on_cluster(recipe)))
+    if fits.ok is False:
+        raise RecipeError(fits.detail)
+    terminal.line(f"trainings: {fits.detail}")
     run_id = send(server, recipe, placed)
     folder = workspace.run_folder(run_id)
     with disk(folder):

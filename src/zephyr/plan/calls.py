@@ -62,7 +62,7 @@ LONGEST = Lengths(10**9, 10**9)
 def plan(recipe: Recipe) -> list[Estimate]:
     """What the steps would ask, in their order. Sources are fetched and read; no endpoint is called."""
     chosen(recipe.prepare.clean)  # no price for what can't run
-    asked = _prompts(recipe) if recipe.sample.ensemble and not recipe.pair.pairs else None
+    asked = prompts_of(recipe) if recipe.sample.ensemble and not recipe.pair.pairs else None
     usual, longest = (_steps(recipe, lengths, asked) for lengths in (USUAL, LONGEST))
     return [replace(own, most=most.most) for own, most in zip(usual, longest, strict=True)]
 
@@ -197,7 +197,7 @@ def _sum(step: str, endpoint: str, parts: Sequence[Estimate]) -> Estimate:
     )
 
 
-def _prompts(recipe: Recipe) -> tuple[list[Prompt], int]:
+def prompts_of(recipe: Recipe) -> tuple[list[Prompt], int]:
     """The first prompts that the ensemble would be asked, and how many there will be at most.
 
     Of given dialogues every row counts: how many the rules will drop is not known yet.
