@@ -17,9 +17,11 @@ from tests.openai_server import Scripted, serving
 from tests.training import fit, job
 from tests.unit import test_train as given
 from zephyr.account import Account
+from zephyr.doctor import called
 from zephyr.errors import DataError, EndpointError, RecipeError
 from zephyr.evals import choosing
 from zephyr.evals.generate import Generator
+from zephyr.plan import plan
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
 from zephyr.sections import Choice
@@ -294,3 +296,21 @@ def test_speaking_leaves_the_model_as_it_was(speaker: Path) -> None:
     with choice.speaking(model, bf16=False) as network:
         assert not network.training
     assert model.training
+
+
+@pytest.mark.parametrize(("by", "calls"), [("score", 5 * 3), ("win_rate", 4 * 3)])
+def test_plan_and_doctor_know_the_judge(tmp_path: Path, by: str, calls: int) -> None:
+    """Three of four prompts at four moments, and grades of the starting model."""
+    path = tmp_path / "held-out.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{'word' * 10}{number}"}) + "\n" for number in range(4)))
+    recipe = settings(
+        "dpo", choose={"by": by, "judge": "judge", "prompts": str(path), "times": 4, "limit": 3, "max_tokens": 100}
+    )
+    (found,) = plan(recipe)
+    assert (found.step, found.endpoint, found.calls) == ("dpo", "judge", calls)
+    answers = 1 if by == "score" else 2
+    assert found.tokens_in > calls * (10 + 100 * answers)
+    assert found.tokens_out == calls * 100  # a verdict's length, which plan assumes
+    assert called(recipe) == {"judge"}
+    ablation = recipe.model_copy(update={"pipeline": "ablation"})
+    assert [(e.step, e.calls) for e in plan(ablation)] == [("dpo", calls), ("dpo_on_base", calls)]

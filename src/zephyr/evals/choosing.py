@@ -20,7 +20,7 @@ RESAMPLES = 1000
 def prompts(path: Path, limit: int, trained: Iterable[str], progress: Progress) -> list[str]:
     """The first prompts of a file that are not trained on. Raises DataError when there are none."""
     known = set(trained)
-    found = list(dict.fromkeys(_prompt(row, place) for place, row in checked_rows(path)))
+    found = list(dict.fromkeys(prompt_of(row, place) for place, row in checked_rows(path)))
     kept = [prompt for prompt in found if prompt not in known]
     if not kept:
         raise DataError(f"{path.name}: no held-out prompt is left: the training has all {len(found)} of them")
@@ -29,7 +29,7 @@ def prompts(path: Path, limit: int, trained: Iterable[str], progress: Progress) 
     return kept[:limit]
 
 
-def _prompt(row: Mapping[str, Any], place: str) -> str:
+def prompt_of(row: Mapping[str, Any], place: str) -> str:
     turns = row.get("turns")
     text = row.get("prompt") or row.get("instruction") or (turns[0] if isinstance(turns, list) and turns else None)
     if not isinstance(text, str):

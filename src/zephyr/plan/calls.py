@@ -72,7 +72,9 @@ def _steps(recipe: Recipe, lengths: Lengths, asked: tuple[list[Prompt], int] | N
     if asked is not None:
         found += _sample(recipe, *asked)
         found += _rate(recipe, lengths, *asked)
-    return found + list(_evaluate(recipe, lengths))
+    from zephyr.plan.choosing import judged  # it lies above
+
+    return found + list(judged(recipe, lengths)) + list(_evaluate(recipe, lengths))
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
@@ -114,7 +116,7 @@ Out = tuple[Call, int]
 """A call, and the tokens that its reply is assumed to have."""
 
 
-def _estimates(step: str, recipe: Recipe, calls: Iterable[Out], times: float) -> Iterator[Estimate]:
+def estimates(step: str, recipe: Recipe, calls: Iterable[Out], times: float) -> Iterator[Estimate]:
     """Of a sample of a step's calls; there are so many `times` as many in all."""
     by_endpoint: dict[str, list[Out]] = {}
     for call, out in calls:
@@ -135,12 +137,12 @@ def _estimates(step: str, recipe: Recipe, calls: Iterable[Out], times: float) ->
         )
 
 
-def _text(tokens: int) -> str:
+def text_of(tokens: int) -> str:
     """As long as so many tokens."""
     return "word" * round(tokens * CHARACTERS_PER_TOKEN / 4)
 
 
-def _local(location: str, recipe: Recipe) -> Path:
+def fetched(location: str, recipe: Recipe) -> Path:
     return local(fill(location, recipe), workspace.home() / "cache")
 
 
@@ -151,7 +153,7 @@ def _prepare(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
     from zephyr.data.distill.seeds import Instruction, seeds
 
     section = recipe.prepare.distill
-    sources = {location: _local(location, recipe) for location in section.seeds}
+    sources = {location: fetched(location, recipe) for location in section.seeds}
     found = [s.text for s in seeds(sources, recipe.prepare.max_bad_rows) if isinstance(s, Instruction)]
     planned = counts(section, len(set(found)))
     reply, user = min(lengths.completion, section.max_tokens), min(lengths.user, section.max_tokens)
@@ -165,16 +167,16 @@ def _prepare(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
         talk: list[Any] = [{"role": "user", "content": text}]
         for turn in range(section.turns):
             ask(list(talk), reply)
-            talk.append({"role": "assistant", "content": _text(reply)})
+            talk.append({"role": "assistant", "content": text_of(reply)})
             if turn < section.turns - 1:
                 ask([{"role": "user", "content": prompts.speak(talk, prompts.MOVES[0])}], USER)
-                talk.append({"role": "user", "content": _text(user)})
+                talk.append({"role": "user", "content": text_of(user)})
     times = planned["answers"] / section.turns / max(1, len(looked))
-    made = list(_estimates("prepare", recipe, calls, times))
+    made = list(estimates("prepare", recipe, calls, times))
     calls.clear()
     for text in looked:
-        ask([{"role": "user", "content": prompts.refine(text, _text(reply), "", prompts.WAYS[0])}], USER)
-    for estimate in _estimates("prepare", recipe, calls, planned["instructions"] / max(1, len(looked))):
+        ask([{"role": "user", "content": prompts.refine(text, text_of(reply), "", prompts.WAYS[0])}], USER)
+    for estimate in estimates("prepare", recipe, calls, planned["instructions"] / max(1, len(looked))):
         made.append(replace(estimate, most=estimate.most * section.refinements))
     yield from _together(made)
 
@@ -207,19 +209,19 @@ def prompts_of(recipe: Recipe) -> tuple[list[Prompt], int]:
 
     section = recipe.sample
     if section.prompts:
-        sources = {location: _local(location, recipe) for location in section.prompts}
+        sources = {location: fetched(location, recipe) for location in section.prompts}
         chosen = list(asked.chosen(asked.read(sources, section.columns), section.limit).prompts.values())
         return chosen[:SAMPLE], len(chosen)
     if recipe.prepare.mode == "distill":  # nobody has written them yet
         distill = recipe.prepare.distill
-        rows = [row for place in distill.seeds for _, row in checked_rows(_local(place, recipe))]
+        rows = [row for place in distill.seeds for _, row in checked_rows(fetched(place, recipe))]
         texts = [str(row.get("prompt") or row.get("instruction") or "") for row in rows]
         total = min((distill.per_round or len(texts)) * distill.rounds, distill.target or 10**9)
         return [asked.plain(text) for text in texts[:SAMPLE] if text], min(total, section.limit or total)
     count = 0
     found: list[Prompt] = []
     for source in recipe.prepare.sources:
-        for _, row in read_rows(_local(source.location, recipe)):
+        for _, row in read_rows(fetched(source.location, recipe)):
             count += 1
             if len(found) < SAMPLE and row is not None:
                 with suppress(schemas.Malformed):
@@ -233,7 +235,7 @@ def _sample(recipe: Recipe, prompts: Sequence[Prompt], total: int) -> Iterator[E
     from zephyr.feedback.sample import calls
 
     made = calls(prompts, recipe.sample, recipe.seed).values()
-    yield from _estimates("sample", recipe, ((call, COMPLETION) for call in made), total / max(1, len(prompts)))
+    yield from estimates("sample", recipe, ((call, COMPLETION) for call in made), total / max(1, len(prompts)))
 
 
 def _longest(recipe: Recipe) -> int:
@@ -247,7 +249,7 @@ def _rate(recipe: Recipe, lengths: Lengths, prompts: Sequence[Prompt], total: in
     from zephyr.feedback.rate import questions
     from zephyr.feedback.sample import draw
 
-    text = _text(min(lengths.completion, _longest(recipe)))
+    text = text_of(min(lengths.completion, _longest(recipe)))
     shown = [
         Completion(
             prompt=prompt["prompt"],
@@ -265,7 +267,7 @@ def _rate(recipe: Recipe, lengths: Lengths, prompts: Sequence[Prompt], total: in
     ]
     asked = questions(shown, prompts, recipe.rate, recipe.endpoints, recipe.seed)
     calls = ((q.call, CRITIQUE if q.aspect == OVERALL else RATING * len(q.shown)) for q in asked)
-    yield from _estimates("rate", recipe, calls, total / max(1, len(prompts)))
+    yield from estimates("rate", recipe, calls, total / max(1, len(prompts)))
 
 
 MODELS = {"zephyr": 2, "ablation": 4}
@@ -274,19 +276,19 @@ MODELS = {"zephyr": 2, "ablation": 4}
 
 def _evaluate(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
     section, models = recipe.evaluate, MODELS[recipe.pipeline]
-    answer = _text(min(lengths.completion, section.max_tokens))
+    answer = text_of(min(lengths.completion, section.max_tokens))
     made: list[Estimate] = []
 
     def add(rows: Sequence[Mapping[str, Any]], messages: Iterable[Any]) -> None:
         calls = [(Call(section.judge, asked, 0.0, max_tokens=section.judge_max_tokens), VERDICT) for asked in messages]
-        made.extend(_estimates("evaluate", recipe, calls, len(rows) / max(1, min(len(rows), SAMPLE))))
+        made.extend(estimates("evaluate", recipe, calls, len(rows) / max(1, min(len(rows), SAMPLE))))
 
     if section.questions:
-        rows = [row for _, row in checked_rows(_local(section.questions, recipe))]
+        rows = [row for _, row in checked_rows(fetched(section.questions, recipe))]
         turns = ([[(row["turns"][0], answer)], [(turn, answer) for turn in row["turns"]]] for row in _first(rows))
         add(rows, (judge.grading(shown) for both in turns for shown in both for _ in range(models)))
     if section.instructions:
-        rows = [row for _, row in checked_rows(_local(section.instructions, recipe))]
+        rows = [row for _, row in checked_rows(fetched(section.instructions, recipe))]
         sides = ((row["instruction"], row.get("output")) for row in _first(rows))
         compared = ((asked, models - 1 + (models if output else 0)) for asked, output in sides)
         add(rows, (judge.comparison(asked, answer, answer) for asked, times in compared for _ in range(times)))
