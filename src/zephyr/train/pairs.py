@@ -112,12 +112,24 @@ def collate(layout: Layout, rows: "Rows", logps: np.ndarray) -> Callable[[np.nda
 
     def batch(indices: np.ndarray) -> Batch:
         chosen, rejected = torch.from_numpy(logps[indices].astype(np.float32)).unbind(1)
-        return {**layout.batch(taken(rows, indices)), "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        return {**layout.batch(_taken(rows, indices)), "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
 
     return batch
 
 
-def taken(rows: "Rows", indices: np.ndarray) -> list[Pair]:
+def scores(layout: Layout, rows: "Rows") -> Callable[[Any, np.ndarray], "Tensor"]:
+    """Model and indices [b] of pairs to the log-probabilities [b, 2] of their completions."""
+    import torch
+    from accelerate.utils import send_to_device
+
+    def forward(model: Any, indices: np.ndarray) -> "Tensor":
+        batch = send_to_device(layout.batch(_taken(rows, indices)), model.device)
+        return torch.stack(layout.log_probs(model, batch).sum(1).chunk(2), 1)
+
+    return forward
+
+
+def _taken(rows: "Rows", indices: np.ndarray) -> list[Pair]:
     return [(*rows.prompts(row), *rows.pair(row)[1:]) for row in indices.tolist()]
 
 
