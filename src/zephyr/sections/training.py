@@ -121,3 +121,14 @@ class Dpo(Training):
     ] = "sigmoid"
     """TRL's. Those that sort a batch (aot, aot_unpaired) would depend on how it is cut."""
     label_smoothing: Fraction = 0.0
+    """Share of pairs whose order is taken to be wrong, by exo_pair and robust; the other losses know of none."""
+
+    @model_validator(mode="after")
+    def _smoothing_of_the_loss(self) -> "Dpo":
+        if self.loss == "exo_pair" and not 0 < self.label_smoothing < 1:
+            raise ValueError("label_smoothing: exo_pair needs one above 0 and below 1; 0.001 is usual")
+        if self.loss == "robust" and self.label_smoothing >= 0.5:
+            raise ValueError("label_smoothing: robust needs one below 0.5")
+        if self.label_smoothing and self.loss not in ("exo_pair", "robust"):
+            raise ValueError(f"label_smoothing: the {self.loss} loss has none; set it to 0, or loss to robust")
+        return self
