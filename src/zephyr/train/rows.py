@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from zephyr.data import template
 from zephyr.errors import RunError, disk
-from zephyr.sections import Dpo
+from zephyr.sections import Dpo, Sft
 from zephyr.train.job import Job
 
 Ids = np.ndarray[Any, np.dtype[np.int32]]
@@ -26,6 +27,7 @@ Lengths = np.ndarray[Any, np.dtype[np.int64]]
 _BATCH = 512  # rows that are in memory at a time
 _COLUMNS = {"dialogues": 2, "pairs": 4}  # of the lengths
 _META = "meta.json"
+_NONE = np.zeros(0, np.bool_)
 _VERSION = 1  # of the files
 
 
@@ -112,80 +114,88 @@ def encode(job: Job, tokenizer: Any, split: Literal["train", "test"], wait_s: fl
     return Rows(folder)
 
 
-Row = tuple[Sequence[list[int]], list[int] | None]
-"""Token ids of a row's parts, and a dialogue's mask."""
+Talk = tuple[list[int], list[int]]
+"""Token ids and mask of a conversation."""
+Row = tuple[Sequence[Ids], Mask]
+"""Token ids of a row's parts, and the mask of a dialogue; of a pair there is none."""
+Cut = tuple[list[Row], Mapping[str, int]]
+"""The rows of a batch, and how many were cut, dropped, and empty."""
 
 
-def dialogues(tokenizer: Any, batch: Sequence[Any], max_length: int) -> tuple[list[Row], dict[str, int]]:
+def dialogues(talks: Sequence[Talk], eos: int, section: Sft) -> Cut:
     """Conversations cut at `max_length`; one with nothing left to train but an EOS is dropped."""
     rows: list[Row] = []
     counts = {"cut": 0, "dropped": 0, "empty": 0}
-    for ids, mask in template.encode_all(tokenizer, batch):
-        counts["cut"] += len(ids) > max_length
-        if _says(tokenizer, ids[:max_length], mask):
-            rows.append(((ids[:max_length],), mask[:max_length]))
+    for talk in talks:
+        ids, mask = np.array(talk[0], np.int32), np.array(talk[1], np.bool_)
+        says = mask & (ids != eos)
+        counts["cut"] += len(ids) > section.max_length
+        if says[: section.max_length].any():
+            rows.append(((ids[: section.max_length],), mask[: section.max_length]))
         else:
             counts["dropped"] += 1
-            counts["empty"] += not _says(tokenizer, ids, mask)
+            counts["empty"] += not says.any()
     return rows, counts
 
 
-def pairs(tokenizer: Any, batch: Sequence[Any], section: Dpo) -> tuple[list[Row], dict[str, int]]:
-    """Prompt, the rejected completion's prompt where it is another, chosen and rejected completion of each pair.
+def pairs(talks: Sequence[Talk], eos: int, section: Dpo) -> Cut:
+    """Prompt, the rejected completion's prompt where it is another, chosen and rejected completion of each two talks.
 
     A pair without a completion on either side is dropped, as is one whose prompt is longer than `max_prompt_length`
     or leaves no room for a completion.
     """
     rows: list[Row] = []
     counts = {"cut": 0, "dropped": 0, "empty": 0}
-    talks = template.encode_all(tokenizer, [pair[side] for pair in batch for side in ("chosen", "rejected")])
     for both in zip(talks[::2], talks[1::2], strict=True):
-        sides = [_completion(ids, mask) for ids, mask in both]
-        empty = any(len(completion) < 2 for _, completion in sides)  # EOS alone
+        sides = [_completion(*talk) for talk in both]
+        empty = any((completion == eos).all() for _, completion in sides)
         fits = all(len(prompt) <= section.max_prompt_length for prompt, _ in sides)
-        kept = [_cut(*side, section) for side in sides]
-        if empty or not fits or not all(completion for _, completion in kept):
+        (prompt, chosen), (other, rejected) = [_cut(*side, section) for side in sides]
+        if empty or not fits or not (len(chosen) and len(rejected)):
             counts["dropped"] += 1
             counts["empty"] += empty
             continue
-        counts["cut"] += kept != sides
-        (prompt, chosen), (other, rejected) = kept
-        rows.append(((prompt, other if other != prompt else [], chosen, rejected), None))
+        counts["cut"] += any(len(ids) > section.max_length for ids, _ in both)
+        rows.append(((prompt, other[:0] if np.array_equal(other, prompt) else other, chosen, rejected), _NONE))
     return rows, counts
 
 
-def _says(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> bool:
-    return any(on and token != tokenizer.eos_token_id for token, on in zip(ids, mask, strict=False))
-
-
-def _completion(ids: list[int], mask: list[int]) -> tuple[list[int], list[int]]:
+def _completion(ids: list[int], mask: list[int]) -> tuple[Ids, Ids]:
     """Up to where the assistant speaks last, and what it says."""
     at = len(mask)
     while at and mask[at - 1]:
         at -= 1
-    return ids[:at], ids[at:]
+    return np.array(ids[:at], np.int32), np.array(ids[at:], np.int32)
 
 
-def _cut(prompt: list[int], completion: list[int], section: Dpo) -> tuple[list[int], list[int]]:
+def _cut(prompt: Ids, completion: Ids, section: Dpo) -> tuple[Ids, Ids]:
     """Both together no longer than `max_length`; the first token that is left, which none predicts, is the prompt's."""
-    ids = prompt + completion
     if section.truncation == "keep_start":
-        return prompt, ids[len(prompt) : section.max_length]
-    ids = ids[-section.max_length :]
+        return prompt, completion[: max(0, section.max_length - len(prompt))]
+    ids = np.concatenate([prompt, completion])[-section.max_length :]
     at = max(1, len(ids) - len(completion))
     return ids[:at], ids[at:]
 
 
-def _encoded(job: Job, tokenizer: Any, split: Literal["train", "test"]) -> Iterator[tuple[list[Row], dict[str, int]]]:
+def _encoded(job: Job, tokenizer: Any, split: Literal["train", "test"]) -> Iterator[Cut]:
     table = job.rows(split)
-    while batch := list(islice(table, _BATCH)):
-        if job.stage == "sft":
-            yield dialogues(tokenizer, [row[job.messages] for row in batch], job.recipe.sft.max_length)
-        else:
-            yield pairs(tokenizer, batch, job.recipe.dpo)
+    columns = (job.messages,) if job.stage == "sft" else ("chosen", "rejected")
+
+    def talks() -> list[Talk]:
+        return template.encode_all(tokenizer, [row[c] for row in islice(table, _BATCH) for c in columns])
+
+    # A thread reads the next batch, mostly in the tokenizer's own threads, while this one is cut and written.
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(talks)
+        while batch := coming.result():
+            coming = ahead.submit(talks)
+            if job.stage == "sft":
+                yield dialogues(batch, tokenizer.eos_token_id, job.recipe.sft)
+            else:
+                yield pairs(batch, tokenizer.eos_token_id, job.recipe.dpo)
 
 
-def _made(folder: Path, aside: Path, batches: Iterator[tuple[list[Row], dict[str, int]]], meta: dict[str, Any]) -> None:
+def _made(folder: Path, aside: Path, batches: Iterator[Cut], meta: dict[str, Any]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     _write(aside, batches, meta)
@@ -198,18 +208,22 @@ def _made(folder: Path, aside: Path, batches: Iterator[tuple[list[Row], dict[str
         shutil.rmtree(aside)
 
 
-def _write(folder: Path, batches: Iterator[tuple[list[Row], dict[str, int]]], meta: dict[str, Any]) -> None:
+def _write(folder: Path, batches: Iterator[Cut], meta: dict[str, Any]) -> None:
     """Append the batches to the files; the mark, which says that all is there, comes last."""
     counts = {"cut": 0, "dropped": 0, "empty": 0}
     hashes = {name: hashlib.sha256() for name in ("ids", "lengths", "mask")}
     files = {name: (folder / name).open("wb") for name in hashes}
     for rows, lost in batches:
         counts = {name: counts[name] + lost[name] for name in counts}
-        flat = [token for parts, _ in rows for part in parts for token in part]
-        mask = [on for _, mask in rows for on in mask or ()]
-        lengths = [[len(part) for part in parts] + ([sum(mask)] if mask else []) for parts, mask in rows]
-        for name, values, kind in (("ids", flat, np.int32), ("lengths", lengths, np.int64), ("mask", mask, np.bool_)):
-            data = np.array(values, kind).tobytes()
+        trained = meta["kind"] == "dialogues"
+        lengths = [[*map(len, parts), *([np.count_nonzero(mask)] if trained else [])] for parts, mask in rows]
+        arrays: dict[str, list[Any]] = {
+            "ids": [part for parts, _ in rows for part in parts],
+            "lengths": [np.array(lengths, np.int64)],
+            "mask": [mask for _, mask in rows],
+        }
+        for name, found in arrays.items():
+            data = b"".join(array.tobytes() for array in found)
             files[name].write(data)
             hashes[name].update(data)
     digest = hashlib.sha256("\n".join([meta["kind"], *(found.hexdigest() for found in hashes.values())]).encode())
