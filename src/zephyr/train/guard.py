@@ -11,6 +11,7 @@ from itertools import islice
 from statistics import median
 from typing import Any
 
+from zephyr.data import template
 from zephyr.errors import StoreError, TrainingError
 from zephyr.train import ranks
 from zephyr.train.job import Job
@@ -119,6 +120,8 @@ def _tables(job: Job, tokenizer: Any, wanted: set[int]) -> Iterator[tuple[int, d
 
 def _count(job: Job, tokenizer: Any, rows: Sequence[dict[str, Any]]) -> int:
     """How many of the rows are trained on."""
+    columns = (job.messages,) if job.stage == "sft" else ("chosen", "rejected")
+    talks = template.encode_all(tokenizer, [row[column] for row in rows for column in columns])
     if job.stage == "sft":
-        return len(dialogues(tokenizer, [row[job.messages] for row in rows], job.recipe.sft.max_length)[0])
-    return len(pairs(tokenizer, rows, job.recipe.dpo)[0])
+        return len(dialogues(talks, tokenizer.eos_token_id, job.recipe.sft)[0])
+    return len(pairs(talks, tokenizer.eos_token_id, job.recipe.dpo)[0])
