@@ -1,13 +1,8 @@
 """From a recipe's section to the arguments that TRL's trainers share."""
 
-import math
-import os
-from pathlib import Path
 from typing import Any
 
 from zephyr.errors import RecipeError
-from zephyr.recipe import Recipe
-from zephyr.sections import Training
 from zephyr.train import ranks, zero
 from zephyr.train.batches import Steps
 from zephyr.train.job import Job
@@ -62,60 +57,3 @@ def check(job: Job, processes: int) -> None:
             f"{job.stage}.global_batch_size: {job.section.global_batch_size} isn't a multiple of {processes} processes;"
             " change it, model.processes or the number of GPUs"
         )
-
-
-# Of the trainers that are being replaced: goes with them.
-def shared(recipe: Recipe, section: Training, name: str, rows: int, work: Path) -> dict[str, Any]:
-    """Keyword arguments of SFTConfig and DPOConfig; accumulation is derived from the declared global batch.
-
-    Raises RecipeError when the global batch can't be divided over the devices.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if section.global_batch_size % world:
-        raise RecipeError(
-            f"{name}.global_batch_size: {section.global_batch_size} isn't a multiple of {world} processes"
-        )
-    device = math.gcd(section.global_batch_size // world, 8)
-    per_step = device * world
-    gpu = on_gpu()
-    steps = max(1, round(section.epochs * rows / section.global_batch_size))
-    return {
-        "output_dir": str(work / "checkpoints"),
-        "learning_rate": section.learning_rate,
-        "lr_scheduler_type": section.scheduler,
-        "warmup_steps": round(section.warmup_ratio * steps),
-        "num_train_epochs": section.epochs,
-        "per_device_train_batch_size": device,
-        "per_device_eval_batch_size": device,
-        "gradient_accumulation_steps": section.global_batch_size // per_step,
-        "optim": section.optimizer,
-        "weight_decay": section.weight_decay,
-        "max_grad_norm": section.max_grad_norm,
-        "max_length": section.max_length,
-        "logging_steps": section.log_steps,
-        "logging_first_step": True,
-        "save_steps": section.save_steps or 100,
-        "save_total_limit": 2,
-        "seed": recipe.seed,
-        "data_seed": recipe.seed,
-        "use_cpu": not gpu,
-        "bf16": gpu and recipe.model.dtype == "bfloat16",
-        "activation_checkpointing": recipe.model.gradient_checkpointing,
-        "dataloader_pin_memory": gpu,
-        "dataloader_num_workers": 0,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "deepspeed": _zero(section.zero_stage) if section.zero_stage else None,
-    }
-
-
-def _zero(stage: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; "auto" is filled in by accelerate from the arguments above."""
-    return {
-        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": stage == 3},
-        "bf16": {"enabled": "auto"},
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-    }

@@ -121,7 +121,8 @@ def _why(job: Job, error: Any, count: int) -> BaseException:
     told = worker.failure(job.work)
     if told is not None:
         return told
-    rank, first = error.get_first_failure()
+    killed = [found for found in error.failures.items() if found[1].exitcode < 0]  # what others fail of in turn
+    rank, first = killed[0] if killed else error.get_first_failure()
     if first.exitcode in (128 + signal.SIGTERM, 128 + signal.SIGINT):  # asked to end, all of them
         return SystemExit(first.exitcode)
     if first.exitcode < 0:
