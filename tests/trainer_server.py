@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -58,6 +58,10 @@ class Trainer:
         self.deleted: list[str] = []
         self.looks: list[Callable[[], None]] = []
         """What happens, one thing at each look at a TrainJob."""
+        self.before: Callable[[], None] = lambda: None
+        """What happens before each look."""
+        self.ended: Callable[[], None] = lambda: None
+        """What happens when a TrainJob is deleted."""
         self.lingering = 0
         """Looks until a deleted TrainJob is gone."""
         self.refusals: list[tuple[int, Body]] = []
@@ -105,6 +109,7 @@ class Trainer:
             return status(404, "NotFound", f'{plural}.trainer.kubeflow.org "{name}" not found')
         if method == "DELETE":
             self.deleted.append(name)
+            self.ended()
             self.jobs[name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
             if not self.lingering:
                 self._gone(name)
@@ -112,6 +117,7 @@ class Trainer:
         return 200, kept[name]
 
     def _look(self, name: str) -> None:
+        self.before()
         if "deletionTimestamp" in self.jobs[name]["metadata"]:
             self.lingering -= 1
             if self.lingering <= 0:
@@ -179,7 +185,8 @@ def serving() -> Iterator[Trainer]:
             self.send_header("content-type", "text/plain" if isinstance(said, str) else "application/json")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # who asked may have been cancelled
+                self.wfile.write(data)
 
         do_GET = do_POST = do_DELETE = _handle
 
