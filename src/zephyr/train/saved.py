@@ -111,6 +111,7 @@ def link(source: Path, target: Path) -> None:
         if path.is_file() and path.name != MANIFEST:
             there = target / path.relative_to(source)
             there.parent.mkdir(parents=True, exist_ok=True)
+            there.unlink(missing_ok=True)
             try:
                 os.link(path, there)
             except OSError:

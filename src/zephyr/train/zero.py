@@ -45,6 +45,7 @@ def configuration(recipe: Recipe, section: Training) -> dict[str, Any]:
         zero["offload_param"] = memory
     return {
         "zero_optimization": zero,
+        "checkpoint": {"use_node_local_storage": True},  # a machine's own disk has all that its processes go on from
         "zero_force_ds_cpu_optimizer": section.offload != "none" and _cpu_adam(),
         "bf16": {"enabled": kind == "bf16"},
         "fp16": {"enabled": kind == "fp16"},
