@@ -33,8 +33,8 @@ def checks(recipe: Recipe) -> Iterator[Check]:
         "memory": _memory,
         "store": store,
         "tracking": tracking,
+        "trainings": _trainings,  # before a model of many gigabytes is fetched
         "base model": _base,
-        "trainings": _trainings,
         "cleaning rules": _rules,
     }
     for name, probe in probes.items():

@@ -99,13 +99,13 @@ def times(recipe: Recipe, estimates: Sequence[Estimate]) -> list[str]:
         seconds = shortest(estimate.calls, tokens, recipe.endpoints[estimate.endpoint])
         slowest[estimate.step] = max(slowest.get(estimate.step, (0.0, "")), (seconds, estimate.endpoint))
     return [
-        f"{step}: takes {_duration(seconds)} at least, by the limits of endpoint {name}"
+        f"{step}: takes {duration(seconds)} at least, by the limits of endpoint {name}"
         for step, (seconds, name) in slowest.items()
         if seconds >= 1
     ]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -6,7 +6,8 @@ they are what train/model.py and torch hold. Activations are what torch's autogr
 summed tensor by tensor (`kept`); a test measures them.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from zephyr.devices import GIB, Gpu
 from zephyr.plan.shapes import Shape
@@ -14,8 +15,9 @@ from zephyr.sections.training import Lora
 
 KEPT, CHUNK, CHUNK_CPU = 2**29, 2**27, 2**20
 """Of train/head.py: bytes of probabilities that are kept, and logits that are in memory at a time."""
-BUCKET, LIVE = 5e8, 1e9
-"""Elements of DeepSpeed's buckets of gradients, and of the weights that ZeRO-3 holds gathered: its defaults."""
+BUCKET, LIVE, GROUP = 5e8, 1e9, 1e9
+"""DeepSpeed's defaults, in elements: of each of ZeRO-2's two float32 buckets of gradients, of the weights that ZeRO-3
+holds gathered, of the gradients that it copies for the optimizer at a time."""
 HOST = 1.5
 """What DeepSpeed's estimators allow for buffers of what is offloaded, as a factor."""
 CONTEXT, NCCL = 0.6 * GIB, 0.8 * GIB
@@ -83,6 +85,8 @@ class Setup:
 class Memory:
     """Bytes at the peak, on each device; `host`: in the machine's memory, of all its processes."""
 
+    moment: str
+    """Of the peak: backward, step or merge."""
     weights: float
     gradients: float
     optimizer: float
@@ -97,30 +101,35 @@ class Memory:
 
     @property
     def total(self) -> float:
-        return float(sum(getattr(self, field.name) for field in fields(self) if field.name != "host"))
+        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.buffers
 
-    @property
-    def states(self) -> float:
-        """What DeepSpeed calls model states."""
-        return self.weights + self.gradients + self.optimizer
+
+class States(NamedTuple):
+    """Bytes of the model's states on a device, and of what is offloaded to each machine's memory."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    host: float
 
 
 def memory(shape: Shape, setup: Setup, nodes: int = 1) -> Memory:
     """The largest of three moments: the backward begins, all activations being there; the optimizer makes its step;
     on a CPU, trained adapters are merged, and what was written is read again."""
-    weights, gradients, optimizer, host = _states(shape, setup, nodes)
+    weights, gradients, optimizer, host = states(shape, setup, nodes)
     buffers, activations = _buffers(shape, setup), _activations(shape, setup)
-    present = gradients if setup.accumulates else 0.0
+    present = gradients if setup.accumulates or setup.zero_stage == 3 else 0.0
     head, back = _head(shape, setup), _backward(shape, setup)
     if back > head:  # the logits are gone by then
         head, activations = 0.0, activations + back
     copies = 2.0 * trainable(shape, setup.lora) if setup.mixed else 0.0  # autocast's, in bf16
     moments = [
-        Memory(weights + copies, present, optimizer, activations, head, 0.0, buffers, host),
-        Memory(weights, gradients, optimizer + _step(shape, setup), 0.0, 0.0, 0.0, buffers, host),
+        Memory("backward", weights + copies, present, optimizer, activations, head, 0.0, buffers, host),
+        Memory("step", weights, gradients, optimizer + _step(shape, setup), 0.0, 0.0, 0.0, buffers, host),
     ]
     if setup.lora and setup.gpu is None:
-        moments.append(Memory(weights + 2 * _frozen(shape, setup), 0.0, 0.0, 0.0, 0.0, 0.0, buffers, host))
+        merged = weights + 2 * _frozen(shape, setup)
+        moments.append(Memory("merge", merged, 0.0, 0.0, 0.0, 0.0, 0.0, buffers, host))
     return max(moments, key=lambda moment: moment.total)
 
 
@@ -129,15 +138,15 @@ def trainable(shape: Shape, lora: Lora | None) -> int:
     return shape.parameters if lora is None else shape.adapters(lora.r, lora.target_modules)
 
 
-def _states(shape: Shape, setup: Setup, nodes: int) -> tuple[float, float, float, float]:
-    """Bytes of weights, gradients and optimizer on a device, and of what is offloaded to each machine's memory."""
+def states(shape: Shape, setup: Setup, nodes: int = 1) -> States:
+    """Without DeepSpeed float32 copies of what is trained; with it what its estimators say."""
     total, trained, n = shape.parameters, trainable(shape, setup.lora), setup.processes
     state = STATE[setup.optimizer]
     if not setup.zero_stage:
         frozen = _frozen(shape, setup) if setup.lora else 0.0
         paged = setup.optimizer.startswith("paged") and setup.gpu is not None
         kept = state * trained
-        return frozen + 4.0 * trained, 4.0 * trained, 0.0 if paged else kept, kept if paged else 0.0
+        return States(frozen + 4.0 * trained, 4.0 * trained, 0.0 if paged else kept, kept if paged else 0.0)
     frozen = total if setup.lora else 0
     c = setup.compute
     held = (frozen + trained) * c / (n if setup.zero_stage == 3 else 1)
@@ -145,11 +154,11 @@ def _states(shape: Shape, setup: Setup, nodes: int) -> tuple[float, float, float
     gradients, optimizer = (c + 4.0) * trained / n, (4.0 + state) * trained / n
     largest = 2.0 * c * shape.largest if setup.zero_stage == 3 else 0.0  # gathered, and its gradient
     if setup.offload == "none":
-        return held + largest, gradients, optimizer, 0.0
+        return States(held + largest, gradients, optimizer, 0.0)
     host = (8.0 + state) * trained / nodes * HOST
     if setup.offload == "all":
-        return largest, 0.0, 0.0, host + c * (frozen + trained) / nodes * HOST
-    return held + largest, 0.0, 0.0, host
+        return States(largest, 0.0, 0.0, host + c * (frozen + trained) / nodes * HOST)
+    return States(held + largest, 0.0, 0.0, host)
 
 
 def _frozen(shape: Shape, setup: Setup) -> float:
@@ -236,7 +245,8 @@ def _step(shape: Shape, setup: Setup) -> float:
     """What the optimizer's step makes beside its state."""
     trained = trainable(shape, setup.lora)
     if setup.zero_stage:
-        return 0.0  # counted among DeepSpeed's gradients
+        own = trained / setup.processes if setup.offload == "none" else 0.0
+        return max(0.0, 4.0 * min(own, GROUP) - setup.compute * own) if setup.zero_stage == 3 else 0.0
     return 4.0 * trained if setup.gpu and setup.optimizer in FOR_EACH else 8.0 * min(trained, shape.largest)
 
 
@@ -245,10 +255,10 @@ def _buffers(shape: Shape, setup: Setup) -> float:
         return PROCESS
     found = CONTEXT + (NCCL if setup.processes > 1 else 0.0)
     trained = trainable(shape, setup.lora)
-    if setup.zero_stage:
-        found += 2 * BUCKET
-        if setup.zero_stage == 3:
-            found += 2 * min(LIVE, shape.parameters)
+    if setup.zero_stage == 2:
+        found += 2 * 4 * BUCKET
+    elif setup.zero_stage == 3:
+        found += setup.compute * min(LIVE, shape.parameters)
     elif setup.processes > 1:
         found += 4.0 * trained  # DistributedDataParallel's buckets
     if setup.four_bit:

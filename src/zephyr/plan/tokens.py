@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from zephyr import workspace
@@ -18,8 +17,8 @@ from zephyr.data import schemas
 from zephyr.data.locations import checked_rows, local, read_rows
 from zephyr.errors import DataError, ModelError
 from zephyr.feedback import binarized, ultrafeedback
-from zephyr.plan.calls import COMPLETION, SAMPLE, USER, prompts_of
-from zephyr.recipe import Recipe, fill
+from zephyr.plan.calls import COMPLETION, SAMPLE, USER, fetched, prompts_of
+from zephyr.recipe import Recipe
 from zephyr.schema import Message
 
 Stage = Literal["sft", "dpo"]
@@ -117,7 +116,7 @@ def _dialogues(recipe: Recipe, tokenizer: Any) -> tuple[list[Row], int, str]:
     section, longest = recipe.prepare, recipe.sft.max_length
     if section.mode == "distill":
         distill = section.distill
-        seeds = sum(sum(1 for _ in checked_rows(_local(place, recipe))) for place in distill.seeds)
+        seeds = sum(sum(1 for _ in checked_rows(fetched(place, recipe))) for place in distill.seeds)
         count = min((distill.per_round or seeds) * distill.rounds, distill.target or 10**9)
         said = distill.turns * min(COMPLETION, distill.max_tokens)
         row = Row(0, (min(longest, said + distill.turns * USER),), min(longest, said))
@@ -129,7 +128,7 @@ def _dialogues(recipe: Recipe, tokenizer: Any) -> tuple[list[Row], int, str]:
     found: list[list[Message]] = []
     count = 0
     for source in section.sources:
-        for _, raw in read_rows(_local(source.location, recipe)):
+        for _, raw in read_rows(fetched(source.location, recipe)):
             count += 1
             if len(found) < SAMPLE and raw is not None:
                 with suppress(schemas.Malformed):
@@ -140,12 +139,17 @@ def _dialogues(recipe: Recipe, tokenizer: Any) -> tuple[list[Row], int, str]:
 
 
 def _cut_dialogues(talks: Sequence[Sequence[Message]], longest: int, tokenizer: Any) -> list[Row]:
-    if tokenizer is not None:
-        from zephyr.train.rows import dialogues
+    return [Row(0, (min(size, longest),), min(trained, longest)) for size, trained in _sizes(talks, tokenizer)]
 
-        return [Row(0, (len(parts[0]),), sum(mask or ())) for parts, mask in dialogues(tokenizer, talks, longest)[0]]
-    sizes = [(prompt_tokens(talk), prompt_tokens([m for m in talk if m["role"] == "assistant"])) for talk in talks]
-    return [Row(0, (min(size, longest),), min(trained, longest)) for size, trained in sizes]
+
+def _sizes(talks: Sequence[Sequence[Message]], tokenizer: Any) -> list[tuple[int, int]]:
+    """Tokens of each conversation, and those of the assistant in it."""
+    if tokenizer is not None:
+        from zephyr.data import template
+
+        return [(len(ids), sum(mask)) for ids, mask in template.encode_all(tokenizer, talks)]
+    spoken = ([m for m in talk if m["role"] == "assistant"] for talk in talks)
+    return [(prompt_tokens(talk), prompt_tokens(said)) for talk, said in zip(talks, spoken, strict=True)]
 
 
 def _pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Row], int, str]:
@@ -156,7 +160,7 @@ def _pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Row], int, str]:
         raw: list[Any] = []
         count = 0
         for place in section.pairs:
-            for _, row in read_rows(_local(place, recipe)):
+            for _, row in read_rows(fetched(place, recipe)):
                 count += 1
                 if len(raw) < SAMPLE and row is not None:
                     raw.append(row)
@@ -191,26 +195,14 @@ def _both(raw: Iterable[Any]) -> Iterable[tuple[list[Message], str, str]]:
 
 
 def _cut_pairs(pairs: Sequence[tuple[list[Message], str, str]], recipe: Recipe, tokenizer: Any) -> list[Row]:
-    if tokenizer is not None:
-        from zephyr.train.rows import pairs as encoded
-
-        batch = [
-            {name: [*prompt, {"role": "assistant", "content": text}] for name, text in (("chosen", a), ("rejected", b))}
-            for prompt, a, b in pairs
-        ]
-        return [_row(*map(len, parts)) for parts, _ in encoded(tokenizer, batch, recipe.dpo)[0]]
-    return [_cut(prompt_tokens(prompt), _count(a), _count(b), recipe) for prompt, a, b in pairs]
-
-
-def _row(prompt: int, other: int, chosen: int, rejected: int) -> Row:
-    """`other`: the rejected completion's prompt where it is not the same; else 0."""
-    if other:
-        return Row(0, (prompt + chosen, other + rejected), chosen + rejected)
-    return Row(prompt, (chosen, rejected), chosen + rejected)
-
-
-def _count(text: str) -> int:
-    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+    answers = [Message(role="assistant", content=text) for _, *both in pairs for text in both]
+    prompts = [prompt for prompt, *both in pairs for _ in both]
+    sizes = _sizes([[*prompt, answer] for prompt, answer in zip(prompts, answers, strict=True)], tokenizer)
+    before = [sum(said for _, said in _sizes([prompt], tokenizer)) for prompt, *_ in pairs]  # of earlier turns
+    return [
+        _cut(one - chosen + said, chosen - said, rejected - said, recipe)
+        for (one, chosen), (_, rejected), said in zip(sizes[::2], sizes[1::2], before, strict=True)
+    ]
 
 
 def _cut(prompt: int, chosen: int, rejected: int, recipe: Recipe) -> Row:
@@ -223,7 +215,3 @@ def _cut(prompt: int, chosen: int, rejected: int, recipe: Recipe) -> Row:
 def _told(rows: list[Row], tokenizer: Any, count: int, what: str) -> tuple[list[Row], int, str]:
     how = "encoded" if tokenizer is not None else f"counted at {CHARACTERS_PER_TOKEN:g} characters a token"
     return rows, count, f"{count:,} {what}; {len(rows)} of them {how}"
-
-
-def _local(location: str, recipe: Recipe) -> Path:
-    return local(fill(location, recipe), workspace.home() / "cache")
