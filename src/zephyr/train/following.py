@@ -6,11 +6,11 @@ It asks every few seconds instead of watching: a training takes days, and no con
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from zephyr.cluster.kube import Absent, Kube, Unreachable
-from zephyr.errors import ClusterError
+from zephyr.errors import ClusterError, StoreError
 from zephyr.progress import Progress
 
 NODE = "node"
@@ -21,7 +21,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 EVERY = 5.0
 """Seconds between two looks."""
 SILENCE = 600.0
-"""Seconds that the API server may be away."""
+"""Seconds that the API server, or the store, may be away."""
 STUCK = 600.0
 """Seconds that a pod may fail to start for a reason that seldom goes away by itself."""
 STARTS_NOT = (
@@ -37,10 +37,12 @@ TAIL = 1000
 State = Mapping[str, Any]
 
 
-def follow(kube: Kube, name: str, progress: Progress, every: float = EVERY, stuck: float = STUCK) -> str | None:
+def follow(
+    kube: Kube, name: str, progress: Progress, mark: Callable[[], None], every: float = EVERY, stuck: float = STUCK
+) -> str | None:
     """Until the TrainJob is over: None when it is complete, else why it failed, in one line.
 
-    Prints the first pod's log; events that its first process printed there go to `progress`. Raises ClusterError when
+    Calls `mark` at each look. Prints the first pod's log; events that its first process printed there go to `progress`. Raises ClusterError when
     someone deletes the TrainJob, when its pods can't start (it is then deleted), and when the API server is away for
     long (it then runs on, and may be followed again).
     """
@@ -48,6 +50,7 @@ def follow(kube: Kube, name: str, progress: Progress, every: float = EVERY, stuc
     heard = time.monotonic()
     while True:
         try:
+            mark()
             found = kube.trainer("trainjobs", name)
             if found is None:
                 raise ClusterError(
@@ -55,7 +58,7 @@ def follow(kube: Kube, name: str, progress: Progress, every: float = EVERY, stuc
                 )
             over = {c["type"]: c for c in found.get("status", {}).get("conditions", ()) if c["status"] == "True"}
             look.at(found, suspended="Suspended" in over)
-        except Unreachable:
+        except (Unreachable, StoreError):
             if time.monotonic() - heard > SILENCE:
                 raise
         else:

@@ -15,6 +15,7 @@ from zephyr import workspace
 from zephyr.artifacts import Artifact, Store, open_store, step_key
 from zephyr.errors import EXIT_USER_ERROR, RunError, ZephyrError, disk
 from zephyr.progress import PRINTED, Progress
+from zephyr.train.followed import Followed, place_of
 from zephyr.train.job import Job
 
 JOB = "ZEPHYR_JOB"
@@ -78,6 +79,7 @@ def collect(store: Store, job: Job) -> dict[str, float]:
 
 def forget(store: Store, step: str, key: str) -> None:
     """Delete what nodes left of a training whose step is done."""
+    store.clear(place_of(step, key))
     first = store.manifest(TRAINED, _key(step, key, 0))
     for part in range(int(first.figures["parts"]) if first else 0):
         manifest = store.manifest(TRAINED, _key(step, key, part))
@@ -97,12 +99,20 @@ def main() -> int:
     )
     try:
         job = arrived(os.environ[JOB])
+        store = open_store(job.store, job.cache)
+        followed = Followed(store, job)
+        followed.start()
         with disk(job.work):
             job.work.mkdir(parents=True, exist_ok=True)
             figures = several(job, Progress(job.step, PRINTED, run=os.environ[RUN]), job.recipe.cluster.gpus, here)
             if (job.work / adapters.FOLDER).exists():  # merged here, where the model is that it was trained on
                 figures |= consolidate.finish(job)
-            publish(open_store(job.store, job.cache), job, figures, here.rank, here.count)
+            publish(store, job, figures, here.rank, here.count)
+    except SystemExit:
+        if not followed.gone:
+            raise
+        print("error: no step follows this TrainJob any more; it was ended, with a checkpoint", file=sys.stderr)
+        return EXIT_USER_ERROR
     except RunError as error:  # a process was killed: perhaps its node is at fault
         print(f"error: {error}", file=sys.stderr)
         return 1

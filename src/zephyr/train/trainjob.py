@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zephyr.artifacts import open_store
+from zephyr.artifacts import Store, open_store
 from zephyr.cluster.kube import Kube, connect, in_pod, said
 from zephyr.cluster.platform import ADDRESSES, KEYS, STEP_LABEL
 from zephyr.errors import ClusterError, first_line
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 from zephyr.train import arguments, node
+from zephyr.train.followed import Following
 from zephyr.train.following import EVERY, NODE, follow, tell
 from zephyr.train.job import Job
 
@@ -47,7 +48,7 @@ def train(job: Job, progress: Progress, every: float = EVERY) -> dict[str, float
     arguments.check(job, job.recipe.cluster.nodes * job.recipe.cluster.gpus)
     store = open_store(job.store, job.cache)
     if not node.delivered(store, job):
-        _run(job, progress, every)
+        _run(store, job, progress, every)
         if not node.delivered(store, job):
             raise ClusterError(f"TrainJob {name_of(job)} is complete, but {job.store} lacks what its pods made")
     return node.collect(store, job)
@@ -57,12 +58,14 @@ def name_of(job: Job) -> str:
     return f"zephyr-{job.step.replace('_', '-')}-{job.key[:12]}"
 
 
-def _run(job: Job, progress: Progress, every: float) -> None:
+def _run(store: Store, job: Job, progress: Progress, every: float) -> None:
     kube, name = connect(), name_of(job)
+    following = Following(store, job)
+    following.mark()
     try:
         with _terminable():
             _begin(kube, job, progress, every)
-            why = follow(kube, name, progress, every)
+            why = follow(kube, name, progress, following.mark, every)
     except (KeyboardInterrupt, SystemExit):
         kube.delete_trainjob(name)
         tell(progress, name, "deleted, because the step was cancelled")

@@ -1,0 +1,181 @@
+"""The TrainJob of a training over several nodes: what is sent, what is refused, what is found again.
+
+Kubeflow's SDK sends it to a stand-in of the API server on loopback, which checks bodies against the published CRD. The
+nodes' pods are played by the tests; test_two.py runs them.
+"""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crds import needs_crds, problems
+from tests.nodes.helpers import FIGURES, IMAGE, NAME, POOL, failing, finish, left, train
+from tests.trainer_server import Trainer
+from zephyr.artifacts import open_store
+from zephyr.errors import ClusterError, RecipeError
+from zephyr.progress import Progress
+from zephyr.recipe import load
+from zephyr.train import node
+from zephyr.train.followed import place_of
+from zephyr.train.job import Job
+
+
+def test_it_is_submitted_followed_and_its_model_fetched(server: Trainer, job: Job) -> None:
+    server.looks = [lambda: finish(server, job)]
+    figures = train(job)
+    assert figures == FIGURES
+    assert (job.out / "model.safetensors").read_bytes() == b"weights"
+    assert sorted(path.name for path in (job.work / "shards").iterdir()) == ["rank0.bin", "rank1.bin"]
+    assert server.deleted == [NAME]  # it is done, its pods are of no more use
+    assert train(job) == figures  # and is not done again
+    assert open_store(job.store, job.cache).shelf(place_of(job.step, job.key)) == ["followed"]  # it was marked
+    assert len(server.sent) == 1
+
+
+def body(server: Trainer, job: Job, progress: Progress | None = None) -> dict[str, Any]:
+    server.looks = [lambda: finish(server, job)]
+    train(job, progress)
+    (sent,) = server.sent
+    return sent
+
+
+def test_the_body_says_what_the_recipe_says(server: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEPHYR_STORE", "s3://models/zephyr")
+    sent = body(server, job, Progress("sft", run="the-steps-own"))
+    assert sent["metadata"]["name"] == NAME
+    assert sent["metadata"]["labels"]["zephyr/step"] == "sft"
+    spec = sent["spec"]
+    assert spec["runtimeRef"] == {"name": "zephyr-training", "kind": "TrainingRuntime"}
+    assert spec["activeDeadlineSeconds"] == 7 * 24 * 3600
+    trainer = spec["trainer"]
+    assert (trainer["image"], trainer["numNodes"]) == (IMAGE, 2)
+    assert trainer["command"] == ["python", "-m", "zephyr.train.node"]
+    assert trainer["resourcesPerNode"] == {
+        "requests": {"nvidia.com/gpu": "8", "cpu": "16", "memory": "96Gi"},
+        "limits": {"nvidia.com/gpu": "8", "memory": "96Gi"},
+    }
+    (patch,) = spec["runtimePatches"]
+    (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = replicated["template"]["spec"]["template"]
+    assert replicated["name"] == "node"
+    assert pod["metadata"]["labels"]["zephyr/step"] == "sft"
+    assert pod["spec"] == {
+        "nodeSelector": {"pool": "h100"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    }
+    values = {entry["name"]: entry["value"] for entry in trainer["env"] if "value" in entry}
+    assert values["MLFLOW_RUN_ID"] == "the-steps-own"
+    assert values["ZEPHYR_STORE"] == "s3://models/zephyr"
+    assert "AWS_ENDPOINT_URL" not in values
+
+
+def test_keys_travel_by_their_secrets_names_only(server: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "top-secret")
+    monkeypatch.setenv("HF_TOKEN", "top-secret")
+    sent = body(server, job)
+    assert "top-secret" not in json.dumps(sent)
+    keys = {entry["name"]: entry["valueFrom"] for entry in sent["spec"]["trainer"]["env"] if "valueFrom" in entry}
+    assert keys["AWS_SECRET_ACCESS_KEY"] == {
+        "secretKeyRef": {"name": "our-keys", "key": "AWS_SECRET_ACCESS_KEY", "optional": True}
+    }
+    assert keys["HF_TOKEN"]["secretKeyRef"]["name"] == "hf-token"
+    assert keys["MLFLOW_TRACKING_PASSWORD"]["secretKeyRef"]["name"] == "zephyr-mlflow"
+    assert not any("OPENAI" in name for name in keys)  # a training asks nobody
+
+
+@needs_crds
+def test_the_body_passes_the_published_crd(server: Trainer, job: Job) -> None:
+    sent = body(server, job)
+    assert problems(sent) == []
+    sent["spec"]["trainer"]["numNode"] = 2
+    assert problems(sent) != []
+
+
+def test_a_job_travels_unchanged(tmp_path: Path, job: Job) -> None:
+    """Kubernetes would fill in $(NAME) and halve $$ in a variable's value."""
+    odd = replace(job, model_at="s3://b/$(HOME)/$$x\\$y")
+    text = node.travelling(odd)
+    assert "$" not in text
+    assert Job.from_json(text) == odd
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_step_that_is_cancelled_deletes_it(server: Trainer, job: Job, number: int) -> None:
+    def cancel() -> None:
+        os.kill(os.getpid(), number)
+
+    server.looks = [lambda: None, cancel]
+    with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt):
+        train(job)
+    assert server.deleted == [NAME]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_step_that_is_retried_follows_its_running_one(
+    server: Trainer, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.jobs[NAME] = {"metadata": {"name": NAME}}
+    server.looks = [lambda: None, lambda: finish(server, job)]
+    assert train(job)["steps"] == 40
+    assert server.sent == []
+    assert f"TrainJob {NAME}: is there already, and is followed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lingering", [0, 3])
+def test_one_that_failed_is_deleted_and_submitted_anew(server: Trainer, job: Job, lingering: int) -> None:
+    server.looks = [lambda: server.condition("Failed", "FailedJobs", "jobset failed")]
+    with pytest.raises(ClusterError):
+        train(job)
+    server.lingering = lingering  # until its pods have ended
+    server.looks = [lambda: None, lambda: finish(server, job)]
+    assert train(job)["steps"] == 40
+    assert len(server.sent) == 2
+    assert server.deleted == [NAME, NAME]
+
+
+def test_one_that_is_being_deleted_is_waited_for(server: Trainer, job: Job) -> None:
+    server.jobs[NAME] = {"metadata": {"name": NAME, "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    server.lingering = 3
+    server.looks = [lambda: finish(server, job)]
+    train(job)
+    assert len(server.sent) == 1
+
+
+def test_what_lacks_is_said_before_anything_is_sent(server: Trainer, job: Job) -> None:
+    server.runtimes.clear()
+    with pytest.raises(ClusterError, match=r"no TrainingRuntime zephyr-training in namespace team: install Kubeflow"):
+        train(job)
+    assert server.sent == []
+
+
+def test_a_batch_that_cant_be_shared_out_is_refused_before(server: Trainer, job: Job) -> None:
+    odd = replace(job, recipe=load("tiny", [*POOL, "sft.global_batch_size=24"]))
+    with pytest.raises(RecipeError, match=r"sft\.global_batch_size: 24 isn't a multiple of 16 processes"):
+        train(odd)
+    assert server.sent == []
+
+
+def test_a_refused_body_is_said_in_the_servers_words(server: Trainer, job: Job) -> None:
+    bad = replace(job, step="Sft!")
+    with pytest.raises(ClusterError, match=r"can't create TrainJob zephyr-Sft!-\w+: 422 .* not a DNS label$"):
+        train(bad)
+
+
+def test_complete_without_a_model_is_an_error(server: Trainer, job: Job) -> None:
+    server.looks = [lambda: server.condition("Complete")]
+    assert "is complete, but" in failing(server, job)
+
+
+def test_a_node_that_is_missing_is_not_overlooked(job: Job) -> None:
+    store = open_store(job.store, job.cache)
+    node.publish(store, left(job, 0), FIGURES, 0, 2)
+    assert node.delivered(store, job) == []
+    node.publish(store, left(job, 1), {}, 1, 2)
+    assert len(node.delivered(store, job)) == 2
+    node.forget(store, job.step, job.key)
+    assert node.delivered(store, job) == [] and list(store.places()) == []
