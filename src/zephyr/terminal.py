@@ -159,11 +159,11 @@ def working(event: Mapping[str, Any], width: int = 120) -> str:
 def figure(name: str, value: float) -> str:
     """A figure in a few characters: 5.3k tokens/s, loss 0.6123."""
     if name.endswith("_per_second"):
-        shown = f"{value / 1000:.3g}k" if value >= 10_000 else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        shown = f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
         return f"{shown} {name.removesuffix('_per_second')}/s"
     if name == "utilisation":
         return f"{value:.0%} of peak"
-    return f"{name} {value:.4g}"
+    return f"{name} {value:.3f}" if 0.001 <= abs(value) < 1000 else f"{name} {value:.3g}"
 
 
 def duration(seconds: float) -> str:

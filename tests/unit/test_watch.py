@@ -179,9 +179,9 @@ EVENT: Mapping[str, Any] = {
 
 
 def test_the_line_of_a_training() -> None:
-    line = "  dpo            1,280/61,135 pairs  112 min left  loss 0.6123  8.94 pairs/s  11.2k tokens/s  46% of peak"
+    line = "  dpo            1,280/61,135 pairs  112 min left  loss 0.612  8.9 pairs/s  11.2k tokens/s  46% of peak"
     assert working(EVENT) == line
-    assert working(EVENT, 79) == "  dpo            1,280/61,135 pairs  112 min left  loss 0.6123  8.94 pairs/s"
+    assert working(EVENT, 79) == "  dpo            1,280/61,135 pairs  112 min left  loss 0.612  8.9 pairs/s"
     out = io.StringIO()
     Terminal(Console(file=out, width=80, force_terminal=True, highlight=False, color_system=None)).show(EVENT)
     assert out.getvalue() == "\r" + working(EVENT, 79)

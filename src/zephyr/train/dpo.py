@@ -20,7 +20,7 @@ from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.intervals import wilson
 from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, attention, batches, choice, pairs, ranks, reference, watch
+from zephyr.train import adapters, arguments, attention, batches, choice, curve, pairs, ranks, reference, watch
 from zephyr.train import model as models
 from zephyr.train.batches import Steps
 from zephyr.train.checkpoints import Checkpointed
@@ -92,7 +92,8 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     """Train the model in folder `job.model`, which is also the reference; write the result to `job.out`.
 
     Returns train_loss, and on the held-out pairs (eval_pairs of them) eval_loss and
-    eval_rewards/{chosen,rejected,margins,accuracies}, the accuracy with its 95% interval.
+    eval_rewards/{chosen,rejected,margins,accuracies}, the accuracy with its 95% interval. length_gap: tokens that the
+    chosen completions are longer than the rejected ones, on average.
     """
     tokenizer = template.tokenizer_of(job.model)
     rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
@@ -100,9 +101,11 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
         raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
     trainer, told = prepared(job, rows, held_out, progress)
     figures = choice.fit(trainer, job, tokenizer, judge, told)
-    figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
+    figures |= {name: rows.counts[name] for name in ("cut", "dropped")} | {"length_gap": rows.length_gap}
     if len(held_out):
         figures |= measured(trainer.evaluate(), len(held_out))
+        if job.section.choose.by == "last" and (said := curve.explained(figures)):  # else it was said at the moments
+            progress.note(said)
     watch.keep_history(trainer, job.out)
     return figures | told.figures | models.save(trainer.model, tokenizer, job)
 
@@ -137,7 +140,7 @@ def prepared(job: Job, rows: Rows, held_out: Rows, progress: Progress) -> tuple[
     network, tokenizer = models.load(job.model, job.recipe, job.section)
     layout.prepare(network)
     load = watch.Load.of(plan, rows.sizes, rows.trained, layout.padded)
-    told = watch.Watch(progress, "pairs", section.global_batch_size, load)
+    told = watch.Watch(progress, "pairs", len(rows) / plan.per_epoch, load)
     feed = partial(_feed, job, network, layout, progress)
     measured = batches.whole(_sizes(layout, held_out), ranks.processes(), section.device_tokens, layout.padded)
     trainer = Trainer(

@@ -68,6 +68,11 @@ class Rows:
         prompt, other, chosen, rejected = self._lengths.T
         return np.maximum(prompt + chosen, np.where(other, other, prompt) + rejected)  # type: ignore[no-any-return]
 
+    @property
+    def length_gap(self) -> float:
+        """Tokens that a pair's chosen completion is longer than the rejected one, on average."""
+        return float((self._lengths[:, 2] - self._lengths[:, 3]).mean()) if len(self) else 0.0
+
     def dialogue(self, row: int) -> tuple[Ids, Mask]:
         """Token ids [n] and mask [n]: what is trained."""
         at = slice(self._starts[row], self._starts[row + 1])

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from zephyr import __version__, workspace
-from zephyr.evals.report import charts, claims, drawings, flow, paper, talks
+from zephyr.evals.report import charts, claims, drawings, flow, paper, talks, training
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing, Step
@@ -53,7 +53,9 @@ def render(facts: Facts) -> str:
         took=_seconds(facts.seconds),
         tiles=_tiles(facts),
         variants=facts.summary if isinstance(facts.summary, Missing) else table(_in_order(facts.summary)),
-        curves=drawings.curves(facts),
+        curves=[*drawings.curves(facts), *training.chosen(facts)],
+        trained=training.table(facts),
+        warnings=training.warnings(facts),
         radar=drawings.radar(facts.summary),
         categories=_categories(facts.summary),
         wins=drawings.win_rates(facts.summary),

@@ -1,0 +1,97 @@
+"""How the trainings went: their speed, which moment's weights became the model, and what should worry a person."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from zephyr.evals.report import charts, drawings
+from zephyr.evals.report.facts import TRAINED, Facts
+
+Figures = Mapping[str, float]
+
+_MEASURES = {
+    "score": "Mean grade of 10 that the judge gives to answers to held-out prompts",
+    "win_rate": "Percent of answers to held-out prompts that the judge prefers to the starting model's",
+    "loss": "Loss of held-out rows; lower is better",
+}
+_CHOSEN, _MARGIN = "eval_rewards/chosen", "eval_rewards/margins"
+_COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "steps": ("optimizer steps", "{:,.0f}".format),
+    "training_seconds": ("seconds in steps", "{:,.1f}".format),
+    "dialogues_per_second": ("dialogues/s", "{:,.3g}".format),
+    "pairs_per_second": ("pairs/s", "{:,.3g}".format),
+    "tokens_per_second": ("tokens/s", "{:,.0f}".format),
+    "padding_efficiency": ("computed tokens that are text", "{:.1%}".format),
+    "utilisation": ("of the GPU's peak", "{:.1%}".format),
+    "peak_memory_gib": ("most memory", "{:.2f} GiB".format),
+    "length_gap": ("chosen longer than rejected", "{:+.1f} tokens".format),
+    "chosen_step": ("the model is of step", "{:,.0f}".format),
+}
+
+
+def table(facts: Facts) -> list[list[str]]:
+    """A line for each training of this run, header first; what was not measured has no column."""
+    own = dict(_trained(facts))
+    shown = [name for name in _COLUMNS if any(name in figures for figures in own.values())]
+    rows = [["variant", *(_COLUMNS[name][0] for name in shown)]]
+    for variant, figures in own.items():
+        rows.append([variant, *(_COLUMNS[name][1](figures[name]) if name in figures else "" for name in shown)])
+    return rows if shown else []
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What the trainings told to a person, the worst first."""
+    harm, course = [], []
+    for variant, figures in _trained(facts):
+        measure = _measure(figures)
+        if "fell_together_at" in figures:
+            harm.append(
+                f"Warning: {variant}: at step {figures['fell_together_at']:.0f} the chosen answers were less likely "
+                f"than at the start, and {measure} was worse than before. The training harms the model from there on: "
+                "lower the learning rate, raise beta, or train less."
+            )
+        if "worse_than_start" in figures:
+            harm.append(f"Warning: {variant}: no moment's {measure} reached the starting model's.")
+        if figures.get(_CHOSEN, 0.0) < 0 < figures.get(_MARGIN, 0.0):
+            course.append(
+                f"{variant}: chosen answers became less likely (held-out reward {figures[_CHOSEN]:.2f}), rejected ones "
+                f"more so (margin {figures[_MARGIN]:.2f}). DPO does that; it is no fault while the answers stay good."
+            )
+    return harm + course
+
+
+def chosen(facts: Facts) -> list[drawings.Chart]:
+    """What was measured at the moments of each training that chose among them."""
+    drawn = []
+    for step, (kind, variant) in TRAINED.items():
+        figures = facts.steps[step].figures if step in facts.steps else {}
+        rows = facts.histories.get(kind, {}).get(variant, ())
+        points = [(float(row["step"]), float(row["choice/value"])) for row in rows if "choice/value" in row]
+        if points and _measure(figures) in _MEASURES:
+            drawn.append(_chart(variant, _measure(figures), points, figures))
+    return drawn
+
+
+def _chart(variant: str, measure: str, points: list[charts.Point], figures: Figures) -> drawings.Chart:
+    title = f"{variant}: choice by {measure.replace('_', ' ')}"
+    start, style = figures.get(f"start_{measure}"), drawings.style_of(variant)
+    best = (figures["chosen_step"], figures[f"chosen_{measure}"])
+    series = [
+        charts.Series("measured", points, style),
+        charts.Series("chosen", [best], style, joined=False),
+    ]
+    words = "; ".join(f"{value:.3g} at step {step:.0f}" for step, value in points)
+    beside = "" if start is None else " Dashed is the starting model."
+    return drawings.Chart(
+        title,
+        charts.lines(series, "optimizer step", f"{title}. {words}; chosen: step {best[0]:.0f}", at=start),
+        f"{_MEASURES[measure]}. The marker is the moment whose weights are the model.{beside}",
+    )
+
+
+def _measure(figures: Figures) -> str:
+    return next((name for name in _MEASURES if f"chosen_{name}" in figures), "")
+
+
+def _trained(facts: Facts) -> Iterator[tuple[str, Figures]]:
+    for step, (_, variant) in TRAINED.items():
+        if step in facts.steps and facts.steps[step].figures:
+            yield variant, facts.steps[step].figures
