@@ -150,8 +150,9 @@ def states(shape: Shape, setup: Setup, nodes: int = 1) -> States:
     frozen = total if setup.lora else 0
     c = setup.compute
     held = (frozen + trained) * c / (n if setup.zero_stage == 3 else 1)
-    # gradients as they are computed, their float32 copy for the step; float32 weights and the optimizer's state
-    gradients, optimizer = (c + 4.0) * trained / n, (4.0 + state) * trained / n
+    # float32 gradients, with ZeRO-2 as they were computed beside them; float32 weights and the optimizer's state
+    gradients = (4.0 + (c if setup.zero_stage == 2 else 0)) * trained / n
+    optimizer = (4.0 + state) * trained / n
     largest = 2.0 * c * shape.largest if setup.zero_stage == 3 else 0.0  # gathered, and its gradient
     if setup.offload == "none":
         return States(held + largest, gradients, optimizer, 0.0)
@@ -246,7 +247,7 @@ def _step(shape: Shape, setup: Setup) -> float:
     trained = trainable(shape, setup.lora)
     if setup.zero_stage:
         own = trained / setup.processes if setup.offload == "none" else 0.0
-        return max(0.0, 4.0 * min(own, GROUP) - setup.compute * own) if setup.zero_stage == 3 else 0.0
+        return 4.0 * min(own, GROUP) if setup.zero_stage == 3 else 0.0
     return 4.0 * trained if setup.gpu and setup.optimizer in FOR_EACH else 8.0 * min(trained, shape.largest)
 
 
