@@ -42,9 +42,9 @@ def follow(
 ) -> str | None:
     """Until the TrainJob is over: None when it is complete, else why it failed, in one line.
 
-    Calls `mark` at each look. Prints the first pod's log; events that its first process printed there go to `progress`. Raises ClusterError when
-    someone deletes the TrainJob, when its pods can't start (it is then deleted), and when the API server is away for
-    long (it then runs on, and may be followed again).
+    Calls `mark` at each look, and prints the first pod's log; events that its first process printed there go to
+    `progress`. Raises ClusterError when someone deletes the TrainJob, when its pods can't start (it is then deleted),
+    and when the API server is away for long (it then runs on, and may be followed again).
     """
     look = _Look(kube, name, progress, stuck)
     heard = time.monotonic()

@@ -6,6 +6,7 @@ artifact of each node under `trained/`, which appear whole or not at all. The st
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from zephyr import workspace
 from zephyr.artifacts import Artifact, Store, open_store, step_key
-from zephyr.errors import EXIT_USER_ERROR, RunError, ZephyrError, disk
+from zephyr.errors import EXIT_USER_ERROR, ClusterError, RunError, ZephyrError, disk
 from zephyr.progress import PRINTED, Progress
 from zephyr.train.followed import Followed, place_of
 from zephyr.train.job import Job
@@ -89,6 +90,20 @@ def forget(store: Store, step: str, key: str) -> None:
 
 def main() -> int:
     """Train on this node; returns 2 after an error that the user can mend, for which nothing is started again."""
+    # A container's first process has no handler but those that it sets.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        _train()
+    except RunError as error:  # a process was killed: perhaps its node is at fault
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ZephyrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _train() -> None:
     from zephyr.train import adapters, consolidate
     from zephyr.train.launch import Nodes, several
 
@@ -97,29 +112,21 @@ def main() -> int:
         count=int(os.environ["PET_NNODES"]),
         meeting=f"{os.environ['PET_MASTER_ADDR']}:{os.environ['PET_MASTER_PORT']}",
     )
-    try:
-        job = arrived(os.environ[JOB])
-        store = open_store(job.store, job.cache)
-        followed = Followed(store, job)
-        followed.start()
-        with disk(job.work):
-            job.work.mkdir(parents=True, exist_ok=True)
+    job = arrived(os.environ[JOB])
+    store = open_store(job.store, job.cache)
+    followed = Followed(store, job)
+    followed.start()
+    with disk(job.work):
+        job.work.mkdir(parents=True, exist_ok=True)
+        try:
             figures = several(job, Progress(job.step, PRINTED, run=os.environ[RUN]), job.recipe.cluster.gpus, here)
-            if (job.work / adapters.FOLDER).exists():  # merged here, where the model is that it was trained on
-                figures |= consolidate.finish(job)
-            publish(store, job, figures, here.rank, here.count)
-    except SystemExit:
-        if not followed.gone:
+        except SystemExit:
+            if followed.gone:
+                raise ClusterError("no step follows this TrainJob any more; it ended, with a checkpoint") from None
             raise
-        print("error: no step follows this TrainJob any more; it was ended, with a checkpoint", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except RunError as error:  # a process was killed: perhaps its node is at fault
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ZephyrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    return 0
+        if (job.work / adapters.FOLDER).exists():  # merged here, where the model is that it was trained on
+            figures |= consolidate.finish(job)
+        publish(store, job, figures, here.rank, here.count)
 
 
 def _settings(step: str, key: str, part: int) -> dict[str, object]:
