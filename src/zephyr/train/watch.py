@@ -196,11 +196,17 @@ class Watch(TrainerCallback):
 def keep_history(trainer: Any, out: Path) -> None:
     """Write history.json: a list of {step, figures}, from the first step on, in a resumed training as well.
 
-    The trainer's state keeps it in its checkpoints.
+    The trainer's state keeps it in its checkpoints. Of a step the first held-out measurement counts: a later one is of
+    other weights, which were put back.
     """
-    rows = [
-        {name: value for name, value in entry.items() if isinstance(value, int | float) and not name.endswith(_SPEED)}
-        for entry in trainer.state.log_history
-    ]
+    rows: list[dict[str, float]] = []
+    measured: set[int] = set()
+    for entry in trainer.state.log_history:
+        if "eval_loss" in entry:
+            if entry["step"] in measured:
+                continue
+            measured.add(entry["step"])
+        own = ((name, value) for name, value in entry.items() if not name.endswith(_SPEED))
+        rows.append({name: value for name, value in own if isinstance(value, int | float)})
     out.mkdir(parents=True, exist_ok=True)
     (out / HISTORY).write_text(json.dumps(rows, indent=0) + "\n")

@@ -55,6 +55,7 @@ def render(facts: Facts) -> str:
         variants=facts.summary if isinstance(facts.summary, Missing) else table(_in_order(facts.summary)),
         curves=[*drawings.curves(facts), *training.chosen(facts)],
         trained=training.table(facts),
+        trained_means=training.MEANING,
         warnings=training.warnings(facts),
         radar=drawings.radar(facts.summary),
         categories=_categories(facts.summary),

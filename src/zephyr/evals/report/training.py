@@ -13,18 +13,23 @@ _MEASURES = {
     "loss": "Loss of held-out rows; lower is better",
 }
 _CHOSEN, _MARGIN = "eval_rewards/chosen", "eval_rewards/margins"
+_NAMES = {"score": "the judge's score", "win_rate": "the win rate", "loss": "the held-out loss"}
 _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "steps": ("optimizer steps", "{:,.0f}".format),
-    "training_seconds": ("seconds in steps", "{:,.1f}".format),
+    "steps": ("steps", "{:,.0f}".format),
+    "chosen_step": ("chosen step", "{:,.0f}".format),
+    "training_seconds": ("seconds", "{:,.1f}".format),
     "dialogues_per_second": ("dialogues/s", "{:,.3g}".format),
     "pairs_per_second": ("pairs/s", "{:,.3g}".format),
     "tokens_per_second": ("tokens/s", "{:,.0f}".format),
-    "padding_efficiency": ("computed tokens that are text", "{:.1%}".format),
-    "utilisation": ("of the GPU's peak", "{:.1%}".format),
-    "peak_memory_gib": ("most memory", "{:.2f} GiB".format),
-    "length_gap": ("chosen longer than rejected", "{:+.1f} tokens".format),
-    "chosen_step": ("the model is of step", "{:,.0f}".format),
+    "padding_efficiency": ("not padding", "{:.1%}".format),
+    "utilisation": ("of peak", "{:.1%}".format),
+    "peak_memory_gib": ("memory", "{:.2f} GiB".format),
+    "length_gap": ("length gap", "{:+.1f} tokens".format),
 }
+MEANING = (
+    "Seconds and speed are of optimizer steps alone, without measuring and saving. Length gap: how much longer the "
+    "chosen completions of the data are than the rejected ones."
+)
 
 
 def table(facts: Facts) -> list[list[str]]:
@@ -41,16 +46,16 @@ def warnings(facts: Facts) -> list[str]:
     """What the trainings told to a person, the worst first."""
     harm, course = [], []
     for variant, figures in _trained(facts):
-        measure = _measure(figures)
+        measure = _NAMES.get(_measure(figures), "")
         if "fell_together_at" in figures:
             harm.append(
                 f"Warning: {variant}: at step {figures['fell_together_at']:.0f} the chosen answers were less likely "
-                f"than at the start, and {measure} was worse than before. The training harms the model from there on: "
+                f"than at the start, and {measure} worse than before. The training harms the model from there on: "
                 "lower the learning rate, raise beta, or train less."
             )
         if "worse_than_start" in figures:
-            harm.append(f"Warning: {variant}: no moment's {measure} reached the starting model's.")
-        if figures.get(_CHOSEN, 0.0) < 0 < figures.get(_MARGIN, 0.0):
+            harm.append(f"Warning: {variant}: at no moment did {measure} reach the starting model's.")
+        if "fell_together_at" not in figures and figures.get(_CHOSEN, 0.0) < 0 < figures.get(_MARGIN, 0.0):
             course.append(
                 f"{variant}: chosen answers became less likely (held-out reward {figures[_CHOSEN]:.2f}), rejected ones "
                 f"more so (margin {figures[_MARGIN]:.2f}). DPO does that; it is no fault while the answers stay good."
@@ -75,15 +80,15 @@ def _chart(variant: str, measure: str, points: list[charts.Point], figures: Figu
     start, style = figures.get(f"start_{measure}"), drawings.style_of(variant)
     best = (figures["chosen_step"], figures[f"chosen_{measure}"])
     series = [
-        charts.Series("measured", points, style),
+        charts.Series("measured", points if start is None else [(0.0, start), *points], style, marked=True),
         charts.Series("chosen", [best], style, joined=False),
     ]
     words = "; ".join(f"{value:.3g} at step {step:.0f}" for step, value in points)
-    beside = "" if start is None else " Dashed is the starting model."
+    beside = "" if start is None else " Step 0 and the dashed level are the starting model."
     return drawings.Chart(
         title,
         charts.lines(series, "optimizer step", f"{title}. {words}; chosen: step {best[0]:.0f}", at=start),
-        f"{_MEASURES[measure]}. The marker is the moment whose weights are the model.{beside}",
+        f"{_MEASURES[measure]}. The hollow marker is the moment whose weights are the model.{beside}",
     )
 
 
