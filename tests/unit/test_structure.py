@@ -39,7 +39,7 @@ LAYERS = (
 )
 HEAVY = {
     *("torch", "transformers", "trl", "peft", "datasets", "fastapi", "openai"),
-    *("mlflow", "kfp", "kserve", "kubernetes", "boto3"),
+    *("mlflow", "kfp", "kserve", "kubernetes", "kubeflow", "boto3"),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
