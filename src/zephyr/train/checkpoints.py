@@ -70,9 +70,16 @@ class Checkpointed(Trainer):
             self._guard.growing(self.state.log_history)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """DeepSpeed's engine writes all that a checkpoint needs: the weights aren't gathered and written once more."""
-        if not (_internal_call and self.is_deepspeed_enabled):
+        """What is trained, into a checkpoint, on each machine: transformers would write weights on the first alone."""
+        from peft import PeftModel
+        from safetensors.torch import save_model
+
+        if isinstance(self.model, PeftModel):
             super().save_model(output_dir, _internal_call)
+        elif self.args.should_save:
+            assert output_dir is not None
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_model(self.model, f"{output_dir}/model.safetensors")
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
