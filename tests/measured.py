@@ -1,9 +1,10 @@
-"""Peak memory of a training on the CPU, in a process of its own, beside what `zephyr plan` says of it.
+"""Peak memory of a training, in a process of its own, beside what `zephyr plan` says of it.
 
     python -m tests.measured '{"stage": "sft", "layers": 4, …}'
 
 A first, much smaller training loads whatever is loaded late. The peak is the resident set's, minus what was there
-before; MALLOC_MMAP_THRESHOLD_ in the environment keeps large blocks out of the allocator's own reserves.
+before; MALLOC_MMAP_THRESHOLD_ in the environment keeps large blocks out of the allocator's own reserves. With `gpu` it
+is what torch's allocator held on the GPU.
 """
 
 import ctypes
@@ -25,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def measured(**spec: Any) -> tuple[float, float]:
     """Bytes of the plan and of the measurement."""
     alone = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
+    if not spec.get("gpu"):
+        alone["CUDA_VISIBLE_DEVICES"] = ""
     done = subprocess.run(
         [sys.executable, "-m", "tests.measured", json.dumps(spec)],
         cwd=ROOT,
@@ -88,14 +91,20 @@ def _train(shape: dict[str, int], spec: dict[str, Any], count: int, words: int, 
     given += [f"{stage}.device_tokens={spec['tokens']}", "dpo.max_prompt_length=512", "dpo.epochs=1", "sft.epochs=1"]
     given += [f"{stage}.lora={{dropout: 0.05}}"] * spec.get("lora", False)
     given += ["model.gradient_checkpointing=true"] * spec.get("checkpointing", False)
+    given += ["model.dtype=bfloat16", "model.processes=1"] * spec.get("gpu", False)
     recipe = load("tiny", given)
     rows = _rows(stage, count, words)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    if spec.get("gpu"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
     fit(stage, model, rows, [], recipe, folder / "work", folder / "out", Progress())
-    return (recipe, rows), _status("VmHWM") - before
+    peak = torch.cuda.max_memory_allocated() if spec.get("gpu") else _status("VmHWM") - before
+    return (recipe, rows), peak
 
 
 def _status(name: str) -> int:
@@ -105,7 +114,7 @@ def _status(name: str) -> int:
 
 def main(spec: dict[str, Any]) -> None:
     from zephyr.plan import memory, setups, tokens
-    from zephyr.plan.pool import Pool
+    from zephyr.plan.pool import Pool, here
     from zephyr.plan.shapes import shape_of
 
     with tempfile.TemporaryDirectory() as place:
@@ -121,10 +130,11 @@ def main(spec: dict[str, Any]) -> None:
             }
         )
         work = tokens.work(recipe, spec["stage"], tokenizer=tokens.tokenizer_of(recipe.model.base))
-        setup = setups.setup(recipe, spec["stage"], Pool(None, 0, 1, 2**40), work)
+        pool = here(recipe) if spec.get("gpu") else Pool(None, 0, 1, 2**40)
+        setup = setups.setup(recipe, spec["stage"], pool, work)
         found = memory.memory(shape_of(recipe.model.base, Path(place)), setup)
     print({name: value if isinstance(value, str) else round(value / 2**20) for name, value in vars(found).items()})
-    print(json.dumps({"plan": found.total - memory.PROCESS, "peak": peak}))
+    print(json.dumps({"plan": found.total - (memory.CONTEXT if pool.gpu else memory.PROCESS), "peak": peak}))
 
 
 if __name__ == "__main__":

@@ -233,3 +233,26 @@ def test_the_peak_is_within_15_percent_of_the_measured_one(name: str) -> None:
     planned, peak = measured(**{**S, **MEASURED[name]})
     assert peak > 100 * 2**20, "too small to tell"
     assert planned == pytest.approx(peak, rel=0.15)
+
+
+G = {"hidden": 1024, "layers": 8, "heads": 16, "kv_heads": 4, "head_dim": 64, "mlp": 2816, "vocabulary": 32000}
+ON_GPU: dict[str, dict[str, Any]] = {
+    "sft": {"stage": "sft", "tokens": 8192, "rows": 96, "words": 250},
+    "dpo": {"stage": "dpo", "tokens": 8192, "rows": 64, "words": 250},
+    "dpo adapters checkpointing": {
+        "stage": "dpo",
+        "lora": True,
+        "checkpointing": True,
+        "tokens": 16384,
+        "rows": 96,
+        "words": 250,
+    },
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ON_GPU)
+def test_the_peak_is_within_15_percent_of_the_measured_one_on_a_gpu(name: str) -> None:
+    planned, peak = measured(gpu=True, **{**G, **ON_GPU[name]})
+    assert peak > 2**30, "too small to tell"
+    assert planned == pytest.approx(peak, rel=0.15)
