@@ -15,6 +15,8 @@ MODELS = {
     "smollm3": "SmolLM3",
 }
 """model_type and what its class is called."""
+PLAIN = {"mixtral": "Mixtral"}
+"""Those that are trained on padded rows only."""
 
 
 def small(folder: Path, name: str, **settings: Any) -> Path:
@@ -41,7 +43,8 @@ def small(folder: Path, name: str, **settings: Any) -> Path:
     }
     if name == "gemma3_text":
         shape["sliding_window"] = 256  # it has layers with a window, none shorter than the texts
-    config = getattr(transformers, f"{MODELS[name]}{'Text' if 'text' in name else ''}Config")(**(shape | settings))
-    getattr(transformers, f"{MODELS[name]}ForCausalLM")(config).save_pretrained(folder)
+    called = (MODELS | PLAIN)[name]
+    config = getattr(transformers, f"{called}{'Text' if 'text' in name else ''}Config")(**(shape | settings))
+    getattr(transformers, f"{called}ForCausalLM")(config).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder

@@ -99,6 +99,7 @@ def trls(base: Path, folder: Path, rows: Rows, lora: bool = False, **options: An
 
 def their_step(trainer: Any, trained: int) -> tuple[float, dict[str, torch.Tensor]]:
     batch = next(iter(trainer.get_train_dataloader()))
+    trainer.current_gradient_accumulation_steps = 1  # which its train() sets
     trainer.model.train()
     loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(trained))
     loss.backward()
@@ -228,14 +229,17 @@ def test_the_budget_of_tokens_changes_neither_loss_nor_gradient(tokens: int, tmp
     assert apart(other, found) < 1e-6
 
 
-def test_only_answers_and_their_eos_are_targets_in_both_layouts(tmp_path: Path) -> None:
+def test_only_answers_and_their_eos_are_trained_in_both_layouts(tmp_path: Path) -> None:
     tok = template.install(tokenizer())
     _, rows = ours(small(tmp_path / "base", "mistral"), tmp_path / "work")
     answers = [m["content"] for row in (5, 2, 4) for m in DIALOGUES[row]["messages"] if m["role"] == "assistant"]
-    for batch in (sft.flat(rows, np.array([5, 2, 4])), sft.filled(rows, np.array([5, 2, 4]), tok.pad_token_id)):
-        assert tok.decode(batch["targets"]) == "".join(f"{answer}</s>" for answer in answers)
-        assert torch.equal(batch["input_ids"].flatten()[batch["at"] + 1], batch["targets"])
-        assert tok.pad_token_id not in batch["targets"]
+    expected = "".join(f"{answer}</s>" for answer in answers)
+    flat, filled = sft.flat(rows, np.array([5, 2, 4])), sft.filled(rows, np.array([5, 2, 4]), tok.pad_token_id)
+    trained = filled["labels"][filled["labels"] != -100]
+    assert tok.decode(flat["targets"]) == tok.decode(trained) == expected
+    assert torch.equal(flat["input_ids"].flatten()[flat["at"] + 1], flat["targets"])
+    assert torch.equal(filled["input_ids"][filled["labels"] != -100], trained)
+    assert filled["attention_mask"].sum(1).tolist() == rows.sizes[[5, 2, 4]].tolist()
 
 
 def events(folder: Path) -> list[str]:
@@ -254,6 +258,19 @@ def test_a_window_shorter_than_a_dialogue_takes_the_padded_path_and_says_so(tmp_
     stock = trls(base, tmp_path, rows)
     their_loss, theirs = their_step(stock, int(rows.trained.sum()))
     assert loss == pytest.approx(their_loss, rel=1e-5)
+    assert apart(found, theirs) < 1e-5
+
+
+def test_experts_keep_their_balance_as_in_trl(tmp_path: Path) -> None:
+    base = small(tmp_path / "base", "mixtral", num_local_experts=4, router_aux_loss_coef=0.3)
+    trainer, rows = ours(base, tmp_path / "work", test=DIALOGUES)
+    (reason,) = [text for text in events(tmp_path / "work") if "padded" in text]
+    assert "mixtral" in reason
+    before = trainer.evaluate()["eval_loss"]  # of the tokens alone
+    loss, found = step(trainer)
+    their_loss, theirs = their_step(trls(base, tmp_path, rows), int(rows.trained.sum()))
+    assert loss == pytest.approx(their_loss, rel=1e-5)
+    assert loss > before + 0.2
     assert apart(found, theirs) < 1e-5
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch.nn.functional import cross_entropy
 from trl import SFTConfig, SFTTrainer
 
 from zephyr.errors import DataError
@@ -23,6 +22,8 @@ from zephyr.train.job import Job
 from zephyr.train.loop import Batch, Feed, Loop
 from zephyr.train.rows import Rows, encode
 
+IGNORED = -100  # the label of a token that isn't trained
+
 
 class Trainer(Loop, Checkpointed, SFTTrainer):
     """TRL's trainer on micro-batches of `flat` or of `filled`."""
@@ -30,9 +31,11 @@ class Trainer(Loop, Checkpointed, SFTTrainer):
     def micro_loss(self, model: Any, batch: Batch) -> Any:
         if "segments" in batch:
             return -model(**batch).sum()
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        logits = model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, batch["at"])
-        return cross_entropy(logits.float(), batch["targets"], reduction="sum")
+        found = model(**batch, fused_lm_head=True)
+        loss = -found.log_probs.sum()
+        if self.aux_loss_enabled and model.training:  # experts' balance is of a micro-batch: weighted by its tokens
+            loss = loss + self.router_aux_loss_coef * found.aux_loss * found.label_mask.sum()
+        return loss
 
 
 def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> dict[str, float]:
@@ -101,28 +104,25 @@ def prepared(
 
 
 def flat(rows: Rows, chosen: np.ndarray) -> Batch:
-    """Dialogues as one row without padding."""
+    """Dialogues as one row without padding; `at` are positions whose next token is trained, `targets` these tokens."""
     texts = [rows.dialogue(int(row)) for row in chosen]
     starts = np.cumsum([0, *(len(ids) for ids, _ in texts[:-1])])
-    at = [start + np.flatnonzero(mask[1:]) for start, (_, mask) in zip(starts, texts, strict=True)]
-    return attention.documents([ids for ids, _ in texts]) | _targets(texts, at)
+    at = np.concatenate([start + np.flatnonzero(mask[1:]) for start, (_, mask) in zip(starts, texts, strict=True)])
+    targets = np.concatenate([ids[1:][mask[1:]] for ids, mask in texts]).astype(np.int64)
+    layout = attention.documents([ids for ids, _ in texts])
+    return layout | {"at": torch.from_numpy(at), "targets": torch.from_numpy(targets)}
 
 
 def filled(rows: Rows, chosen: np.ndarray, pad: int) -> Batch:
-    """Dialogues as a row each, filled up on the right: input_ids and attention_mask [rows, longest]."""
+    """Dialogues as a row each, filled up on the right, as TRL has them: all [rows, longest]."""
     texts = [rows.dialogue(int(row)) for row in chosen]
-    longest = max(len(ids) for ids, _ in texts)
-    ids, mask = np.full((len(texts), longest), pad, np.int64), np.zeros((len(texts), longest), np.int64)
-    for row, (text, _) in enumerate(texts):
-        ids[row, : len(text)], mask[row, : len(text)] = text, 1
-    at = [row * longest + np.flatnonzero(trained[1:]) for row, (_, trained) in enumerate(texts)]
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)} | _targets(texts, at)
-
-
-def _targets(texts: list[Any], at: list[Any]) -> Batch:
-    """Positions, of the flattened rows, whose next token is trained, and that token."""
-    targets = np.concatenate([ids[1:][mask[1:]] for ids, mask in texts]).astype(np.int64)
-    return {"at": torch.from_numpy(np.concatenate(at)), "targets": torch.from_numpy(targets)}
+    shape = (len(texts), max(len(ids) for ids, _ in texts))
+    ids, seen, labels = np.full(shape, pad, np.int64), np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
+    for row, (text, trained) in enumerate(texts):
+        ids[row, : len(text)], seen[row, : len(text)] = text, 1
+        labels[row, : len(text)][trained] = text[trained]
+    arrays = {"input_ids": ids, "attention_mask": seen, "labels": labels}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _feed(rows: Rows, plan: batches.Steps, collate: Callable[[Rows, np.ndarray], Batch]) -> Feed:
