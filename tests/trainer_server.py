@@ -175,6 +175,10 @@ def serving() -> Iterator[Trainer]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # who asked may have been cancelled
+                super().handle()
+
         def _handle(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
@@ -185,8 +189,7 @@ def serving() -> Iterator[Trainer]:
             self.send_header("content-type", "text/plain" if isinstance(said, str) else "application/json")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            with suppress(ConnectionError):  # who asked may have been cancelled
-                self.wfile.write(data)
+            self.wfile.write(data)
 
         do_GET = do_POST = do_DELETE = _handle
 

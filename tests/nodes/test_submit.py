@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 
 from tests.crds import needs_crds, problems
-from tests.nodes.helpers import FIGURES, IMAGE, NAME, POOL, failing, finish, left, train
+from tests.nodes.helpers import FIGURES, IMAGE, KEY, NAME, POOL, failing, finish, left, train
 from tests.trainer_server import Trainer
-from zephyr.artifacts import open_store
+from zephyr.account import Account
+from zephyr.artifacts import Artifact, open_store
 from zephyr.errors import ClusterError, RecipeError
+from zephyr.manifest import Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import load
+from zephyr.steps import Context
+from zephyr.steps.training import dpo
 from zephyr.train import node
 from zephyr.train.followed import place_of
 from zephyr.train.job import Job
@@ -179,3 +183,26 @@ def test_a_node_that_is_missing_is_not_overlooked(job: Job) -> None:
     assert len(node.delivered(store, job)) == 2
     node.forget(store, job.step, job.key)
     assert node.delivered(store, job) == [] and list(store.places()) == []
+
+
+def test_the_step_fetches_neither_model_nor_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be hundreds of gigabytes, and its pod doesn't train. It gets as far as the API server of its pod."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    for name in ("KUBERNETES_SERVICE_PORT", "ZEPHYR_LOGS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def fetch() -> Path:
+        raise AssertionError("fetched")
+
+    def artifact(step: str) -> Artifact:
+        about = {"version": 1, "key": KEY, "settings": {}, "inputs": {}, "created": "", "files": {}}
+        uri = f"s3://b/{step}/{KEY[:16]}"
+        return Artifact(Manifest(step=step, figures={"train": 9}, uri=uri, **about), fetch)  # type: ignore[arg-type]
+
+    store = open_store(str(tmp_path / "store"), tmp_path / "cache")
+    inputs = {"sft_model": artifact("sft"), "pairs": artifact("pair")}
+    given = (tmp_path / "out", tmp_path / "work", Account(tmp_path / "journal", None), {}, Progress())
+    recipe = load("tiny", [*POOL, "dpo.global_batch_size=32"])
+    with pytest.raises(ClusterError, match="no cluster: "):
+        dpo(Context(recipe, inputs, *given, key=KEY, store=store))
+    assert open_store(str(tmp_path / "store"), tmp_path / "cache").shelf(place_of("dpo", KEY)) == []
