@@ -149,9 +149,26 @@ def test_ddpo_has_no_dropout(base: Path, tmp_path: Path) -> None:
     assert lineage["dropout"] == 0.0
 
 
+def test_weights_held_in_float32_to_be_trained_are_written_in_the_recipes_type(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU; here the types are said to be what they would be there."""
+    import torch
+    from safetensors.torch import load_file
+
+    settings = recipe(model={"dtype": "bfloat16"})
+    own = job("sft", base, DIALOGUES, [], settings, tmp_path / "work", tmp_path / "out")
+    network, tok = models.load(base, settings, settings.sft)
+    monkeypatch.setattr(models, "dtypes", lambda *_: ("float32", "bfloat16"))
+    models.save(network, tok, own)
+    assert {tensor.dtype for tensor in load_file(own.out / "model.safetensors").values()} == {torch.bfloat16}
+
+
 def test_four_bits_need_bitsandbytes(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ModelError, match=r"model\.quantize: 4bit needs bitsandbytes: pip install bitsandbytes"):
+    with pytest.raises(
+        ModelError, match=r"model\.quantize: 4bit needs bitsandbytes: pip install 'zephyr-mlops\[zero\]'"
+    ):
         adapted(base, tmp_path, quantize="4bit")
 
 

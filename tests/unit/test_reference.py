@@ -1,6 +1,7 @@
 """Reference log-probabilities: equal to a loop over sentences, found by what may use them, gone on with, made again."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,21 @@ def test_a_damaged_part_is_computed_again(base: Path, tmp_path: Path) -> None:
     assert len(asked) == 9 - 2
 
 
+def test_a_bucket_keeps_parts_and_whole(base: Path, tmp_path: Path, s3: str) -> None:
+    from zephyr.s3 import client
+
+    client().create_bucket(Bucket="reference")
+    place = {"store": "s3://reference/store"}
+    with pytest.raises(SystemExit):
+        measure(base, tmp_path / "a" / "work", recipe(device_tokens=1), broken_at=4, part=1, **place)
+    first, asked, _, _ = measure(base, tmp_path / "b" / "work", part=1, **place)
+    assert len(asked) == 5
+    again, asked, _, _ = measure(base, tmp_path / "c" / "work", **place)
+    assert asked == [] and np.array_equal(first, again)
+    left = [item["Key"].rsplit("/", 1)[1] for item in client().list_objects_v2(Bucket="reference")["Contents"]]
+    assert sorted(left) == ["logps.npy", "manifest.json"]
+
+
 @pytest.mark.parametrize("damage", ["content", "manifest", "missing"])
 def test_what_the_store_holds_damaged_is_made_again(base: Path, tmp_path: Path, damage: str) -> None:
     first, _, _, _ = measure(base, tmp_path / "work")
@@ -225,6 +241,20 @@ def test_who_uses_which_is_told(base: Path, tmp_path: Path) -> None:
         manifest = json.loads((Path(fields["uri"]) / "manifest.json").read_text())
         assert manifest["digest"] == fields["digest"]
         assert manifest["settings"]["weights"] == base.name
+
+
+def test_a_training_with_another_beta_finds_it(base: Path, tmp_path: Path) -> None:
+    said = []
+    for name, dpo in (("a", {"beta": 0.1}), ("b", {"beta": 0.5, "lora": {"r": 4}})):
+        told = Told()
+        settings = recipe(epochs=1, global_batch_size=4, learning_rate=1e-9, **dpo)
+        figures = fit("dpo", base, PAIRS, PAIRS[:5], settings, tmp_path / name / "w", tmp_path / name / "o", told)
+        if name == "a":  # a store lies beside its work folder
+            shutil.copytree(tmp_path / "a" / "store", tmp_path / "b" / "store")
+        said.append([note for note in told.notes if note.startswith("reference")])
+        assert figures["eval_loss"] == pytest.approx(np.log(2), abs=1e-5)  # the policy has hardly left it
+    for notes, how in zip(said, ("computed", "found in the store"), strict=True):
+        assert notes == [f"reference log-probabilities of {count} pairs: {how}" for count in (9, 5)]
 
 
 def test_an_adapter_is_left_out(base: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def check_base(folder: Path) -> str:
 
 
 def save(model: Any, tokenizer: Any, job: "Job") -> dict[str, float]:
-    """Write a trained model to `job.out`, loadable as it is; figures of the merge where there were adapters.
+    """Write a trained model to `job.out`, in the recipe's type; figures of the merge where there were adapters.
 
     Every process calls it. Several processes only keep adapters, or under ZeRO-3 each its part of the weights: who
     started them makes the model of these when they have ended (consolidate.finish).
@@ -83,6 +83,9 @@ def save(model: Any, tokenizer: Any, job: "Job") -> dict[str, float]:
         if ranks.rank() == 0:
             adapters.keep(model, job, tensors)
         return adapters.merge(job) if alone else {}
+    held, computed = dtypes(job.recipe, job.section)
+    if held != computed:
+        model.to(getattr(torch, job.recipe.model.dtype))
     if job.section.zero_stage == 3:
         consolidate.leave(model, tokenizer, job)
     elif ranks.rank() == 0:
@@ -104,7 +107,7 @@ def _four_bit() -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("model.quantize: 4bit needs bitsandbytes: pip install bitsandbytes, or set it to none")
+        raise ModelError("model.quantize: 4bit needs bitsandbytes: pip install 'zephyr-mlops[zero]', or set it to none")
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
