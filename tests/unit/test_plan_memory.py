@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json there"):
         shape_of(str(tmp_path), tmp_path)
     for text, said in (
-        ("{", "is no JSON"),
+        ("{", "config.json is no JSON"),
         (json.dumps({"model_type": "gpt2"}), "no memory model of gpt2"),
         (json.dumps({"model_type": "llama"}), "config.json lacks 'hidden_size'"),
     ):

@@ -4,13 +4,17 @@ Parameters are counted as transformers' own classes have them; a test compares e
 """
 
 import json
+import os
+import re
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zephyr.data.locations import local
-from zephyr.errors import ModelError
+from zephyr.errors import DataError, ModelError
 
 
 @dataclass(frozen=True)
@@ -120,16 +124,45 @@ def shape_of(location: str, cache: Path) -> Shape:
 
     Raises DataError, StoreError or ModelError in one line: nothing there, no network, an unknown kind of model.
     """
-    remote = location.startswith(("hf://", "s3://"))
-    path = local(f"{location.rstrip('/')}/config.json" if remote else location, cache)
-    path = path / "config.json" if path.is_dir() else path
-    if not path.is_file():
-        raise ModelError(f"{location}: no config.json there; name a folder with a model")
+    if location.startswith("hf://"):
+        text = _on_hub(location)
+    else:
+        path = local(f"{location.rstrip('/')}/config.json" if location.startswith("s3://") else location, cache)
+        path = path / "config.json" if path.is_dir() else path
+        if not path.is_file():
+            raise ModelError(f"{location}: no config.json there; name a folder with a model")
+        text = path.read_text()
     try:
-        config = json.loads(path.read_text())
-    except ValueError:
-        raise ModelError(f"{path}: is no JSON; save the model anew") from None
-    return read(config, location)
+        return read(json.loads(text), location)
+    except json.JSONDecodeError:
+        raise ModelError(f"{location}: config.json is no JSON; save the model anew") from None
+
+
+def _on_hub(location: str) -> str:
+    """A model's config.json, from the hub's own cache or asked for once: its client tries for half a minute."""
+    found = re.fullmatch(r"hf://([^/@]+/[^/@]+)@([^/]+)", location)
+    if found is None:
+        raise DataError(f"{location}: write it as hf://org/name@revision")
+    try:
+        from huggingface_hub import get_token, hf_hub_url, try_to_load_from_cache
+    except ModuleNotFoundError:
+        raise DataError(f"{location}: huggingface-hub is missing; pip install 'zephyr-mlops[hub]'") from None
+
+    kept = try_to_load_from_cache(found[1], "config.json", revision=found[2])
+    if isinstance(kept, str):
+        return Path(kept).read_text()
+    url = hf_hub_url(found[1], "config.json", revision=found[2], endpoint=os.environ.get("HF_ENDPOINT"))
+    token = get_token()
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return str(response.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            why = f"{error.code} {error.reason}"
+    except OSError as error:
+        why = str(error.reason if isinstance(error, urllib.error.URLError) else error)
+    raise DataError(f"{location}: config.json can't be fetched ({why}); check name, revision, HF_TOKEN, network")
 
 
 def read(config: Mapping[str, Any], name: str) -> Shape:
