@@ -140,8 +140,8 @@ class _Restored(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import torch
 
-        for name, value in torch.load(_sums(self._folder), map_location="cpu", weights_only=True).items():
-            setattr(self._trainer, name, value.to(args.device) if name == "_tr_loss" else value)
+        for name, value in torch.load(_sums(self._folder), map_location=args.device, weights_only=True).items():
+            setattr(self._trainer, name, value)
         self._trainer._initial_global_step = 0  # the mean loss is that of all steps
 
 

@@ -31,7 +31,7 @@ class Guard:
 
     def saw(self, step: int, loss: Any, norm: Any) -> None:
         """Remember an optimizer step, counted from 0: the sum of losses since the last log, and the gradient's norm."""
-        self._seen.append((step, loss.detach().clone(), norm))
+        self._seen.append((step, loss.detach().clone(), 0.0 if norm is None else norm))
 
     def check(self) -> None:
         """Raises TrainingError when a step since the last check had a loss or a gradient that is no number."""
@@ -41,6 +41,7 @@ class Guard:
 
         losses = torch.stack([loss for _, loss, _ in self._seen]).tolist()
         norms = torch.stack([torch.as_tensor(norm) for _, _, norm in self._seen]).tolist()
+        norms = [math.nan if norm < 0 else norm for norm in norms]  # DeepSpeed's -1
         if self._trainer.args.fp16:  # its scaler leaves out a step whose gradient is too large, and goes on
             norms = [0.0] * len(norms)
         steps = [step for step, _, _ in self._seen]
