@@ -140,7 +140,7 @@ class _Restored(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import torch
 
-        for name, value in torch.load(_sums(self._folder), map_location=args.device, weights_only=True).items():
+        for name, value in torch.load(_sums(self._folder), map_location=args.device.type, weights_only=True).items():
             setattr(self._trainer, name, value)
         self._trainer._initial_global_step = 0  # the mean loss is that of all steps
 
