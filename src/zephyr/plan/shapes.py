@@ -155,7 +155,7 @@ def _on_hub(location: str) -> str:
     token = get_token()
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.build_opener(_OneHost).open(request, timeout=20) as response:
             return str(response.read().decode())
     except urllib.error.HTTPError as error:
         with error:
@@ -163,6 +163,16 @@ def _on_hub(location: str) -> str:
     except OSError as error:
         why = str(error.reason if isinstance(error, urllib.error.URLError) else error)
     raise DataError(f"{location}: config.json can't be fetched ({why}); check name, revision, HF_TOKEN, network")
+
+
+class _OneHost(urllib.request.HTTPRedirectHandler):
+    """Another host than the one that was asked doesn't get the token."""
+
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
+        found = super().redirect_request(req, *args)
+        if found is not None and found.host != req.host:
+            found.remove_header("Authorization")
+        return found
 
 
 def read(config: Mapping[str, Any], name: str) -> Shape:
