@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests.openai_server import Scripted, serving
 from tests.training import fit, job
 from tests.unit import test_train as given
 from zephyr.account import Account
+from zephyr.artifacts import open_store, write_table
 from zephyr.doctor import called
 from zephyr.errors import DataError, EndpointError, RecipeError
 from zephyr.evals import choosing
@@ -24,7 +27,9 @@ from zephyr.evals.generate import Generator
 from zephyr.plan import plan
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
+from zephyr.schema import PAIR
 from zephyr.sections import Choice
+from zephyr.steps import STEPS, Context
 from zephyr.train import asked, choice, launch
 from zephyr.train.curve import CHOSEN, MARGIN, Curve, explained
 
@@ -293,8 +298,10 @@ def test_speaking_leaves_the_model_as_it_was(speaker: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(speaker).train()
-    with choice.speaking(model, bf16=False) as network:
+    args = SimpleNamespace(bf16=False, fp16=False)
+    with pytest.raises(ZeroDivisionError), choice.speaking(model, args) as network:
         assert not network.training
+        raise ZeroDivisionError
     assert model.training
 
 
@@ -314,3 +321,36 @@ def test_plan_and_doctor_know_the_judge(tmp_path: Path, by: str, calls: int) -> 
     assert called(recipe) == {"judge"}
     ablation = recipe.model_copy(update={"pipeline": "ablation"})
     assert [(e.step, e.calls) for e in plan(ablation)] == [("dpo", calls), ("dpo_on_base", calls)]
+
+
+def test_the_step_gives_its_training_a_judge(speaker: Path, tmp_path: Path) -> None:
+    """Its key holds the judge and the prompts' content; prompts that are trained on aren't asked."""
+    path = tmp_path / "held-out.jsonl"
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in [*PROMPTS, "say cat sat"]))
+    store = open_store(str(tmp_path / "store"), tmp_path / "cache")
+    with store.writing() as folder:
+        for name, rows in (("train", given.PAIRS), ("test", given.PAIRS[:2])):
+            write_table(folder / f"{name}.parquet", [dict.fromkeys(PAIR.names) | row for row in rows], PAIR)
+        pairs = store.publish(folder, "pair", 1, {}, {}, figures={"train": 12.0})
+    with store.writing() as folder:
+        shutil.copytree(speaker, folder, dirs_exist_ok=True)
+        model = store.publish(folder, "sft", 1, {}, {})
+    progress = Notes()
+    with serving(grade) as server:
+        choose = {"by": "score", "judge": "judge", "prompts": str(path), "times": 2, "max_tokens": 4}
+        recipe = settings("dpo", server.url, choose=choose)
+        step = STEPS["dpo"]
+        assert step.sources(recipe) == (str(path),)
+        assert step.settings(recipe)["judge"] == recipe.endpoints["judge"].decisive
+        places = (tmp_path / "out", tmp_path / "work")
+        for place in places:
+            place.mkdir()
+        account = Account(tmp_path / "journal")
+        inputs = {"pairs": pairs, "sft_model": model}
+        ctx = Context(recipe, inputs, *places, account, {str(path): path}, progress, "", "0" * 64, store)
+        figures = step.body(ctx)
+    assert "10 of 11 held-out prompts are trained on, and left out" in progress.said  # 12 pairs ask all ten words
+    asked_of = {call["messages"][0]["content"].split("say ")[1].split("\n")[0] for call in server.calls}
+    assert asked_of == {"cat sat"}
+    assert figures["chosen_step"] in (3, 6)  # 12 pairs, 4 a step, two epochs
+    assert (places[0] / "model.safetensors").exists() and account.paid_calls == len(server.calls)

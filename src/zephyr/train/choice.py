@@ -123,7 +123,7 @@ class Choice(TrainerCallback):
         beside = {name: float(metrics[name]) for name in ("eval_loss", CHOSEN, MARGIN) if name in metrics}
         if self._judge is None:
             return {"step": float(step), "value": beside["eval_loss"], **beside}
-        with speaking(model, args.bf16) as network:
+        with speaking(model, args) as network:
             said = self._said[str(step)] = self._answers(Engine(network, self._tokenizer, ROWS))
         return {"step": float(step), **self._judge(step, said, self._start), **beside}
 
@@ -223,16 +223,17 @@ def _trained(model: Any) -> list[tuple[str, Any]]:
 
 
 @contextmanager
-def speaking(model: Any, bf16: bool) -> Iterator[Any]:
+def speaking(model: Any, args: Any) -> Iterator[Any]:
     """The network in a state to answer: no dropout, an attention that knows the cache, adapters in place."""
     import torch
 
     network = model.get_base_model() if hasattr(model, "get_base_model") else model
     attention, training = network.config._attn_implementation, model.training
+    kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     network.set_attn_implementation("sdpa")
     model.eval()
     try:
-        with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(network.device.type, kind or torch.bfloat16, enabled=kind is not None):
             yield network
     finally:
         network.set_attn_implementation(attention)
