@@ -39,6 +39,12 @@ MAY = [
     ("get", "inferenceservices", "serving.kserve.io", "zephyr"),
     ("create", "inferenceservices", "serving.kserve.io", ""),
     ("update", "inferenceservices", "serving.kserve.io", "zephyr"),
+    ("get", "trainjobs", "trainer.kubeflow.org", "zephyr-dpo-0123"),
+    ("create", "trainjobs", "trainer.kubeflow.org", ""),
+    ("delete", "trainjobs", "trainer.kubeflow.org", "zephyr-dpo-0123"),
+    ("get", "trainingruntimes", "trainer.kubeflow.org", "zephyr-training"),
+    ("get", "pods/log", "", ""),
+    ("list", "events", "", ""),
 ]
 MAY_NOT = [
     ("list", "secrets", "", ""),
