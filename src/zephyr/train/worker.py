@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
         _end_with(given.parent)
     if given.threads:  # torch reads it when it is imported
         os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)  # in every step, of names DeepSpeed uses
     job = Job.from_json(given.job.read_text())
     metrics = Metrics(given.run) if given.run and ranks.rank() == 0 else None
     path = given.progress if ranks.rank() == 0 else None
