@@ -31,9 +31,9 @@ def checks(recipe: Recipe) -> Iterator[Check]:
     probes: dict[str, Callable[[Recipe], str]] = {
         "disk": _disk,
         "memory": _memory,
+        "trainings": _trainings,  # before a model of many gigabytes is fetched
         "store": store,
         "tracking": tracking,
-        "trainings": _trainings,  # before a model of many gigabytes is fetched
         "base model": _base,
         "cleaning rules": _rules,
     }

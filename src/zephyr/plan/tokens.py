@@ -105,10 +105,13 @@ def tokenizer_of(location: str) -> Any:
     """The model's tokenizer where it lies on this machine, else None."""
     if location.startswith(("hf://", "s3://", "http")):
         return None
+    folder = local(location, workspace.home() / "cache")
+    if not (folder / "tokenizer_config.json").is_file():
+        return None
     from zephyr.data import template
 
     with suppress(ModelError):
-        return template.tokenizer_of(local(location, workspace.home() / "cache"))
+        return template.tokenizer_of(folder)
     return None
 
 
