@@ -6,7 +6,7 @@
 Weights are random. Each arm cuts its batches to the largest piece that fits the card, warms up on two steps and trains
 on the same rows. Times count only if the gradients of both agree. Utilisation is the arithmetic that the rows need,
 prompts once and nothing padded, by what the card does in large matrix products, measured at the start. Each arm may use
-its share of the minutes and stops after a step.
+its share of the minutes and stops after a step. Memory is torch's allocator's, beside what `zephyr plan` reckons of it.
 """
 
 import argparse
@@ -24,7 +24,9 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # 
 
 import torch
 import transformers
-from gpu_arms import Bench, Case, Took, apart, rows_of, say
+from dpo import Made as Pairs
+from gpu_arms import Bench, Case, Took, say
+from sft import Made as Dialogues
 
 from zephyr import devices
 
@@ -48,7 +50,7 @@ def report(bench: Bench, cases: Sequence[Case], told: Callable[[str], None]) -> 
     right = True
     for case in cases:
         say(case.name)
-        rows = rows_of(case)
+        rows: Any = Pairs(case.count) if case.stage == "dpo" else Dialogues(case.count)
         theirs, mine = bench.arm(case, rows, own=False), bench.arm(case, rows, own=True)
         told(f"\n## {case.name}\n")
         if theirs is None or mine is None:
@@ -65,10 +67,17 @@ def report(bench: Bench, cases: Sequence[Case], told: Callable[[str], None]) -> 
     return right
 
 
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Relative L2 distance of two gradients."""
+    assert one.keys() == other.keys(), "not the same weights are trained"
+    off = sum(float((one[name] - other[name]).pow(2).sum()) for name in one)
+    return float((off / sum(float(tensor.pow(2).sum()) for tensor in other.values())) ** 0.5)
+
+
 def table(case: Case, rows: Any, theirs: Took, mine: Took, rate: float) -> Iterator[str]:
     unit = "pairs" if case.stage == "dpo" else "dialogues"
-    yield f"| arm | in one forward | steps | {unit}/s | tokens/s | against TRL | GiB at most | utilisation |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield f"| arm | in one forward | steps | {unit}/s | tokens/s | against TRL | GiB at most | planned | utilisation |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     arms = [("TRL", theirs, 0.0), ("ours", mine, mine.reference)]
     if case.stage == "dpo":
         arms.append((f"ours, reference cached for {EPOCHS} epochs", mine, mine.reference / EPOCHS))
@@ -77,7 +86,8 @@ def table(case: Case, rows: Any, theirs: Took, mine: Took, rate: float) -> Itera
         base = theirs.seconds * len(rows) / max(theirs.rows, 1)
         speed = f"{len(rows) / seconds:.2f} | {rows.sizes.sum() / seconds:,.0f} | {base / seconds:.2f}"
         used = took.flops / seconds / rate
-        yield f"| {name} | {took.piece} | {took.steps} | {speed} | {took.memory:.1f} | {used:.1%} |"
+        held = f"{took.memory:.1f} | {took.planned:.1f}" if took.planned else f"{took.memory:.1f} | -"
+        yield f"| {name} | {took.piece} | {took.steps} | {speed} | {held} | {used:.1%} |"
 
 
 def matrix_rate(device: str) -> float:

@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,8 @@ from trl import DPOConfig, SFTConfig, SFTTrainer
 
 from zephyr import devices
 from zephyr.data import template
+from zephyr.plan import memory, setups, shapes
+from zephyr.plan.pool import Pool, here
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
 from zephyr.train import adapters, dpo, reference, sft, watch
@@ -71,6 +73,8 @@ class Took:
     seconds: float = 0.0
     memory: float = 0.0
     """GiB at most."""
+    planned: float = 0.0
+    """GiB that `zephyr plan` reckons, of ours."""
     reference: float = 0.0
     """Seconds of the reference's pass, which ours makes once."""
     flops: float = 0.0
@@ -95,7 +99,8 @@ class Bench:
     device: str
     waiting: int
     """Arms that are still to come."""
-    rate: float = field(default=0.0)
+    rate: float
+    """Operations a second of large matrix products."""
 
     def network(self, case: Case) -> Any:
         """The same random weights every time, made where they are used."""
@@ -118,9 +123,11 @@ class Bench:
             "epochs": 1,
             "device_tokens": tokens,
             "max_length": 1024,
+            "learning_rate": 1e-6,
+            "scheduler": "constant",
+            "optimizer": "adamw_torch_fused",
+            "save_minutes": 1e6,
         }
-        section |= {"learning_rate": 1e-6, "scheduler": "constant", "optimizer": "adamw_torch_fused"}
-        section |= {"save_minutes": 1e6}
         section |= ({"lora": LORA} if case.lora else {}) | ({"packing": "none"} if case.stage == "sft" else {})
         return check({"name": "benchmark", "model": {"base": "unused", "dtype": "bfloat16"}, case.stage: section})
 
@@ -128,13 +135,7 @@ class Bench:
         work = Path(tempfile.mkdtemp(dir=self.folder))
         model = random_model(work / "model")  # its tokenizer
         self.config(case).save_pretrained(model)
-        places: dict[str, Any] = {
-            "train": work,
-            "test": work,
-            "work": work / "work",
-            "out": work / "out",
-            "cache": work / "cache",
-        }
+        places: dict[str, Any] = {name: work / name for name in ("train", "test", "work", "out", "cache")}
         recipe = self.recipe(case, tokens)
         return Job(case.stage, case.stage, "0" * 64, recipe, model, "0" * 64, store=str(work / "store"), **places)
 
@@ -212,6 +213,8 @@ class Bench:
         disturb(trainer.model)
         found = Took(f"{piece * 1024} tokens" if own else f"{piece} rows", gradient(trainer, case, rows, own))
         found.reference, found.flops = pass_seconds, needed(trainer.model, case, rows)
+        if own:
+            found.planned = self.planned(trainer, case, rows, piece)
         trainer.add_callback(Stop(until))
         trainer.remove_callback(PrinterCallback)
         steps, trainer.args.max_steps = case.count // case.per_step, WARM
@@ -227,6 +230,19 @@ class Bench:
         found.steps = trainer.state.global_step
         found.rows = found.steps * case.per_step
         return found
+
+    def planned(self, trainer: Any, case: Case, rows: Any, piece: int) -> float:
+        """GiB of the largest micro-batch, without what CUDA itself takes."""
+        recipe, steps = self.recipe(case, piece * 1024), trainer.feed.steps
+        turns = [part for step in range(len(steps)) for part in steps.at(step, 0)]
+        largest = max(turns, key=lambda part: int(rows.sizes[part].sum()))
+        tokens, scored = int(rows.sizes[largest].sum()), int(rows.trained[largest].sum())
+        pool = here(recipe) if self.device == "cuda" else Pool(None, 0, 1, 2**40)
+        setup = replace(setups.setup(recipe, case.stage, pool), tokens=tokens, scored=scored)
+        if case.stage == "dpo":
+            setup = replace(setup, again=1 - scored / tokens)
+        found = memory.memory(shapes.read(self.config(case).to_dict(), case.shape), setup)
+        return (found.total - (memory.CONTEXT if pool.gpu else memory.PROCESS)) / devices.GIB
 
 
 def plain(case: Case, rows: Any) -> list[dict[str, list[int]]]:
@@ -269,13 +285,6 @@ def gradient(trainer: Any, case: Case, rows: Any, own: bool) -> dict[str, torch.
     return found
 
 
-def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Relative L2 distance of two gradients."""
-    assert one.keys() == other.keys(), "not the same weights are trained"
-    off = sum(float((one[name] - other[name]).pow(2).sum()) for name in one)
-    return float((off / sum(float(tensor.pow(2).sum()) for tensor in other.values())) ** 0.5)
-
-
 def needed(model: Any, case: Case, rows: Any) -> float:
     """Operations of an epoch: forward and backward, and of DPO the reference's forward."""
     load = watch.Load.of(None, rows.sizes, rows.trained if case.stage == "dpo" else None)  # type: ignore[arg-type]
@@ -283,10 +292,6 @@ def needed(model: Any, case: Case, rows: Any) -> float:
     counted = watch.Model.of(model)
     forward = 2 * counted.parameters * tokens + 4 * counted.width * attended
     return counted.flops(tokens, attended) + (forward if case.stage == "dpo" else 0.0)
-
-
-def rows_of(case: Case) -> Any:
-    return Pairs(case.count) if case.stage == "dpo" else Dialogues(case.count)
 
 
 def say(text: str) -> None:
