@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--context", help="of the kubeconfig; its current one by default")
     _server_options(verb)
 
-    verb = _verb(actions, plan_verbs.plan, "plan", "what a run's trainings need and its calls cost, before anything is paid")
+    verb = _verb(actions, plan_verbs.plan, "plan", "what a run's trainings need and its calls cost, beforehand")
     verb.add_argument("recipe", help="a shipped recipe's name or a file")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
 
