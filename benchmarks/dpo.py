@@ -88,7 +88,7 @@ class Live(dpo.Trainer):
 
     def micro_loss(self, model: Any, batch: Any) -> Any:
         with torch.no_grad():
-            found = self.layout.log_probs(self.other, batch).sum(1)
+            found = self.layout.outputs(self.other, batch).log_probs.sum(1)
         batch["ref_chosen_logps"], batch["ref_rejected_logps"] = found.chunk(2)
         return super().micro_loss(model, batch)
 
@@ -211,7 +211,7 @@ def gate(bench: Bench) -> None:
         stock._compute_loss(stock.model, batch, False).backward()
     indices = np.arange(PAIRS)
     mine = ours.feed.collate(indices)
-    found = ours.layout.log_probs(ours.model, mine).sum(1)
+    found = ours.layout.outputs(ours.model, mine).log_probs.sum(1)
     (ours.micro_loss(ours.model, mine) / PAIRS).backward()
     assert mine["targets"].numel() == batch["completion_mask"].sum(), "not the same tokens"
     assert ours.feed.steps.chosen(0).size == PER_STEP and len(ours.feed.steps) == stock.args.max_steps

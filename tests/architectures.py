@@ -15,7 +15,7 @@ MODELS = {
     "smollm3": "SmolLM3",
 }
 """model_type and what its class is called."""
-PLAIN = {"mixtral": "Mixtral"}
+PLAIN = {"mixtral": "Mixtral", "gemma2": "Gemma2"}
 """Those that are trained on padded rows only."""
 
 
@@ -41,7 +41,7 @@ def small(folder: Path, name: str, **settings: Any) -> Path:
         "eos_token_id": tok.eos_token_id,
         "pad_token_id": tok.pad_token_id,
     }
-    if name == "gemma3_text":
+    if name in ("gemma2", "gemma3_text"):
         shape["sliding_window"] = 256  # it has layers with a window, none shorter than the texts
     called = (MODELS | PLAIN)[name]
     config = getattr(transformers, f"{called}{'Text' if 'text' in name else ''}Config")(**(shape | settings))

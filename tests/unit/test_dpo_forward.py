@@ -102,7 +102,7 @@ def test_flat_rows_give_what_a_loop_over_sequences_gives(name: str) -> None:
     layout = flat(other)
     batch = layout.batch(rows)
     assert batch["input_ids"].shape[1] == sum(map(sum, LENGTHS))  # every prompt once, no padding
-    found = layout.log_probs(other, batch)
+    found = layout.outputs(other, batch).log_probs
     assert found.shape == (12, 31)
     for one, row in zip(wanted, found, strict=True):
         assert row.sum().item() == pytest.approx(one.sum().item(), rel=1e-5)
@@ -123,7 +123,7 @@ def test_completions_with_prompts_of_their_own_share_nothing() -> None:
     layout = flat(other)
     batch = layout.batch(rows)
     assert batch["input_ids"].shape[1] == (9 + 4 + 5 + 3) + (7 + 2 + 5 + 6) + 16
-    found = layout.log_probs(other, batch)
+    found = layout.outputs(other, batch).log_probs
     for one, row in zip(looped(model, rows), found, strict=True):
         assert torch.allclose(row[: len(one)], one, rtol=1e-5, atol=1e-5)
 
@@ -133,7 +133,7 @@ def test_no_text_sees_another(changed: str) -> None:
     model = network("mistral")
     layout = flat(model)
     rows = made()
-    before = layout.log_probs(model, layout.batch(rows))
+    before = layout.outputs(model, layout.batch(rows)).log_probs
     draw = np.random.default_rng(9)
     if changed == "another rejected":
         rows[4] = (*rows[4][:3], draw.integers(3, 96, 31).astype(np.int32))
@@ -144,7 +144,7 @@ def test_no_text_sees_another(changed: str) -> None:
     else:
         rows[4] = (*rows[4][:3], draw.integers(3, 96, 40).astype(np.int32))
         same = [i for i in range(12) if i != 6 + 4]
-    after = layout.log_probs(model, layout.batch(rows))
+    after = layout.outputs(model, layout.batch(rows)).log_probs
     changes = [i for i in range(12) if not torch.equal(before[i], after[i, : before.shape[1]])]
     if changed == "a longer rejected":  # the matrices have other shapes, so sums another order
         assert torch.allclose(before[same], after[same, :31], rtol=1e-6, atol=1e-6)
@@ -159,7 +159,7 @@ def test_padded_rows_give_the_same(name: str) -> None:
     rows = made()
     layout = pairs.Padded(pad=0)
     layout.prepare(other)
-    found = layout.log_probs(other, layout.batch(rows))
+    found = layout.outputs(other, layout.batch(rows)).log_probs
     wanted = list(looped(model, rows))
     for one, row, (prompt, _, _, _) in zip(wanted, found, [*rows, *rows], strict=True):
         start = len(prompt) - 1
@@ -175,7 +175,7 @@ def test_checkpointed_activations_change_nothing() -> None:
     grads = []
     for one in (model, other.train()):
         layout = flat(one)
-        grads.append(gradient(one, scored(list(layout.log_probs(one, layout.batch(rows))))))
+        grads.append(gradient(one, scored(list(layout.outputs(one, layout.batch(rows)).log_probs))))
     agree(*grads)
 
 

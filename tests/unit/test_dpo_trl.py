@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.architectures import small
 from tests.helpers import tiny_model
 from tests.training import job as made
 from tests.unit.test_dpo_forward import agree
@@ -123,7 +124,7 @@ def compare(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> None:
     """Log-probabilities to 1e-5, loss, gradients and rewards."""
     (trainer, batch), (other, padded) = mine, theirs
     count = len(batch["completion_mask"]) // 2
-    found = trainer.layout.log_probs(trainer.model, batch).sum(1).detach()
+    found = trainer.layout.outputs(trainer.model, batch).log_probs.sum(1).detach()
     assert torch.allclose(found, logps(other, padded), rtol=1e-5)
     trainer._sums.clear()
     other._metrics["train"].clear()
@@ -189,6 +190,15 @@ def test_long_pairs_are_cut_as_trl_cuts_them(base: Path, tmp_path: Path, truncat
     assert max(segments["leads"]) == 40
     # Both sides' prompts are cut at the same place only where both completions are of a length, or nothing is cut.
     assert (0 in segments["shared"]) == (truncation == "keep_end")
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gemma2"])
+def test_models_that_can_not_share_take_trl_s_forward(name: str, tmp_path: Path) -> None:
+    """With the balance of the one's experts, and the other's caps."""
+    model = small(tmp_path / "model", name)
+    mine = ours(model, tmp_path / "ours")
+    assert isinstance(mine[0].layout, pairs.Padded)
+    compare(mine, stock(model, tmp_path / "trl"))
 
 
 def test_attention_that_the_recipe_names_pads_and_says_so(base: Path, tmp_path: Path) -> None:

@@ -49,15 +49,16 @@ class Trainer(Loop, Checkpointed, DPOTrainer):
         return dataset
 
     def micro_loss(self, model: Any, batch: Batch) -> Any:
-        found = self.layout.log_probs(model, batch)
-        mask = batch["completion_mask"]
-        shown = torch.zeros_like(found, dtype=torch.bool)
-        outputs = SimpleNamespace(log_probs=found, entropy=shown, mean_logits=shown, is_top1=shown)
+        experts = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        found = self.layout.outputs(model, batch, **experts)
+        mask, logps = batch["completion_mask"], found.log_probs
+        shown = dict.fromkeys(("entropy", "mean_logits", "is_top1"), torch.zeros_like(logps, dtype=torch.bool))
+        outputs = SimpleNamespace(log_probs=logps, aux_loss=found.aux_loss, **shown)
         inputs = {name: batch[name] for name in pairs.TO_LOSS} | {"input_ids": mask, "attention_mask": mask}
         self._losses._metrics = defaultdict(lambda: defaultdict(list))
         mean = DPOTrainer._compute_loss(self._losses, lambda **_: outputs, inputs, False)
         count = len(mask) // 2
-        for name, values in self._measures(found.detach().sum(1), batch).items():
+        for name, values in self._measures(logps.detach().sum(1), batch).items():
             self.add(name, values.sum(), count)
         return mean * count
 

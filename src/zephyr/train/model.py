@@ -45,7 +45,7 @@ def load(folder: Path, recipe: Recipe, section: Training | None = None) -> tuple
     options: dict[str, Any] = {"dtype": getattr(torch, dtypes(recipe, section)[0])}
     if recipe.model.quantize == "4bit":
         options |= _four_bit()
-    attention = "sdpa" if recipe.model.attention == "auto" else recipe.model.attention
+    attention = None if recipe.model.attention == "auto" else recipe.model.attention  # None: sdpa, where a model has it
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         torch.manual_seed(recipe.seed)  # the new rows are drawn at random

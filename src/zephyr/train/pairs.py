@@ -4,6 +4,7 @@ Both layouts give TRL's losses the same: per-token log-probabilities [2 pairs, t
 """
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,8 +30,11 @@ class Layout(Protocol):
     def batch(self, pairs: Sequence[Pair]) -> Batch:
         """Tensors of one forward: input_ids, completion_mask [2 pairs, 1 + tokens], and what the layout needs."""
 
-    def log_probs(self, model: Any, batch: Batch) -> "Tensor":
-        """[2 pairs, tokens] in float32, 0 where completion_mask[:, 1:] is."""
+    def outputs(self, model: Any, batch: Batch, **options: Any) -> Any:
+        """log_probs [2 pairs, tokens] in float32, 0 where completion_mask[:, 1:] is; aux_loss if `options` ask for it.
+
+        `options` are the model's, of padded rows.
+        """
 
 
 class Flat:
@@ -68,10 +72,10 @@ class Flat:
             "completion_mask": _mask([len(text) for text in (*chosen, *rejected)]),
         }
 
-    def log_probs(self, model: Any, batch: Batch) -> "Tensor":
+    def outputs(self, model: Any, batch: Batch, **_: Any) -> Any:
         found = model(**_for_model(batch))
         mask = batch["completion_mask"][:, 1:].bool()
-        return found.new_zeros(mask.shape).masked_scatter(mask, found)
+        return SimpleNamespace(log_probs=found.new_zeros(mask.shape).masked_scatter(mask, found), aux_loss=None)
 
 
 class Padded:
@@ -100,10 +104,9 @@ class Padded:
             "completion_mask": pad_sequence(marks, True),
         }
 
-    def log_probs(self, model: Any, batch: Batch) -> "Tensor":
+    def outputs(self, model: Any, batch: Batch, **options: Any) -> Any:
         labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-        found = model(**_for_model(batch), labels=labels, use_cache=False, fused_lm_head=True)
-        return found.log_probs
+        return model(**_for_model(batch), **options, labels=labels, use_cache=False, fused_lm_head=True)
 
 
 def collate(layout: Layout, rows: "Rows", logps: np.ndarray) -> Callable[[np.ndarray], Batch]:
@@ -124,7 +127,7 @@ def scores(layout: Layout, rows: "Rows") -> Callable[[Any, np.ndarray], "Tensor"
 
     def forward(model: Any, indices: np.ndarray) -> "Tensor":
         batch = send_to_device(layout.batch(_taken(rows, indices)), model.device)
-        return torch.stack(layout.log_probs(model, batch).sum(1).chunk(2), 1)
+        return torch.stack(layout.outputs(model, batch).log_probs.sum(1).chunk(2), 1)
 
     return forward
 
