@@ -1,0 +1,155 @@
+"""The parts of a choice: curves by hand, what the judge is asked, what is refused, what plan and doctor know of it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.openai_server import serving
+from tests.training import job
+from tests.unit.test_choice import Notes, settings
+from zephyr.account import Account
+from zephyr.doctor import called
+from zephyr.errors import DataError, EndpointError, RecipeError
+from zephyr.evals import choosing
+from zephyr.plan import plan
+from zephyr.progress import Progress
+from zephyr.recipe import check
+from zephyr.sections import Choice
+from zephyr.train import asked
+from zephyr.train.curve import CHOSEN, MARGIN, Curve, explained
+
+
+def test_wins_over_the_starting_model(tmp_path: Path) -> None:
+    def shorter(body: dict[str, Any], _: int) -> str:
+        sides = re.findall(r"<answer [AB]>\n(.*?)\n</answer", body["messages"][0]["content"], re.DOTALL)
+        return f"Verdict: [[{'A' if len(sides[0]) < len(sides[1]) else 'B'}]]"
+
+    with serving(shorter) as server:
+        section = Choice(by="win_rate", judge="judge", prompts="held-out.jsonl")
+        account = Account(tmp_path / "journal")
+        endpoints = settings("dpo", server.url).endpoints
+        judge = choosing.Judge(section, ["p", "q", "r", "s"], endpoints, 0, account, Progress())
+        found = judge(3, ["a", "same", "", "longer"], ["bbb", "same", "b", "c"])
+        assert len(server.calls) == 2  # the same text is a draw, an empty one loses
+    assert found["value"] == pytest.approx((100 + 50 + 0 + 0) / 4)
+    assert found["length"] == pytest.approx((1 + 4 + 0 + 6) / 4)
+    assert found["length_gap"] == pytest.approx(11 / 4 - (3 + 4 + 1 + 1) / 4)
+
+
+def test_a_judge_in_another_process_is_asked_through_the_store(tmp_path: Path) -> None:
+    one = job("dpo", tmp_path, [], [], settings("dpo"), tmp_path / "work", tmp_path / "out")
+
+    class Known:
+        prompts = ("p",)
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def __call__(self, step: int, answers: Sequence[str], start: Sequence[str]) -> Mapping[str, float]:
+            self.steps.append(step)
+            if step == 2:
+                raise EndpointError("the judge is down")
+            return {"value": float(len(answers[0]))}
+
+    judge, later = Known(), Known()
+    with asked.answering(one, judge, every=0.01):
+        there = asked.Asked(one, every=0.01)
+        assert there.prompts == ["p"]
+        assert there(1, ["four"], ["x"]) == {"value": 4.0}
+        with pytest.raises(EndpointError, match="the judge is down"):
+            there(2, ["four"], ["x"])
+    # Another attempt: what was answered is there at once, and is judged again once, so that it is counted.
+    assert there(1, ["four"], ["x"]) == {"value": 4.0}
+    with asked.answering(replace(one, out=tmp_path / "again"), later, every=0.01):
+        pass
+    assert sorted(judge.steps) == sorted(later.steps) == [1, 2]
+
+
+def curve(by: str, *moments: Mapping[str, float], start: Mapping[str, float] | None = None) -> Curve:
+    return Curve(by, dict(start or {}), [{"step": float(10 * n), **one} for n, one in enumerate(moments, start=1)])
+
+
+def test_the_best_and_what_was_in_vain() -> None:
+    scores = curve("score", {"value": 5}, {"value": 7}, {"value": 7}, {"value": 6})
+    assert scores.best["step"] == 20  # of equal ones the earliest
+    assert [scores.in_vain(step) for step in (10, 20, 30, 40)] == [0, 0, 1, 2]
+    losses = curve("loss", {"value": 2}, {"value": 1}, {"value": 3})
+    assert losses.best["step"] == 20
+    assert [losses.in_vain(step) for step in (10, 20, 30)] == [0, 0, 1]
+
+
+def test_a_warning_when_chosen_answers_become_less_likely_together_with_the_score() -> None:
+    def moment(score: float, chosen: float, margin: float = 1.0) -> dict[str, float]:
+        return {"value": score, "low": score - 0.5, "high": score + 0.5, CHOSEN: chosen, MARGIN: margin}
+
+    both = curve("score", moment(7, -0.2), moment(6, -1.5))
+    assert both.fell_together() == both.moments[1]
+    assert (both.said() or "").startswith("WARNING: at step 20 the chosen answers are less likely")
+    within = curve("score", moment(7, -0.2), moment(6.6, -1.5))  # the score's interval begins at 6.5
+    assert within.fell_together() is None
+    assert "no fault" in (within.said() or "")  # only the rewards fall while the margin is there: said, no alarm
+    assert curve("score", moment(7, -0.2), moment(5, 0.4)).said() is None  # worse, but not by that
+    first = curve("score", moment(6, -1), start={"value": 8, "low": 7.5, "high": 8.5})
+    assert first.fell_together() == first.moments[0] and first.worse_than_the_start()
+    assert not curve("score", moment(7.8, 0), start={"value": 8}).worse_than_the_start()
+    losing = curve("loss", {"value": 0.5, CHOSEN: 0.1}, {"value": 0.6, CHOSEN: -0.1})
+    assert losing.fell_together() == losing.moments[1]
+    assert explained({CHOSEN: -1.0, MARGIN: -2.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"by": "score"}, "dpo.choose: prompts: choosing by score needs held-out prompts"),
+        ({"by": "score", "prompts": "x", "judge": "nobody"}, "dpo.choose.judge: no endpoint `nobody`"),
+        ({"by": "win_rate", "prompts": "q.jsonl", "judge": "judge"}, "q.jsonl is what the evaluation asks"),
+        ({"patience": 2}, "patience: nothing is measured where the last weights are taken"),
+    ],
+)
+def test_choices_that_are_refused(section: object, said: str) -> None:
+    values = settings("dpo").model_dump(mode="json", by_alias=True)
+    values["dpo"]["choose"] = section
+    values["evaluate"] |= {"questions": "q.jsonl", "judge": "judge"}
+    with pytest.raises(RecipeError) as caught:
+        check(values)
+    assert said in str(caught.value)
+    values["dpo"] |= {"choose": {"by": "loss"}, "zero_stage": 3}
+    with pytest.raises(RecipeError, match="under zero_stage 3 no process holds all weights"):
+        check(values)
+
+
+def test_held_out_prompts_are_not_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "held-out.jsonl"
+    rows = [{"prompt": "a"}, {"instruction": "b"}, {"turns": ["c", "d"]}, {"prompt": "e"}, {"prompt": "e"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    progress = Notes()
+    assert choosing.prompts(path, 2, ["a"], progress) == ["b", "c"]
+    assert progress.said == ["1 of 4 held-out prompts are trained on, and left out"]
+    with pytest.raises(DataError, match="the training has all 4 of them"):
+        choosing.prompts(path, 2, "abce", Progress())
+    path.write_text('{"text": "a"}\n')
+    with pytest.raises(DataError, match="needs a text as prompt, instruction or turns"):
+        choosing.prompts(path, 2, [], Progress())
+
+
+@pytest.mark.parametrize(("by", "calls"), [("score", 5 * 3), ("win_rate", 4 * 3)])
+def test_plan_and_doctor_know_the_judge(tmp_path: Path, by: str, calls: int) -> None:
+    """Three of four prompts at four moments, and grades of the starting model."""
+    path = tmp_path / "held-out.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{'word' * 10}{number}"}) + "\n" for number in range(4)))
+    recipe = settings(
+        "dpo", choose={"by": by, "judge": "judge", "prompts": str(path), "times": 4, "limit": 3, "max_tokens": 100}
+    )
+    (found,) = plan(recipe)
+    assert (found.step, found.endpoint, found.calls) == ("dpo", "judge", calls)
+    answers = 1 if by == "score" else 2
+    assert found.tokens_in > calls * (10 + 100 * answers)
+    assert found.tokens_out == calls * 100  # a verdict's length, which plan assumes
+    assert called(recipe) == {"judge"}
+    ablation = recipe.model_copy(update={"pipeline": "ablation"})
+    assert [(e.step, e.calls) for e in plan(ablation)] == [("dpo", calls), ("dpo_on_base", calls)]
