@@ -71,7 +71,15 @@ def test_a_judge_in_another_process_is_asked_through_the_store(tmp_path: Path) -
 
 
 def curve(by: str, *moments: Mapping[str, float], start: Mapping[str, float] | None = None) -> Curve:
-    return Curve(by, dict(start or {}), [{"step": float(10 * n), **one} for n, one in enumerate(moments, start=1)])
+    return told(by, *moments, start=start)[0]
+
+
+def told(
+    by: str, *moments: Mapping[str, float], start: Mapping[str, float] | None = None
+) -> tuple[Curve, list[str | None]]:
+    """A curve with a moment every ten steps, and what it said of each."""
+    found = Curve(by, dict(start or {}))
+    return found, [found.add({"step": float(10 * n), **one}) for n, one in enumerate(moments, start=1)]
 
 
 def test_the_best_and_what_was_in_vain() -> None:
@@ -87,13 +95,14 @@ def test_a_warning_when_chosen_answers_become_less_likely_together_with_the_scor
     def moment(score: float, chosen: float, margin: float = 1.0) -> dict[str, float]:
         return {"value": score, "low": score - 0.5, "high": score + 0.5, CHOSEN: chosen, MARGIN: margin}
 
-    both = curve("score", moment(7, -0.2), moment(6, -1.5))
+    both, said = told("score", moment(7, -0.2), moment(6, -1.5), moment(5, -2))
     assert both.fell_together() == both.moments[1]
-    assert (both.said() or "").startswith("WARNING: at step 20 the chosen answers are less likely")
-    within = curve("score", moment(7, -0.2), moment(6.6, -1.5))  # the score's interval begins at 6.5
-    assert within.fell_together() is None
-    assert "no fault" in (within.said() or "")  # only the rewards fall while the margin is there: said, no alarm
-    assert curve("score", moment(7, -0.2), moment(5, 0.4)).said() is None  # worse, but not by that
+    assert "no fault" in (said[0] or "")  # only the rewards fall while the margin is there: said once, no alarm
+    assert (said[1] or "").startswith("WARNING: at step 20 the chosen answers are less likely")
+    assert said[2] is None  # once is enough
+    within, said = told("score", moment(7, -0.2), moment(6.6, -1.5))  # the score's interval begins at 6.5
+    assert within.fell_together() is None and said[1] is None
+    assert told("score", moment(7, 0.2), moment(5, 0.4))[1] == [None, None]  # worse, but not by that
     first = curve("score", moment(6, -1), start={"value": 8, "low": 7.5, "high": 8.5})
     assert first.fell_together() == first.moments[0] and first.worse_than_the_start()
     assert not curve("score", moment(7.8, 0), start={"value": 8}).worse_than_the_start()

@@ -129,8 +129,7 @@ class Choice(TrainerCallback):
 
     def _settle(self, entry: Entry, model: Any) -> None:
         """Keep a moment, its weights if they are the best, and say what a person should know."""
-        before = self.curve.said()
-        self.curve.add(entry)
+        said = self.curve.add(entry)
         if self.curve.best is entry:
             from safetensors.torch import save_file
 
@@ -143,7 +142,7 @@ class Choice(TrainerCallback):
         for old in self.folder.glob("*.safetensors"):
             if old != self._weights(self.curve.best):
                 old.unlink()
-        if (said := self.curve.said()) and not before:
+        if said:
             self._progress.note(said)
 
     def put_back(self, model: Any) -> dict[str, float]:

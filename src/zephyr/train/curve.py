@@ -25,8 +25,18 @@ class Curve:
     def at(self, step: int) -> Entry | None:
         return next((entry for entry in self.moments if entry["step"] == step), None)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> str | None:
+        """Add a moment; returns what it means for the chosen answers, in words, unless the same was said before."""
+        harmed, usual = self.fell_together(), any(map(explained, self.moments))
         self.moments = sorted([*self.moments, entry], key=lambda found: found["step"])
+        fell = self.fell_together()
+        if fell and not harmed:
+            return (
+                f"WARNING: at step {fell['step']:.0f} the chosen answers are less likely than at the start (reward "
+                f"{fell[CHOSEN]:.2f}) and {self.by} has become worse ({fell['value']:.4g}): the training harms the "
+                "model; lower the learning rate, raise beta, or train less"
+            )
+        return None if fell or usual else explained(entry)
 
     @property
     def best(self) -> Entry:
@@ -58,17 +68,6 @@ class Curve:
         """Whether even the best moment's whole interval is worse than the starting model's value."""
         reached = self.best.get("high" if self.sign > 0 else "low", self.best["value"])
         return bool(self.start) and self.sign * reached < self.sign * self.start["value"]
-
-    def said(self) -> str | None:
-        """What the course of the chosen answers means, in words; None where there is nothing to say."""
-        fell = self.fell_together()
-        if fell:
-            return (
-                f"WARNING: at step {fell['step']:.0f} the chosen answers are less likely than at the start (reward "
-                f"{fell[CHOSEN]:.2f}) and {self.by} has become worse ({fell['value']:.4g}): the training harms the "
-                "model; lower the learning rate, raise beta, or train less"
-            )
-        return explained(self.moments[-1]) if self.moments else None
 
 
 def explained(figures: Entry) -> str | None:
