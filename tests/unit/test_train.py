@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import tiny_model, tokenizer
-from tests.training import fit
+from tests.training import fit, job
 from zephyr.data import template
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
@@ -80,13 +80,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("base"))
 
 
-def test_dpo_sees_the_very_ids_of_sft() -> None:
-    tok = template.install(tokenizer())
-    ((prompt, _, chosen, rejected), _), *_ = rows.pairs(tok, [PAIRS[0]], recipe().dpo)[0]
+def test_dpo_sees_the_very_ids_of_sft(base: Path, tmp_path: Path) -> None:
+    tok = template.tokenizer_of(base)
+
+    def encoded(name: str, settings: Recipe) -> rows.Rows:
+        return rows.encode(job("dpo", base, PAIRS[:1], [], settings, tmp_path / name, tmp_path), tok, "train")
+
+    prompt, chosen, rejected = encoded("fits", recipe()).pair(0)
     assert [*prompt, *chosen] == template.encode(tok, PAIRS[0]["chosen"])[0]
-    assert rejected.count(tok.eos_token_id) == 1
-    lost = rows.pairs(tok, [PAIRS[0]], recipe(dpo={"max_prompt_length": 3}).dpo)[1]
-    assert lost == {"cut": 0, "dropped": 1, "empty": 0}
+    assert rejected.tolist().count(tok.eos_token_id) == 1
+    lost = encoded("too_long", recipe(dpo={"max_prompt_length": 3}))
+    assert len(lost) == 0 and lost.counts["dropped"] == 1
 
 
 def test_sft_learns_and_repeats_itself(base: Path, tmp_path: Path) -> None:

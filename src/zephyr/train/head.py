@@ -13,7 +13,7 @@ from trl.trainer.utils import maybe_gather_lm_head_ctx  # ZeRO-3 cuts the weight
 
 KEPT = 2**29
 """Bytes."""
-CHUNK = {"cpu": 2**20, "cuda": 2**27}
+CHUNK = {"cpu": 2**20, "cuda": 2**25}
 """Logits in memory at a time: on a CPU what its cache holds."""
 
 
