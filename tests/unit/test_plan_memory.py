@@ -216,6 +216,19 @@ def test_the_peak_by_hand() -> None:
     assert longer.total - long.total == pytest.approx(more)
 
 
+def test_padded_rows_compute_all_logits() -> None:
+    """Of 8,000 tokens, 4,000 of them scored: logits and their gradient in bf16, those scored three times in float32."""
+    wide = MISTRAL | {"vocab_size": 128_000}
+    windowed, plain = read(wide | {"sliding_window": 512}, "m"), read(wide, "m")
+    short, long = (
+        Setup(H100, 64, 8000, 4000, True, zero_stage=3, checkpointing=True, longest=longest) for longest in (512, 2048)
+    )
+    padded = memory(windowed, long)
+    assert padded.head == 2 * 2 * 8000 * 128_000 + 12 * 4000 * 128_000 + 2 * 128_000 * 4096
+    assert memory(windowed, short) == memory(plain, long) == memory(plain, short)
+    assert memory(plain, long).total < padded.total
+
+
 S = {"hidden": 256, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 64, "mlp": 768, "vocabulary": 8000}
 MEASURED: dict[str, dict[str, Any]] = {
     "sft": {"stage": "sft", "tokens": 1100, "rows": 24, "words": 90},

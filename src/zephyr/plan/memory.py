@@ -13,7 +13,7 @@ from zephyr.devices import GIB, Gpu
 from zephyr.plan.shapes import Shape
 from zephyr.sections.training import Lora
 
-KEPT, CHUNK, CHUNK_CPU = 2**29, 2**27, 2**20
+KEPT, CHUNK, CHUNK_CPU = 2**29, 2**25, 2**20
 """Of train/head.py: bytes of probabilities that are kept, and logits that are in memory at a time."""
 BUCKET, LIVE, GROUP = 5e8, 1e9, 1e9
 """DeepSpeed's defaults, in elements: of each of ZeRO-2's two float32 buckets of gradients, of the weights that ZeRO-3
@@ -63,6 +63,8 @@ class Setup:
     zero_stage: int = 0
     offload: str = "none"
     checkpointing: bool = False
+    longest: float = 0
+    """Tokens of a dialogue; where the model can't hold so many without padding, all logits are computed (dSFT)."""
     again: float = 0.0
     """Of all tokens, the share whose keys and values a second completion sees once more (shared prompts)."""
 
@@ -225,6 +227,9 @@ def _head(shape: Shape, setup: Setup) -> float:
     A frozen head keeps none and makes no gradient of its weights, but one of the states in the forward already.
     """
     logits = float(setup.scored * shape.vocabulary)
+    if setup.longest > shape.flat:  # all in one, their gradient, and the scored ones in float32 three times
+        every = 2.0 * setup.compute * setup.tokens * shape.vocabulary
+        return every + 12 * logits + (0.0 if setup.lora else 1.0 * setup.held * shape.embedding)
     chunk = min(logits, CHUNK if setup.gpu else CHUNK_CPU)
     working = (8 + (setup.compute if setup.mixed or setup.compute == 2 else 0)) * chunk
     if setup.lora:

@@ -79,11 +79,12 @@ def nearest(start: Candidate) -> Candidate | None:
 
 
 def cheapest(start: Candidate, rate: float) -> dict[str, tuple[Candidate, speed.Duration]]:
-    """By method, what costs the fewest GPU hours within the pool; of those within 5% of that, the fastest.
+    """By method, the recipe's own first: what costs the fewest GPU hours within the pool; within 5% of it the fastest.
 
     Where nothing fits into the pool, of one that is larger.
     """
     found: dict[str, tuple[Candidate, speed.Duration]] = {}
+    first = method(start.recipe, start.stage)
     for beyond in (False, True):
         timed: dict[str, list[tuple[Candidate, speed.Duration]]] = {}
         for one in candidates(start, beyond):
@@ -93,9 +94,9 @@ def cheapest(start: Candidate, rate: float) -> dict[str, tuple[Candidate, speed.
             least = min(_spent(*pair) for pair in own)
             near = [pair for pair in own if _spent(*pair) <= 1.05 * least]
             found.setdefault(name, min(near, key=lambda pair: (round(pair[1].hours, 6), pair[0].distance)))
-        if method(start.recipe, start.stage) in found:
+        if first in found:
             break
-    return found
+    return dict(sorted(found.items(), key=lambda pair: pair[0] != first))
 
 
 def _spent(one: Candidate, took: speed.Duration) -> float:

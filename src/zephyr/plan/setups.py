@@ -34,6 +34,7 @@ def setup(recipe: Recipe, stage: Stage, pool: Pool, work: Work | None = None) ->
         zero_stage=section.zero_stage,
         offload=section.offload,
         checkpointing=recipe.model.gradient_checkpointing,
+        longest=0 if stage == "dpo" else recipe.sft.max_length if recipe.model.attention == "auto" else math.inf,
         again=(work.again if work else 0.3) if stage == "dpo" else 0.0,
     )
 

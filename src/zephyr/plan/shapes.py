@@ -4,6 +4,7 @@ Parameters are counted as transformers' own classes have them; a test compares e
 """
 
 import json
+import math
 import os
 import re
 import urllib.error
@@ -63,6 +64,8 @@ class Shape:
     norms: int
     """RMS norms of a layer over the hidden width."""
     qk_norm: bool
+    flat: float
+    """Tokens of the longest text that rows without padding can hold (train/attention.py's `fits`)."""
 
     @property
     def query(self) -> int:
@@ -202,6 +205,7 @@ def read(config: Mapping[str, Any], name: str) -> Shape:
             bias=bias,
             norms=family.norms,
             qk_norm=family.qk_norm,
+            flat=0 if kind == "gemma2" else config.get("sliding_window") or math.inf,
         )
     except KeyError as error:
         raise ModelError(f"{name}: config.json lacks {error}") from None
