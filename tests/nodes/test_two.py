@@ -30,7 +30,7 @@ from zephyr.recipe import check
 from zephyr.train import consolidate, trainjob
 from zephyr.train.job import Job
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
 
