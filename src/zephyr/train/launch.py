@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from zephyr.errors import RunError
+from zephyr.errors import RecipeError, RunError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 from zephyr.train import adapters, arguments, asked, consolidate, trainjob, worker
@@ -60,7 +60,12 @@ def processes(recipe: Recipe) -> int:
     """Of a training on this machine: the recipe's own number, else one for each GPU, else one."""
     import torch
 
-    return recipe.model.processes or torch.cuda.device_count() or 1
+    gpus = torch.cuda.device_count()
+    if gpus and recipe.model.processes > gpus:
+        raise RecipeError(
+            f"model.processes: {recipe.model.processes}, but this machine has {gpus} GPUs; 0 takes them all"
+        )
+    return recipe.model.processes or gpus or 1
 
 
 def several(job: Job, progress: Progress, count: int, nodes: Nodes | None = None) -> dict[str, float]:

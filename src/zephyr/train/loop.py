@@ -23,7 +23,7 @@ class Feed:
 
     steps: Steps
     collate: Callable[[np.ndarray], Batch]
-    """Tensors, on the CPU, of the rows of one micro-batch; `input_ids` is among them."""
+    """Tensors, on the CPU, of the rows of one micro-batch."""
     norm: Callable[[int], float]
     """Pairs, or trained tokens, in a step of all processes."""
 
@@ -33,8 +33,8 @@ class Turn:
     """One micro-batch of this process."""
 
     batch: Batch
-    tokens: int
-    """Of its rows, without padding; 0 where other processes have a row more and this one only keeps step."""
+    idle: bool
+    """Other processes have a row more; this one only keeps step with them, and what it computes doesn't count."""
 
 
 class Turns:
@@ -51,11 +51,9 @@ class Turns:
         if step >= len(self):
             raise IndexError(step)
         steps = self._feed.steps
-        parts = steps.at(step, self._process)
-        sizes = [int(steps.sizes[rows].sum()) for rows in parts]
         return [
-            Turn(self._feed.collate(rows if len(rows) else steps.spare(step)), size)
-            for rows, size in zip(parts, sizes, strict=True)
+            Turn(self._feed.collate(rows if len(rows) else steps.spare(step)), idle=not len(rows))
+            for rows in steps.at(step, self._process)
         ]
 
 
@@ -69,10 +67,6 @@ class Loop:
     def __init__(self, *args: Any, feed: Feed, held_out: Feed | None = None, **kwargs: Any) -> None:
         self.feed = feed
         self.held_out_feed = held_out
-        self.rows = 0
-        """Rows of all processes that this training has done since it started or resumed."""
-        self.tokens = 0
-        """Their tokens, padding left out."""
         self._sums: dict[str, list[Any]] = {}
         self._idle = False
         super().__init__(*args, **kwargs)
@@ -144,8 +138,7 @@ class Loop:
 
         trainer: Any = self
         model.train()
-        step = trainer.state.global_step
-        scale = ranks.processes() / self.feed.norm(step)
+        scale = ranks.processes() / self.feed.norm(trainer.state.global_step)
         # DeepSpeed would divide by the number of micro-batches: ours are parts of a sum.
         options = {"scale_wrt_gas": False} if trainer.is_deepspeed_enabled else {}
         total = torch.zeros((), device=trainer.args.device)
@@ -157,10 +150,6 @@ class Loop:
                 loss = self._loss(model, turn) * scale
                 trainer.accelerator.backward(loss, **options)
             total += loss.detach()
-            # The share of the tensor's places that hold a token of a row that counts: 1 where nothing is padded.
-            self.add("padding_efficiency", turn.tokens, turn.batch["input_ids"].numel())
-        self.rows += self.feed.steps.rows(step)
-        self.tokens += int(self.feed.steps.sizes[self.feed.steps.chosen(step)].sum())
         return total
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -197,12 +186,12 @@ class Loop:
 
     def _loss(self, model: Any, turn: Turn) -> Any:
         trainer: Any = self
-        self._idle = turn.tokens == 0
         batch = trainer._prepare_inputs(turn.batch)
+        self._idle = turn.idle
         with trainer.accelerator.autocast():
             loss = self.micro_loss(model, batch)
-        self._idle, idle = False, self._idle
-        return loss * 0.0 if idle else loss
+        self._idle = False
+        return loss * 0.0 if turn.idle else loss
 
     def _gathered(self) -> dict[str, float]:
         """Total by weight of each metric over all processes: one collective, and one wait for the device."""
