@@ -86,7 +86,7 @@ def attend(
     if segments is None:
         raise ValueError('attention "zephyr" is for training on flat rows; load the model with "sdpa" for other uses')
     query, key = query.to(value.dtype), key.to(value.dtype)  # norms of queries and keys leave autocast's type
-    if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    if not dropout and _has_kernels(value.device, value.dtype):
         return _flash(query, key, value, scaling, segments), None
     options = {"scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
     return _each(query, key, value, options, segments), None
@@ -115,6 +115,13 @@ def _each(query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any], se
 def _later(shared: int, rest: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf where a rest's token would see a later one; each pair's own mask is a view of this one."""
     return torch.full((rest, shared + rest), -torch.inf, dtype=dtype, device=device).triu(shared + 1)
+
+
+@lru_cache
+def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """FlashAttention of variable lengths: from Ampere on, in half precision."""
+    half = dtype in (torch.bfloat16, torch.float16)
+    return half and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, segments: dict[str, Any]) -> Tensor:
