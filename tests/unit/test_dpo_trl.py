@@ -143,7 +143,7 @@ def trainers(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return ours(base, work / "ours"), stock(base, work / "trl")
 
 
-@pytest.mark.parametrize("beta", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("beta", [0.01, 1.0])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_is_trl_s_own(trainers: Any, loss: str, beta: float) -> None:
     mine, theirs = trainers
