@@ -58,7 +58,8 @@ def judge_of(recipe: Recipe, stage: str, account: Account) -> choosing.Judge:
 def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that says the word that it is asked for."""
     home = tmp_path_factory.mktemp("speaker")
-    recipe = given.recipe(sft={"epochs": 30, "learning_rate": 0.02, "log_steps": 50, "save_steps": 1000})
+    section = {"epochs": 30, "learning_rate": 0.02, "global_batch_size": 10, "log_steps": 50, "save_steps": 1000}
+    recipe = given.recipe(sft=section)
     rows = [given.dialogue(number) for number in range(20)]
     fit("sft", tiny_model(home / "base"), rows, [], recipe, home / "work", home / "model", Progress())
     return home / "model"
