@@ -96,6 +96,12 @@ class Checkpointed(Trainer):
             super()._save_checkpoint(model, trial)
         self._progress.metrics({"save_seconds": self._clock() - began}, at)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.is_deepspeed_enabled and self.args.should_save:  # DeepSpeed says which is its latest on one machine
+            (tag,) = Path(output_dir).glob("global_step*")
+            (Path(output_dir) / "latest").write_text(tag.name)
+
     def _save_rng_state(self, output_dir: str) -> None:
         """Every process has random states of its own, and sums."""
         import torch
