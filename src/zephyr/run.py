@@ -67,7 +67,7 @@ def run(recipe: Recipe, options: Options, terminal: Terminal) -> int:
             environment["ZEPHYR_TINY_URL"] = os.environ["ZEPHYR_TINY_URL"] = url
         from zephyr.doctor import preflight
 
-        preflight(recipe, terminal, yes=options.yes)
+        preflight(recipe, terminal, options.yes, options.until)
         command = [sys.executable, "-P", "-m", "zephyr.run", str(folder), recipe.pipeline, options.image or ""]
         with (folder / "logs" / "pipeline.log").open("w") as log:
             child = group.start(command, environment, log)

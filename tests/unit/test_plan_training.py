@@ -212,13 +212,16 @@ def test_the_doctor_of_a_cluster_says_so_too(models: Path) -> None:
         on_cluster(recipe(models, "m7", "cluster.gpu=H1000"))
 
 
-def test_this_machine_refuses_what_it_has_no_memory_for(models: Path) -> None:
+def test_this_machine_refuses_what_it_has_no_memory_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 70B in float32 is 16 bytes a parameter: a terabyte."""
     made = load("tiny", [f"model.base={models / 'l70'}", "world=false"])
     found = next(check for check in checks(made) if check.name == "trainings")
     assert found.ok is False and "training all of 69.0B on a CPU with" in found.detail
     with pytest.raises(RunError, match=r"training all of 69\.0B"):
         preflight(made, Terminal(), yes=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:9"):  # the check that comes next
+        preflight(made, Terminal(), yes=True, until="prepare")  # nothing is trained then
     small = next(check for check in checks(load("tiny")) if check.name == "trainings")
     assert small.ok and "GiB at most, on a CPU with" in small.detail
 
