@@ -78,6 +78,13 @@ def test_the_refusal_names_parts_and_the_nearest_that_fits(models: Path) -> None
     assert "\n" not in str(refused.value)
 
 
+def test_a_batch_that_cannot_be_divided_is_refused(models: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"^dpo\.global_batch_size: 36 isn't a multiple of the 8 processes"
+    ):
+        fitting(recipe(models, "m7", "dpo.global_batch_size=36"))
+
+
 @pytest.mark.parametrize(
     "name,settings",
     [

@@ -15,7 +15,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def memory(made: Sequence[Training]) -> Table:
-    """Of each device at the peak, by part."""
+    """Of each device at the peak, by part; `machine's`: what is offloaded, or where adapters are merged."""
     rows = [
         [
             one.step,
@@ -28,7 +28,7 @@ def memory(made: Sequence[Training]) -> Table:
         ]
         for one in made
     ]
-    return ["step", "trained", *PARTS, "in all", "available", "peak at", "offloaded"], rows
+    return ["step", "trained", *PARTS, "in all", "available", "peak at", "machine's"], rows
 
 
 def time(made: Sequence[Training]) -> Table:

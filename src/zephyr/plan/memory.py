@@ -85,7 +85,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the peak, on each device; `host`: in the machine's memory, of all its processes."""
+    """Bytes at the peak, on each device; `host`: in a machine's memory, of all its processes."""
 
     moment: str
     """Of the peak: backward, step or merge."""
@@ -119,6 +119,8 @@ def memory(shape: Shape, setup: Setup, nodes: int = 1) -> Memory:
     """The largest of three moments: the backward begins, all activations being there; the optimizer makes its step;
     on a CPU, trained adapters are merged, and what was written is read again."""
     weights, gradients, optimizer, host = states(shape, setup, nodes)
+    if setup.lora and setup.gpu:  # adapters are merged by the CPU, and what was written is read again
+        host = max(host, 2.0 * setup.compute * shape.parameters)
     buffers, activations = _buffers(shape, setup), _activations(shape, setup)
     present = gradients if setup.accumulates or setup.zero_stage == 3 else 0.0
     head, back = _head(shape, setup), _backward(shape, setup)

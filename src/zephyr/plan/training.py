@@ -63,7 +63,8 @@ def trainings(recipe: Recipe, pool: Pool) -> list[Training]:
 def refuse(recipe: Recipe, pool: Pool | None) -> str:
     """Say that the trainings fit; reads no rows, so each micro-batch is as large as the settings allow.
 
-    Raises RecipeError for one that can't fit, with the nearest configuration that does.
+    Raises RecipeError for one that can't fit, with the nearest configuration that does, or whose global batch can't be
+    divided.
     """
     if pool is None:
         raise ModelError("cluster.gpu isn't set, so the GPUs' memory isn't known")
@@ -76,6 +77,9 @@ def refuse(recipe: Recipe, pool: Pool | None) -> str:
 
 
 def _refusal(recipe: Recipe, stage: Stage, shape: Shape, pool: Pool) -> str:
+    batch = (recipe.sft if stage == "sft" else recipe.dpo).global_batch_size
+    if batch % pool.processes:
+        return f"{stage}.global_batch_size: {batch} isn't a multiple of the {pool.processes} processes on {pool}"
     own = search.own(recipe, stage, shape, pool)
     if own.fits:
         return ""
