@@ -1,11 +1,7 @@
 """What `zephyr plan` says of trainings, and that what can't fit is refused before anything is scheduled."""
 
 import json
-import socket
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,7 +12,7 @@ from zephyr.cli import main
 from zephyr.cluster.doctor import trainings as checked
 from zephyr.devices import GIB
 from zephyr.doctor import Unknown, checks, preflight
-from zephyr.errors import DataError, RecipeError, RunError
+from zephyr.errors import RecipeError, RunError
 from zephyr.plan import search, setups, speed, tokens
 from zephyr.plan.pool import Pool, on_cluster, quantity
 from zephyr.plan.shapes import read, shape_of
@@ -79,9 +75,7 @@ def test_the_refusal_names_parts_and_the_nearest_that_fits(models: Path) -> None
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(models: Path) -> None:
-    with pytest.raises(
-        RecipeError, match=r"^dpo\.global_batch_size: 36 isn't a multiple of the 8 processes"
-    ):
+    with pytest.raises(RecipeError, match=r"^dpo\.global_batch_size: 36 isn't a multiple of the 8 processes"):
         fitting(recipe(models, "m7", "dpo.global_batch_size=36"))
 
 
@@ -256,51 +250,6 @@ def test_an_unknown_model_is_said_and_stops_nothing(models: Path, capsys: pytest
     options += ["evaluate.questions=null", "evaluate.instructions=null", "prepare.dialogues=[]", "sample.prompts=[]"]
     assert main(["plan", "tiny", *(argument for setting in options for argument in ("--set", setting))]) == 0
     assert "trainings: not planned: " in (said := capsys.readouterr().out) and "no memory model of gpt2" in said
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tuple[str, str | None]]]:
-    """A hub on loopback that knows o/m at revision r; what it was asked, and with what."""
-    asked: list[tuple[str, str | None]] = []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers["Authorization"]))
-            found = self.path == "/o/m/resolve/r/config.json"
-            self.send_response(200 if found else 404)
-            body = json.dumps(MISTRAL).encode() if found else b""
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Hub)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_TOKEN", "t0ken")
-    yield asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_of_a_model_on_the_hub_only_its_configuration_is_asked_for(
-    hub: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert shape_of("hf://o/m@r", tmp_path).parameters == 7_241_732_096
-    assert hub == [("/o/m/resolve/r/config.json", "Bearer t0ken")]
-    with pytest.raises(DataError, match=r"hf://o/m@s: config\.json can't be fetched \(404 Not Found\)"):
-        shape_of("hf://o/m@s", tmp_path)
-    with pytest.raises(DataError, match="write it as hf://org/name@revision"):
-        shape_of("hf://o/m", tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
-        with pytest.raises(DataError, match=r"refused.*; check name, revision, HF_TOKEN, network"):
-            shape_of("hf://o/m@r", tmp_path)
 
 
 def test_amounts_of_memory() -> None:
