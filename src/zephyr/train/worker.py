@@ -111,4 +111,7 @@ def _leave() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what threads of gloo and DeepSpeed do while Python is taken down has aborted a finished training
