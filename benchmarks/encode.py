@@ -46,23 +46,23 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         if len(sys.argv) > 1:
-            print(peak(Path(folder), int(sys.argv[1])))
+            print(peak(Path(sys.argv[1]), Path(folder)))
         else:
             report(Path(folder))
 
 
 def report(folder: Path) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores; {COUNT} dialogues, rows of {LENGTH} tokens")
-    job = table(folder, COUNT)
+    given = table(folder, COUNT)
     tokenizer = template.tokenizer_of(base())
     template.encode_all(tokenizer, [])  # imports
     found: dict[str, Any] = {}
 
     def ours() -> None:
-        found["rows"] = rows.encode(job, tokenizer, "train")
+        found["rows"] = rows.encode(given, tokenizer, "train")
         found["packs"] = packing.best_fit(found["rows"].sizes, LENGTH)
 
-    timed = {"ours": measured(ours), "TRL": measured(lambda: found.update(trl=stock(folder, job).train_dataset))}
+    timed = {"ours": measured(ours), "TRL": measured(lambda: found.update(trl=stock(folder, given).train_dataset))}
     tokens, texts = int(found["rows"].sizes.sum()), sum(len(row["input_ids"]) for row in found["trl"])
     filled = {"ours": tokens / len(found["packs"]) / LENGTH, "TRL": texts / len(found["trl"]) / LENGTH}
     print("\n| | CPU seconds | of its busiest thread | dialogues per CPU second | rows | full |")
@@ -76,9 +76,12 @@ def report(folder: Path) -> None:
     each = training(folder)
     print(f"training takes {each * 1e6:.0f} us of CPU a token (the model of benchmarks/sft.py), ", end="")
     print(f"preparation {cpu / tokens * 1e6:.2f}: {cpu / (cpu + each * tokens):.2%} of a run's time")
-    peaks = [float(subprocess.check_output([sys.executable, __file__, str(n)], text=True).split()[-1]) for n in COUNTS]
-    told = ", ".join(f"{peak:.0f} MiB for {count:,} rows" for count, peak in zip(COUNTS, peaks, strict=True))
-    print(f"peak memory above the start: {told}")
+    peaks = []
+    for count in COUNTS:
+        table(folder / str(count), count, SHORT)
+        told = subprocess.check_output([sys.executable, __file__, folder / str(count)], text=True)
+        peaks.append(f"{float(told.split()[-1]):.0f} MiB for {count:,} rows")
+    print(f"peak memory above the start: {', '.join(peaks)}")
 
 
 def measured(act: Callable[[], Any]) -> tuple[float, float]:
@@ -98,10 +101,10 @@ def by_thread() -> dict[str, float]:
     return {name: sum(map(int, stat.rpartition(")")[2].split()[11:13])) / tick for name, stat in stats.items()}
 
 
-def stock(folder: Path, job: Job) -> Any:
+def stock(folder: Path, given: Job) -> Any:
     """TRL's trainer, which prepares its rows when it is made."""
     network, tokenizer = models.load(random_model(folder / "model"), check({"name": "b", "model": {"base": "unused"}}))
-    data = Dataset.from_list([{"messages": row["messages"]} for row in job.rows("train")])
+    data = Dataset.from_list([{"messages": row["messages"]} for row in given.rows("train")])
     args = SFTConfig(
         output_dir=str(folder / "trl"),
         packing=True,
@@ -130,18 +133,18 @@ def packed(count: int) -> float:
     return seconds(lambda: packing.best_fit(sizes, LENGTH))
 
 
-def peak(folder: Path, count: int) -> float:
-    """MiB that encoding takes above what the process had before."""
-    job, tokenizer = table(folder, count, SHORT), template.tokenizer_of(base())
-    rows.encode(table(folder / "first", 10), tokenizer, "train")  # imports, and the tokenizer's own caches begin
+def peak(folder: Path, other: Path) -> float:
+    """MiB that encoding a folder's table takes above what the process had before."""
+    tokenizer = template.tokenizer_of(base())
+    rows.encode(table(other, 2000), tokenizer, "train")  # imports, and the caches of the tokenizer and the allocator
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    assert len(rows.encode(job, tokenizer, "train")) > 0.9 * count
+    rows.encode(job(folder), tokenizer, "train")
     return memory("VmHWM") - before
 
 
 def table(folder: Path, count: int, short: int | None = None) -> Job:
-    """A table of dialogues on disk, and the training that it is for."""
+    """Write a table of dialogues; returns the training that it is for."""
     folder.mkdir(parents=True, exist_ok=True)
     made = [json.loads(line)["messages"] for line in dialogues(min(count, COUNT), 0)]
     lines = islice(cycle(made), count)
@@ -150,6 +153,10 @@ def table(folder: Path, count: int, short: int | None = None) -> Job:
             cut = [[m | {"content": m["content"][:short]} for m in messages] for messages in batch]
             some = [dict.fromkeys(DIALOGUE.names) | {"messages": messages} for messages in cut]
             writer.write_table(pa.Table.from_pylist(some, DIALOGUE))
+    return job(folder)
+
+
+def job(folder: Path) -> Job:
     recipe = check({"name": "b", "model": {"base": "unused"}, "sft": {"max_length": LENGTH}})
     places: dict[str, Any] = {
         "train": folder / "train.parquet",
