@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
 from tests.helpers import tiny_model
 from tests.killing import SIGNALS
@@ -75,9 +76,13 @@ def end(jobs: list[Job], processes: list["subprocess.Popen[bytes]"], store: Stor
 
 
 def made(jobs: list[Job]) -> dict[str, Any]:
-    """What the machines' processes have made: weights or their parts, and the history."""
-    files = {f"{n} {path.name}": path.read_bytes() for n, given in enumerate(jobs) for path in _weights(given)}
-    return files | {"history": json.loads((jobs[0].out / "history.json").read_text())}
+    """What the machines' processes have made, bit for bit: weights or their parts, and the history."""
+    found: dict[str, Any] = {"history": json.loads((jobs[0].out / "history.json").read_text())}
+    for number, given in enumerate(jobs):
+        for path in _weights(given):
+            tensors = load_file(path)
+            found |= {f"{number} {path.name} {name}": tensor.tobytes() for name, tensor in tensors.items()}
+    return found
 
 
 def _weights(given: Job) -> list[Path]:
