@@ -16,7 +16,7 @@ from typing import Any
 from zephyr import containers, workspace
 from zephyr.errors import RunError, disk
 
-GRACE = 3.0  # seconds between SIGTERM and SIGKILL: what a step has to write its checkpoint
+GRACE = 30.0  # seconds between SIGTERM and SIGKILL: what a step has to write its checkpoint
 
 
 class Group:
