@@ -3,9 +3,8 @@
     python benchmarks/dpo.py
 
 Arms: T0, TRL as it runs on a CPU; T0g, TRL with the compact head that it has on GPUs, the fair baseline; ours with a
-live reference, which is the same work; ours with the reference's log-probabilities computed once for three epochs. The
-times count only if log-probabilities and gradients agree first. The model's weights are random, and the policy is not
-the reference. Prints Markdown.
+live reference, which is the same work; ours with the reference's log-probabilities computed once for three epochs. Times
+count only if log-probabilities and gradients agree first; weights are random, and the policy is not the reference.
 """
 
 import argparse
@@ -36,8 +35,9 @@ from trl import DPOConfig, DPOTrainer
 from zephyr.data import template
 from zephyr.progress import Progress
 from zephyr.recipe import check
-from zephyr.train import dpo, pairs, reference
+from zephyr.train import dpo, reference
 from zephyr.train import model as models
+from zephyr.train.forward import pairs
 from zephyr.train.job import Job
 
 PAIRS, PER_STEP, EPOCHS, REPEATS = 48, 8, 3, 5

@@ -27,9 +27,10 @@ from zephyr.plan import memory, setups, shapes
 from zephyr.plan.pool import Pool, here
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
-from zephyr.train import adapters, dpo, reference, sft, watch
+from zephyr.train import adapters, dpo, reference, sft
 from zephyr.train import model as models
 from zephyr.train.job import Job
+from zephyr.train.watching import watch
 
 WARM, SMALLEST = 2, 4
 """Steps before the clock; rows whose gradients are compared."""

@@ -7,7 +7,7 @@ from zephyr.artifacts import Store, open_store, store_at, unneeded
 from zephyr.errors import ArtifactError, RunError, StoreError, ZephyrError
 from zephyr.manifest import REFERENCE
 from zephyr.recipe import load
-from zephyr.train import remote
+from zephyr.train.saving import remote
 
 
 def store_of(recipe: str, overrides: Sequence[str]) -> Store:

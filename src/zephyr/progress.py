@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PRINTED = Path("-")
-"""As a path: events are printed, for who reads this process's log (train/following.py)."""
+"""As a path: events are printed, for who reads this process's log (train/nodes/following.py)."""
 MetricsSink = Callable[[Mapping[str, float], int], None]
 
 

@@ -9,8 +9,8 @@ from tests.trainer_server import Trainer
 from zephyr.artifacts import open_store
 from zephyr.errors import ClusterError
 from zephyr.progress import Progress
-from zephyr.train import node, trainjob
 from zephyr.train.job import Job
+from zephyr.train.nodes import node, trainjob
 
 KEY = "0123456789abcdef" * 4
 NAME = "zephyr-sft-0123456789ab"

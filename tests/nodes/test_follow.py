@@ -13,9 +13,9 @@ from tests.trainer_server import Trainer
 from zephyr.artifacts import open_store
 from zephyr.errors import ClusterError
 from zephyr.progress import Progress
-from zephyr.train import node
-from zephyr.train.followed import Followed, Following, place_of
 from zephyr.train.job import Job
+from zephyr.train.nodes import node
+from zephyr.train.nodes.followed import Followed, Following, place_of
 
 
 def test_the_first_pods_log_is_shown_line_by_line(
@@ -141,7 +141,7 @@ def test_the_deadline_names_what_was_waited_for(server: Trainer, job: Job) -> No
 
 def test_an_image_that_cant_be_pulled_ends_it(server: Trainer, job: Job) -> None:
     from zephyr.cluster.kube import connect
-    from zephyr.train.following import follow
+    from zephyr.train.nodes.following import follow
 
     def wait() -> None:
         server.pod(0, {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "train:2"'}})

@@ -24,9 +24,9 @@ from zephyr.progress import Progress
 from zephyr.recipe import load
 from zephyr.steps import Context
 from zephyr.steps.training import dpo
-from zephyr.train import node
-from zephyr.train.followed import place_of
 from zephyr.train.job import Job
+from zephyr.train.nodes import node
+from zephyr.train.nodes.followed import place_of
 
 
 def test_it_is_submitted_followed_and_its_model_fetched(server: Trainer, job: Job) -> None:
@@ -58,7 +58,7 @@ def test_the_body_says_what_the_recipe_says(server: Trainer, job: Job, monkeypat
     assert spec["activeDeadlineSeconds"] == 7 * 24 * 3600
     trainer = spec["trainer"]
     assert (trainer["image"], trainer["numNodes"]) == (IMAGE, 2)
-    assert trainer["command"] == ["python", "-m", "zephyr.train.node"]
+    assert trainer["command"] == ["python", "-m", "zephyr.train.nodes.node"]
     assert trainer["resourcesPerNode"] == {
         "requests": {"nvidia.com/gpu": "8", "cpu": "16", "memory": "96Gi"},
         "limits": {"nvidia.com/gpu": "8", "memory": "96Gi"},

@@ -27,8 +27,9 @@ from tests.unit.test_train import DIALOGUES, recipe
 from zephyr.artifacts import open_store
 from zephyr.progress import Progress
 from zephyr.recipe import check
-from zephyr.train import consolidate, trainjob
+from zephyr.train import consolidate
 from zephyr.train.job import Job
+from zephyr.train.nodes import trainjob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}

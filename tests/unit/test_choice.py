@@ -26,7 +26,8 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
 from zephyr.schema import PAIR
 from zephyr.steps import STEPS, Context
-from zephyr.train import choice, launch
+from zephyr.train import launch
+from zephyr.train.watching import choice
 
 PROMPTS = [f"say {word}" for word in given.WORDS]
 

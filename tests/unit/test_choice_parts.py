@@ -20,8 +20,8 @@ from zephyr.plan import plan
 from zephyr.progress import Progress
 from zephyr.recipe import check
 from zephyr.sections import Choice
-from zephyr.train import asked
-from zephyr.train.curve import CHOSEN, MARGIN, Curve, explained
+from zephyr.train.watching import asked
+from zephyr.train.watching.curve import CHOSEN, MARGIN, Curve, explained
 
 
 def test_wins_over_the_starting_model(tmp_path: Path) -> None:

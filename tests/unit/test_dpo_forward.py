@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from zephyr.train import attention, pairs
+from zephyr.train.forward import attention, pairs
 
 SHAPE = {
     "vocab_size": 96,

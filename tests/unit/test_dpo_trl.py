@@ -17,8 +17,9 @@ from zephyr.data import template
 from zephyr.errors import RecipeError
 from zephyr.progress import Progress
 from zephyr.recipe import check
-from zephyr.train import dpo, pairs
+from zephyr.train import dpo
 from zephyr.train import model as models
+from zephyr.train.forward import pairs
 from zephyr.train.rows import encode
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "one", "two", "three", "four", "five", "hello", "there", "day"]

@@ -14,7 +14,7 @@ from zephyr.data import template
 from zephyr.errors import TrainingError
 from zephyr.progress import Progress
 from zephyr.train import launch
-from zephyr.train.guard import diverges
+from zephyr.train.saving.guard import diverges
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import tiny_model
-from zephyr.train import head
+from zephyr.train.forward import head
 
 AT, TARGETS = torch.tensor([1, 2, 5, 9, 12]), torch.tensor([7, 0, 3, 299, 3])
 

@@ -21,8 +21,8 @@ from tests.training import job
 from tests.unit.test_train import DIALOGUES, recipe
 from zephyr.artifacts import Store, open_store
 from zephyr.s3 import client
-from zephyr.train import remote
 from zephyr.train.job import Job
+from zephyr.train.saving import remote
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow

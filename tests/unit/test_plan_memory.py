@@ -153,7 +153,7 @@ def test_activations_are_what_autograd_keeps(lora: bool, pairs: bool, kind: str)
     from peft import LoraConfig, get_peft_model
     from transformers import MistralConfig, MistralForCausalLM
 
-    from zephyr.train import attention
+    from zephyr.train.forward import attention
 
     tokens, layers = 900, 4
     config = {**SMALL, "hidden_size": 256, "num_hidden_layers": layers, "head_dim": 64, "intermediate_size": 768}

@@ -23,10 +23,11 @@ from zephyr.artifacts import Store, open_store
 from zephyr.errors import ModelError, StoreError
 from zephyr.progress import Progress
 from zephyr.s3 import client
-from zephyr.train import launch, remote, saved, sft
+from zephyr.train import launch, sft
 from zephyr.train import model as models
 from zephyr.train.job import Job
 from zephyr.train.rows import encode
+from zephyr.train.saving import remote, saved
 
 
 @pytest.fixture(scope="module")

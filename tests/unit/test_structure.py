@@ -89,11 +89,11 @@ def test_imports_point_downward(path: Path) -> None:
 def test_heavy_packages_are_imported_late(path: Path) -> None:
     servers = ("tiny/server.py", "serve/server.py", "serve/service.py")
     allowed = {
-        "train/checkpoints.py": {"transformers"},
-        "train/watch.py": {"transformers"},
-        "train/choice.py": {"transformers"},
-        "train/attention.py": {"torch", "transformers"},
-        "train/head.py": {"torch", "trl"},
+        "train/saving/checkpoints.py": {"transformers"},
+        "train/watching/watch.py": {"transformers"},
+        "train/watching/choice.py": {"transformers"},
+        "train/forward/attention.py": {"torch", "transformers"},
+        "train/forward/head.py": {"torch", "trl"},
         "train/sft.py": {"torch", "datasets", "trl"},
         "train/dpo.py": {"torch", "datasets", "trl"},
     } | {server: {"fastapi"} for server in servers}

@@ -18,7 +18,7 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check
 from zephyr.schema import Dialogue, Message, Pair
 from zephyr.train import rows
-from zephyr.train.watch import MACHINE
+from zephyr.train.watching.watch import MACHINE
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "one", "two", "three", "four"]
 

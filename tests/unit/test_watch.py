@@ -20,7 +20,7 @@ from zephyr.manifest import Manifest
 from zephyr.progress import Progress
 from zephyr.terminal import Terminal, duration, working
 from zephyr.train import batches, launch, packing
-from zephyr.train.watch import MACHINE, Load, Model, Speed, Watch
+from zephyr.train.watching.watch import MACHINE, Load, Model, Speed, Watch
 
 NOTHING = SimpleNamespace(should_log=False, should_save=False, should_evaluate=False)
 

@@ -14,7 +14,7 @@ from zephyr.plan.shapes import Shape
 from zephyr.sections.training import Lora
 
 KEPT, CHUNK, CHUNK_CPU = 2**29, 2**25, 2**20
-"""Of train/head.py: bytes of probabilities that are kept, and logits that are in memory at a time."""
+"""Of train/forward/head.py: bytes of probabilities that are kept, and logits that are in memory at a time."""
 BUCKET, LIVE, GROUP = 5e8, 1e9, 1e9
 """DeepSpeed's defaults, in elements: of each of ZeRO-2's two float32 buckets of gradients, of the weights that ZeRO-3
 holds gathered, of the gradients that it copies for the optimizer at a time."""
@@ -224,7 +224,7 @@ def _activations(shape: Shape, setup: Setup) -> float:
 
 
 def _head(shape: Shape, setup: Setup) -> float:
-    """As train/head.py: a chunk's logits and probabilities in float32, what is kept of the others, the gradient.
+    """As train/forward/head.py: a chunk's logits and probabilities in float32, what others keep, the gradient.
 
     A frozen head keeps none and makes no gradient of its weights, but one of the states in the forward already.
     """

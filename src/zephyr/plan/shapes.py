@@ -65,7 +65,7 @@ class Shape:
     """RMS norms of a layer over the hidden width."""
     qk_norm: bool
     flat: float
-    """Tokens of the longest text that rows without padding can hold (train/attention.py's `fits`)."""
+    """Tokens of the longest text that rows without padding can hold (train/forward/attention.py's `fits`)."""
 
     @property
     def query(self) -> int:

@@ -8,8 +8,9 @@ from zephyr.artifacts import Artifact, Store
 from zephyr.errors import DataError
 from zephyr.recipe import fill
 from zephyr.steps.context import Context, Figures
-from zephyr.train import node, remote
 from zephyr.train.job import Job
+from zephyr.train.nodes import node
+from zephyr.train.saving import remote
 
 if TYPE_CHECKING:
     from zephyr.evals.choosing import Judge
@@ -43,7 +44,8 @@ def forget(store: Store, step: str, key: str) -> None:
 
 
 def _train(ctx: Context, stage: Literal["sft", "dpo"], step: str, table: Artifact, **more: Any) -> Figures:
-    from zephyr.train import launch, trainjob
+    from zephyr.train import launch
+    from zephyr.train.nodes import trainjob
 
     here = not trainjob.wanted(ctx.recipe)  # a TrainJob's pods fetch model and table for themselves
     model, weights, model_at = _start(ctx, here)

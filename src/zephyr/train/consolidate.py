@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import ModelError, disk
-from zephyr.train import adapters, ranks, saved
+from zephyr.train import adapters, ranks
 from zephyr.train.job import Job
+from zephyr.train.saving import saved
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,20 +20,22 @@ from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.intervals import wilson
 from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, attention, batches, choice, curve, pairs, ranks, reference, watch
+from zephyr.train import adapters, arguments, batches, ranks, reference
 from zephyr.train import model as models
 from zephyr.train.batches import Steps
-from zephyr.train.checkpoints import Checkpointed
+from zephyr.train.forward import attention, pairs
 from zephyr.train.job import Job
 from zephyr.train.loop import Batch, Feed, Loop
 from zephyr.train.rows import Rows, encode
+from zephyr.train.saving.checkpoints import Checkpointed
+from zephyr.train.watching import choice, curve, watch
 
 ACCURACY = "eval_rewards/accuracies"
 MEASURED = ("eval_loss", *(f"eval_rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")))
 
 
 class Trainer(Loop, Checkpointed, DPOTrainer):
-    """TRL's trainer on micro-batches of a layout of `zephyr.train.pairs`."""
+    """TRL's trainer on micro-batches of a layout of `zephyr.train.forward.pairs`."""
 
     def __init__(self, *args: Any, layout: pairs.Layout, **kwargs: Any) -> None:
         self.layout = layout

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from zephyr.errors import RecipeError, RunError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
-from zephyr.train import adapters, arguments, asked, consolidate, trainjob, worker
+from zephyr.train import adapters, arguments, consolidate, worker
 from zephyr.train.job import Job
+from zephyr.train.nodes import trainjob
+from zephyr.train.watching import asked
 
 if TYPE_CHECKING:
-    from zephyr.train.choice import Judge
+    from zephyr.train.watching.choice import Judge
 
 GRACE = 600
 """Seconds that the processes have, once asked to end, for the step at hand and its checkpoint."""

@@ -15,12 +15,14 @@ from trl import SFTConfig, SFTTrainer
 
 from zephyr.errors import DataError
 from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, attention, batches, choice, head, packing, ranks, watch
+from zephyr.train import adapters, arguments, batches, packing, ranks
 from zephyr.train import model as models
-from zephyr.train.checkpoints import Checkpointed
+from zephyr.train.forward import attention, head
 from zephyr.train.job import Job
 from zephyr.train.loop import Batch, Feed, Loop
 from zephyr.train.rows import Rows, encode
+from zephyr.train.saving.checkpoints import Checkpointed
+from zephyr.train.watching import choice, watch
 
 IGNORED = -100  # the label of a token that isn't trained
 

@@ -21,7 +21,7 @@ from zephyr.train import ranks, zero
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
-    from zephyr.train.choice import Judge
+    from zephyr.train.watching.choice import Judge
 
 FIGURES, FAILED = "figures.json", "failed.json"
 
@@ -65,7 +65,7 @@ def _judge(job: Job) -> "Judge | None":
     """The step answers for it: the endpoints' keys and the journal are there."""
     if not job.section.choose.judged or ranks.rank():
         return None
-    from zephyr.train.asked import Asked
+    from zephyr.train.watching.asked import Asked
 
     return Asked(job)
 

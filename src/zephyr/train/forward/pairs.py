@@ -43,7 +43,7 @@ class Flat:
     padded = False
 
     def prepare(self, model: Any) -> None:
-        from zephyr.train import attention, head
+        from zephyr.train.forward import attention, head
 
         head.install(model)
         model.set_attn_implementation(attention.NAME)
@@ -51,7 +51,7 @@ class Flat:
     def batch(self, pairs: Sequence[Pair]) -> Batch:
         import torch
 
-        from zephyr.train import attention
+        from zephyr.train.forward import attention
 
         shared = [len(one) if _same(one, other) else 0 for one, other, _, _ in pairs]
         leads = [np.concatenate((prompt, chosen)) for prompt, _, chosen, _ in pairs]

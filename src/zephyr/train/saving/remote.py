@@ -17,9 +17,9 @@ from typing import Any
 from zephyr import workspace
 from zephyr.artifacts import Manifest, Store, open_store
 from zephyr.errors import ArtifactError, ZephyrError, disk
-from zephyr.train import saved
 from zephyr.train.job import Job
-from zephyr.train.node import TRAINED
+from zephyr.train.nodes.node import TRAINED
+from zephyr.train.saving import saved
 
 STEP = "checkpoint"
 VERSION = 1

@@ -16,10 +16,11 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from zephyr.progress import Progress
-from zephyr.train import ranks, saved
-from zephyr.train.guard import Guard
+from zephyr.train import ranks
 from zephyr.train.job import Job
-from zephyr.train.keeper import Keeper
+from zephyr.train.saving import saved
+from zephyr.train.saving.guard import Guard
+from zephyr.train.saving.keeper import Keeper
 
 SUMS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_sums")
 """Attributes of the trainer and its loop that hold what has been summed since the last log, and since the start."""

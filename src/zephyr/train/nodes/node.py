@@ -16,8 +16,8 @@ from zephyr import workspace
 from zephyr.artifacts import Artifact, Store, open_store, step_key
 from zephyr.errors import EXIT_USER_ERROR, ClusterError, RunError, ZephyrError, disk
 from zephyr.progress import PRINTED, Progress
-from zephyr.train.followed import Followed, place_of
 from zephyr.train.job import Job
+from zephyr.train.nodes.followed import Followed, place_of
 
 JOB = "ZEPHYR_JOB"
 """The environment variable of a node's pod that holds its job."""

@@ -22,7 +22,7 @@ from zephyr.errors import ZephyrError
 from zephyr.train.job import Job
 
 if TYPE_CHECKING:
-    from zephyr.train.choice import Judge
+    from zephyr.train.watching.choice import Judge
 
 EVERY = 1.0
 """Seconds between two looks."""

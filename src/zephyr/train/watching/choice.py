@@ -18,9 +18,9 @@ from zephyr.engine import Engine
 from zephyr.engine import Sequence as Said
 from zephyr.errors import DataError, disk
 from zephyr.train import ranks
-from zephyr.train.curve import CHOSEN, MARGIN, Curve, Entry
 from zephyr.train.job import Job
-from zephyr.train.watch import Watch
+from zephyr.train.watching.curve import CHOSEN, MARGIN, Curve, Entry
+from zephyr.train.watching.watch import Watch
 
 FOLDER, STATE = "choice", "state.json"
 ROWS = 32

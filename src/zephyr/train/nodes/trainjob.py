@@ -20,10 +20,11 @@ from zephyr.cluster.platform import ADDRESSES, KEYS, STEP_LABEL
 from zephyr.errors import ClusterError, first_line
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
-from zephyr.train import arguments, node
-from zephyr.train.followed import Following
-from zephyr.train.following import EVERY, NODE, follow, tell
+from zephyr.train import arguments
 from zephyr.train.job import Job
+from zephyr.train.nodes import node
+from zephyr.train.nodes.followed import Following
+from zephyr.train.nodes.following import EVERY, NODE, follow, tell
 
 if TYPE_CHECKING:
     from kubeflow.trainer.backends.kubernetes.backend import KubernetesBackend
@@ -129,7 +130,7 @@ def _submit(kube: Kube, job: Job, run: str) -> None:
         options.Name(name_of(job)),
         options.Labels(labels),
         options.ActiveDeadlineSeconds(DEADLINE),
-        options.TrainerCommand(["python", "-m", "zephyr.train.node"]),
+        options.TrainerCommand(["python", "-m", "zephyr.train.nodes.node"]),
         options.RuntimePatch(patch),
     ]
     try:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from zephyr.errors import ArtifactError, StoreError, disk
 from zephyr.progress import Progress
-from zephyr.train import ranks, saved
+from zephyr.train import ranks
 from zephyr.train.job import Job
-from zephyr.train.remote import Remote, outlives
+from zephyr.train.saving import saved
+from zephyr.train.saving.remote import Remote, outlives
 
 SAVING = ".saving"
 

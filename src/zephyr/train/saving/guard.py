@@ -15,8 +15,8 @@ from zephyr.data import template
 from zephyr.errors import StoreError, TrainingError
 from zephyr.train import ranks
 from zephyr.train.job import Job
-from zephyr.train.keeper import Keeper
 from zephyr.train.rows import dialogues, pairs
+from zephyr.train.saving.keeper import Keeper
 
 TIMES, LOGS, BEFORE = 3.0, 3, 20
 """A loss diverges when so many logged ones in a row are so many times the median of so many before, and worse than the

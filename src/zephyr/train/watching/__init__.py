@@ -1,0 +1,1 @@
+"""What a training shows of itself, and which of its weights become the model."""
