@@ -3,7 +3,7 @@
     python benchmarks/dpo.py
 
 Arms: T0, TRL as it runs on a CPU; T0g, TRL with the compact head that it has on GPUs, the fair baseline; ours with a
-live reference, which is the same work; ours with the reference's log-probabilities computed once for three epochs. Times
+live reference, which is the same work; ours with the reference's log-probabilities computed once for 3 epochs. Times
 count only if log-probabilities and gradients agree first; weights are random, and the policy is not the reference.
 """
 
