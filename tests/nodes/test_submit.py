@@ -110,12 +110,18 @@ def test_a_job_travels_unchanged(tmp_path: Path, job: Job) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_step_that_is_cancelled_deletes_it(server: Trainer, job: Job, number: int) -> None:
+    # Who starts the tests in a shell's background ignores SIGINT for them.
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def cancel() -> None:
         os.kill(os.getpid(), number)
 
     server.looks = [lambda: None, cancel]
-    with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt):
-        train(job)
+    try:
+        with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt):
+            train(job)
+    finally:
+        signal.signal(signal.SIGINT, old)
     assert server.deleted == [NAME]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

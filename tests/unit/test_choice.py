@@ -126,6 +126,7 @@ def _score(answers: Sequence[str]) -> float:
     return sum(grades) / len(grades)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_with_its_choice_and_pays_nothing_twice(speaker: Path, tmp_path: Path) -> None:
     def end(values: Mapping[str, float], at: int) -> None:
         if "choice/value" in values and at == 9:
@@ -149,6 +150,7 @@ def test_a_stopped_training_goes_on_with_its_choice_and_pays_nothing_twice(speak
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_measuring_changes_no_step_and_patience_ends_it(speaker: Path, tmp_path: Path) -> None:
     recipe = settings("dpo", choose={"by": "last"}, learning_rate=0.01, epochs=6, save_steps=3)
     progress, plain = given.watch()

@@ -88,7 +88,7 @@ def loss_of(model: Any, rows: list[int]) -> torch.Tensor:
     return total / sum(len(TEXTS[row]) - 1 for row in rows)
 
 
-@pytest.mark.parametrize("budget", [1, 100, 5000])
+@pytest.mark.parametrize("budget", [100, 5000])
 def test_loss_and_gradient_are_the_mean_over_tokens_however_a_step_is_cut(
     base: Path, tmp_path: Path, budget: int
 ) -> None:

@@ -106,6 +106,7 @@ def test_what_is_named_does_fit(models: Path, name: str, settings: list[str]) ->
         assert search.own(again, stage, shape_of(again.model.base, models), pool).fits, change
 
 
+@pytest.mark.slow
 def test_the_cheapest_is_within_the_pool_and_none_of_it_costs_less(models: Path) -> None:
     made = recipe(models, "m7", "cluster.gpus=4", "cluster.gpu_price=2.5")
     pool = on_cluster(made)

@@ -197,6 +197,7 @@ def test_a_damaged_part_is_computed_again(base: Path, tmp_path: Path) -> None:
     assert len(asked) == 9 - 2
 
 
+@pytest.mark.slow
 def test_a_bucket_keeps_parts_and_whole(base: Path, tmp_path: Path, s3: str) -> None:
     from zephyr.s3 import client
 

@@ -18,6 +18,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("base"))
 
 
+@pytest.mark.slow
 def test_a_training_with_another_beta_finds_it(base: Path, tmp_path: Path) -> None:
     said = []
     for name, dpo in (("a", {"beta": 0.1}), ("b", {"beta": 0.5, "lora": {"r": 4}})):

@@ -111,7 +111,7 @@ def test_saved_when_the_clock_says_so(base: Path, tmp_path: Path) -> None:
     assert not list((given.work / "checkpoints").rglob("README.md"))
 
 
-@pytest.mark.parametrize("where", ["bucket", "shared folder"])
+@pytest.mark.parametrize("where", ["bucket", pytest.param("shared folder", marks=pytest.mark.slow)])
 def test_gone_on_with_on_an_empty_disk(
     base: Path, whole: Path, tmp_path: Path, bucket: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +159,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(base: Path, whole: Pat
     assert saved_steps(given) == [5, 6]
 
 
+@pytest.mark.slow
 def test_a_damaged_one_in_the_store_too(base: Path, whole: Path, tmp_path: Path, bucket: str) -> None:
     location = f"s3://{bucket}/in/here"
     ended(dialogues(base, tmp_path / "first", location), 3)
@@ -176,6 +177,7 @@ def test_a_damaged_one_in_the_store_too(base: Path, whole: Path, tmp_path: Path,
     assert same(tmp_path / "second" / "out", whole)
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_doesnt_end_the_training(
     base: Path, whole: Path, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +202,7 @@ def test_a_store_that_fails_doesnt_end_the_training(
     assert same(tmp_path / "second" / "out", whole)
 
 
+@pytest.mark.slow
 def test_what_is_of_another_training_is_never_gone_on_with(base: Path, tmp_path: Path) -> None:
     given = dialogues(base, tmp_path)
     ended(given, 2)
@@ -260,6 +263,7 @@ def test_a_full_disk_ends_it_in_one_line_and_it_goes_on_later(
     assert same(tmp_path / "larger" / "out", whole)
 
 
+@pytest.mark.slow
 def test_train_loss_is_of_all_steps(base: Path, tmp_path: Path) -> None:
     figures = launch.train(dialogues(base, tmp_path / "a", log_steps=4), Progress())
     given = dialogues(base, tmp_path / "b", log_steps=4)

@@ -150,7 +150,7 @@ def test_the_first_step_is_that_of_trls_packing(tmp_path: Path) -> None:
     assert apart(found, theirs) < 1e-5
 
 
-@pytest.mark.parametrize("packing", ["best_fit", "none"])
+@pytest.mark.parametrize("packing", ["best_fit", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_whole_training_is_trls(packing: str, tmp_path: Path) -> None:
     # All rows are in every step, so that the order of the rows, which is drawn otherwise, doesn't matter.
     base = small(tmp_path / "base", "mistral")

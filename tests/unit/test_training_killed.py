@@ -29,6 +29,7 @@ def kill_and_resume(tmp_path: Path, stage: Stage, signal_: str, times: int, seed
     assert any(note.startswith("goes on from step") for note in notes)
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_step(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, "dpo", "kill -9", 2, 0, lora=LORA)
 
