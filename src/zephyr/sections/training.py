@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from zephyr.sections.base import Fraction, Positive, Section, Text
 from zephyr.sections.choice import Choice
@@ -11,8 +11,8 @@ from zephyr.sections.choice import Choice
 class Lora(Section):
     r: Positive = 16
     alpha: Positive = 16
-    dropout: Fraction = 0.05
-    target_modules: tuple[str, ...] = (
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: tuple[Text, ...] = (
         "q_proj",
         "k_proj",
         "v_proj",
@@ -21,6 +21,16 @@ class Lora(Section):
         "up_proj",
         "down_proj",
     )
+    """Each by its name in the model, or the end of it."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _by_name(cls, given: object) -> object:
+        if not given:
+            raise ValueError("name at least one module; without `lora` all weights are trained")
+        if isinstance(given, str) or (isinstance(given, list | tuple) and "all-linear" in given):
+            raise ValueError("list modules by name, such as [q_proj, v_proj]; no word stands for all of them")
+        return given
 
 
 class Model(Section):
@@ -28,15 +38,21 @@ class Model(Section):
     """The raw model: a folder, s3://…, pkg:package/folder, or hf://org/name@revision."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     quantize: Literal["none", "4bit"] = "none"
-    """4bit trains LoRA adapters over a 4-bit base (QLoRA); needs a GPU."""
+    """4bit trains LoRA adapters over a 4-bit base (QLoRA): on a GPU, or slowly on a CPU."""
     gradient_checkpointing: bool = False
-    attention: Text = "auto"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] = "auto"
     """auto: rows without padding, attention for each text alone, where the architecture allows it; any other name is
-    one of transformers' own implementations, on padded rows."""
+    one of transformers' own implementations, on padded rows. All but sdpa and eager need a GPU."""
     threads: int = Field(0, ge=0)
     """CPU threads of torch, of each process; 0 leaves torch's default."""
     processes: int = Field(0, ge=0)
     """Processes of a training on one machine; 0: one for each of its GPUs, or one."""
+
+    @model_validator(mode="after")
+    def _half_for_flash(self) -> "Model":
+        if self.attention.startswith("flash") and self.dtype == "float32":
+            raise ValueError(f"attention: {self.attention} computes in half precision; set dtype to bfloat16, or auto")
+        return self
 
 
 class Training(Section):
