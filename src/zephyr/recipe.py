@@ -124,6 +124,12 @@ class Recipe(Section):
             missing.append(f"rate.aspects: {self.pair.strategy} goes by the mean of the aspects; name at least one")
         if self.model.quantize == "4bit" and not (self.sft.lora and self.dpo.lora):
             missing.append("model.quantize: 4bit trains adapters only; set sft.lora and dpo.lora")
+        if self.model.quantize == "4bit":
+            missing += [
+                f"{stage}.zero_stage: 3 cuts up weights that 4 bits have packed; use 2, or model.quantize: none"
+                for stage, section in (("sft", self.sft), ("dpo", self.dpo))
+                if section.zero_stage == 3
+            ]
         if self.shards > 1:
             missing += [
                 f"endpoints.{name}.max_concurrency: {calls} can't be divided among {self.shards} shards"
