@@ -1,7 +1,6 @@
 """Trainings in processes of their own that can be killed: forked from one that has imported torch and TRL already."""
 
 import gc
-import json
 import multiprocessing
 import os
 import signal
@@ -69,7 +68,7 @@ def weights(folder: Path) -> bytes:
 
 def same(one: Path, other: Path) -> bool:
     """Whether two trainings gave the same weights and the same history, bit for bit."""
-    histories = [json.loads((out / "history.json").read_text()) for out in (one, other)]
+    histories = [(out / "history.json").read_bytes() for out in (one, other)]
     return weights(one) == weights(other) and histories[0] == histories[1]
 
 

@@ -153,10 +153,23 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(base: Path, whole: Pat
     shutil.copytree(tmp_path / "work" / "checkpoints" / "checkpoint-3", tmp_path / "work" / "checkpoints" / ".saving")
     progress, notes = told(tmp_path)
     launch.train(given, progress)
-    assert "the checkpoint of step 4 can't be used" in notes()[0] and "optimizer.pt: corrupted" in notes()[0]
+    assert "the checkpoint of step 4 can't be used" in notes()[0]
+    assert notes()[0].endswith("optimizer.pt: corrupted")  # no digests
     assert notes()[-1] == "goes on from step 3"
     assert same(tmp_path / "out", whole)
     assert saved_steps(given) == [5, 6]
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", saved.MARK])
+def test_it_says_that_no_checkpoint_is_left(base: Path, whole: Path, tmp_path: Path, file: str) -> None:
+    given = dialogues(base, tmp_path)
+    ended(given, 1)
+    for folder in (given.work / "checkpoints").glob("checkpoint-*"):
+        flip(folder / file)
+    progress, notes = told(tmp_path)
+    launch.train(given, progress)
+    assert notes()[-1] == "no checkpoint can be used: the training begins from its start"
+    assert same(tmp_path / "out", whole)
 
 
 @pytest.mark.slow

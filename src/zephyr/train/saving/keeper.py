@@ -49,6 +49,7 @@ class Keeper:
             saved.check_layout(f"{self.home}/checkpoint-{newest}", layouts[newest], self.layout)
         every = ranks.words(set(layouts) if self._first else None)
         common = set.intersection(*(one for one in every if one is not None))
+        damaged = bool(layouts) or any(self.home.glob("checkpoint-*"))
         at = next((at for at in sorted(common, reverse=True) if self._bring(at, here.get(at))), 0)
         if self._first:
             saved.drop_newer(self.home, at)
@@ -56,6 +57,8 @@ class Keeper:
                 self.remote.drop_newer(at)
         ranks.wait()
         if not at:
+            if damaged:
+                self._progress.note("no checkpoint can be used: the training begins from its start")
             return None
         self._progress.note(f"goes on from step {at}")
         return self.home / f"checkpoint-{at}"
@@ -106,7 +109,7 @@ class Keeper:
                 with disk(self.home):
                     self.remote.fetch(at, self.home)
             except ArtifactError as error:
-                return str(error).partition(";")[0]
+                return saved.brief(error)
             fetched = saved.read(folder)
             bad = saved.damage(folder, fetched) if fetched else "no checkpoint"
         return bad

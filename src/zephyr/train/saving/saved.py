@@ -77,8 +77,13 @@ def damage(folder: Path, mark: Saved) -> str | None:
     try:
         verify(folder, mark.files)
     except ArtifactError as error:
-        return str(error).partition(";")[0]
+        return brief(error)
     return None
+
+
+def brief(error: ArtifactError) -> str:
+    """Which file is wrong and how, without the digests, and without a remedy that isn't a checkpoint's."""
+    return str(error).partition(";")[0].partition(", expected SHA-256")[0]
 
 
 def prune(home: Path, busy: Path | None = None) -> None:

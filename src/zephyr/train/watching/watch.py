@@ -206,7 +206,8 @@ def keep_history(trainer: Any, out: Path) -> None:
             if entry["step"] in measured:
                 continue
             measured.add(entry["step"])
-        own = ((name, value) for name, value in entry.items() if not name.endswith(_SPEED))
+        # Sorted: what comes from a checkpoint has its names in that order.
+        own = ((name, value) for name, value in sorted(entry.items()) if not name.endswith(_SPEED))
         rows.append({name: value for name, value in own if isinstance(value, int | float)})
     out.mkdir(parents=True, exist_ok=True)
     (out / HISTORY).write_text(json.dumps(rows, indent=0) + "\n")
