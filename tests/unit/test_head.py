@@ -44,6 +44,29 @@ def test_scored_positions_give_the_whole_logits_numbers(
         torch.testing.assert_close(b.grad, a.grad, msg=name)
 
 
+@pytest.mark.parametrize("kept", [2**29, 0], ids=["kept", "computed again"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gradient_of_a_confident_token_is_not_rounded_away(kept: int, frozen: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr(head, "KEPT", kept)
+    # Logits that bfloat16 holds exactly: the head is the identity, and the target's logit is 9 to 13 above seven zeros,
+    # so 1 - p is from 7 exp(-9) / (1 + 7 exp(-9)) = 0.00086 down to 0.000016; of 7 it is 0.0064.
+    lead = torch.tensor([7.0, 9.0, 10.0, 11.0, 13.0])
+    targets = torch.arange(5)
+    states = torch.zeros(5, 8, dtype=torch.bfloat16)
+    states[targets, targets] = lead.bfloat16()
+    exact = states.double().requires_grad_()
+    expected = exact.log_softmax(1)[targets, targets]
+    assert ((expected.exp() > 0.99) & (expected.exp() < 1)).all()
+    expected.sum().backward()  # type: ignore[no-untyped-call]
+    last = torch.nn.Linear(8, 8, bias=False, dtype=torch.bfloat16)
+    last.weight = torch.nn.Parameter(torch.eye(8, dtype=torch.bfloat16), requires_grad=not frozen)
+    states.requires_grad_()
+    head.log_probs(last, states, targets).sum().backward()
+    assert exact.grad is not None and states.grad is not None
+    apart = (states.grad.double() - exact.grad).norm(dim=1) / exact.grad.norm(dim=1)
+    assert apart.max() < 0.01  # two roundings to 8 bits; where p is rounded, it is above 0.3 in every row but the first
+
+
 def test_without_positions_the_model_answers_as_ever(tmp_path: Path) -> None:
     plain, other = model(tmp_path), model(tmp_path)
     head.install(other)

@@ -1,7 +1,8 @@
 """The last matrix of a language model, on the positions that are scored only, a chunk of them at a time.
 
-A chunk's probabilities are kept for the backward pass while all that are kept fit into `KEPT`: so the largest of the
-matrix products isn't done twice. A frozen head (LoRA) keeps none: the forward computes what the backward will scale.
+A chunk's gradient with respect to the logits is kept for the backward pass while all that are kept fit into `KEPT`: so
+the largest of the matrix products isn't done twice. A frozen head (LoRA) keeps none: the forward computes what the
+backward will scale.
 """
 
 from types import MethodType
@@ -62,9 +63,12 @@ class _LogProbs(torch.autograd.Function):
                 p = torch.softmax(logits, 1)
                 # logsumexp without another pass over exponentials: the likeliest token's p is exp(highest - logsumexp)
                 found[at] = picked - highest + p.amax(1).log()
+                if not grad:
+                    continue
+                kept = _less_target(p, targets[at]).to(dtype)
                 if slopes is not None:
-                    slopes[at] = -_less_target(p, targets[at]).to(dtype) @ head
-                room -= (kept := p.to(dtype)).nbytes
+                    slopes[at] = -kept @ head
+                room -= kept.nbytes
                 ctx.kept.append(kept if room >= 0 else None)
         ctx.save_for_backward(states, weight, targets, slopes)
         return found
@@ -82,8 +86,9 @@ class _LogProbs(torch.autograd.Function):
                 at = slice(start, start + ctx.rows)
                 state = states[at].to(ctx.dtype)
                 p = ctx.kept[i]
-                p = torch.softmax((state @ head.T).float(), 1) if p is None else p.float()
-                p = _less_target(p, targets[at]).mul_(-slope[at, None]).to(ctx.dtype)  # of the logits
+                if p is None:
+                    p = _less_target(torch.softmax((state @ head.T).float(), 1), targets[at]).to(ctx.dtype)
+                p = p.float().mul_(-slope[at, None]).to(ctx.dtype)  # of the logits
                 to_states[at] = p @ head
                 _add_product(to_weight, p.T, state)
                 ctx.kept[i] = None
@@ -91,7 +96,10 @@ class _LogProbs(torch.autograd.Function):
 
 
 def _less_target(p: Tensor, targets: Tensor) -> Tensor:
-    """In place: what a log-probability's gradient with respect to the logits is, negated."""
+    """In place: what a log-probability's gradient with respect to the logits is, negated.
+
+    Of the full precision: of a confident token 1 - p is all there is, and rounded to bfloat16 first, p is 1.
+    """
     return p.scatter_add_(1, targets[:, None], p.new_full((len(p), 1), -1.0))
 
 
