@@ -1,5 +1,7 @@
 """How rows become steps and micro-batches: nothing lost, nothing twice, nothing above the budget, even loads."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,7 @@ def test_part_of_an_epoch() -> None:
     steps = batches.plan(np.ones(10), 4, 1, 100, 1.5, 0)
     assert [steps.rows(step) for step in range(len(steps))] == [4, 4, 2, 4, 4]
     assert steps.epoch(3) == 1.0
+    assert len(batches.plan(np.ones(10), 4, 1, 100, 1e-12, 0)) == 1
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -69,6 +72,21 @@ def test_loads_are_even_and_few(padded: bool) -> None:
             for turn in part
         )
         assert len(parts[0]) <= places / (2 * 4096) + 2
+
+
+@pytest.mark.parametrize("budget", [4096, 6000])
+def test_time_grows_with_the_rows_not_with_their_square(budget: int) -> None:
+    """Of rows of which two fill a bin to two thirds, and of mixed ones, eight times as many: a square were 64."""
+    draw = np.random.default_rng(0)
+    for sizes in (np.full(24_000, 2048), np.minimum(2048, draw.lognormal(6.9, 0.7, 24_000).astype(int) + 5)):
+        seconds = []
+        for count in (3000, 24_000):
+            start = time.process_time()
+            turns = batches.whole(sizes[:count], 1, budget).at(0, 0)
+            seconds.append(time.process_time() - start)
+            assert sorted(np.concatenate(turns)) == list(range(count))
+        assert seconds[1] < 30 * seconds[0]
+    assert len(batches.whole(np.full(24_000, 2048), 1, budget).at(0, 0)) == 12_000
 
 
 def test_a_process_without_work_gets_an_empty_turn() -> None:

@@ -49,8 +49,8 @@ class Steps:
         return math.ceil(len(self.sizes) / self._per_step)
 
     def __len__(self) -> int:
-        """Optimizer steps in all epochs."""
-        return math.ceil(self._epochs * self.per_epoch - 1e-9)
+        """Optimizer steps in all epochs: at least one where there are rows."""
+        return max(min(1, self.per_epoch), math.ceil(self._epochs * self.per_epoch - 1e-9))
 
     def epoch(self, step: int) -> float:
         """Epochs that are done after `step` optimizer steps."""
@@ -95,18 +95,34 @@ def _even(sizes: np.ndarray, processes: int, budget: int) -> list[np.ndarray]:
 
     `sizes` are in falling order; each goes into the bin that is emptiest so far, so every bin has long and short rows.
     """
-    least = max(math.ceil(np.minimum(sizes, budget).sum() / budget), int((2 * sizes > budget).sum()))
-    turns = max(1, math.ceil(min(least, len(sizes)) / processes))
-    while True:
-        heap = [(0, number) for number in range(turns * processes)]
-        bins: list[list[int]] = [[] for _ in heap]
-        for place, size in enumerate(sizes.tolist()):
-            load, number = heap[0]
-            heapq.heapreplace(heap, (load + size, number))
-            bins[number].append(place)
-        if all(load <= budget or len(bins[number]) == 1 for load, number in heap):
-            return [np.asarray(places, dtype=np.int64) for places in bins]
-        turns += 1
+    # Of rows above a k-th of the budget a bin holds k - 1 at most.
+    crowded = max(math.ceil(int((k * sizes > budget).sum()) / (k - 1)) for k in range(2, 17))
+    least = max(math.ceil(np.minimum(sizes, budget).sum() / budget), crowded)
+    low = max(1, math.ceil(min(least, len(sizes)) / processes))
+    high, more = low, 1
+    while (found := _dealt(sizes, high * processes, budget)) is None:
+        low, high, more = high + 1, high + more, 2 * more
+    while low < high:
+        middle = (low + high) // 2
+        fewer = _dealt(sizes, middle * processes, budget)
+        if fewer is None:
+            low = middle + 1
+        else:
+            high, found = middle, fewer
+    return found
+
+
+def _dealt(sizes: np.ndarray, count: int, budget: int) -> list[np.ndarray] | None:
+    """So many bins, or None where one would be above the budget; a row that is longer is alone in its bin."""
+    heap = [(0, number) for number in range(count)]
+    bins: list[list[int]] = [[] for _ in heap]
+    for place, size in enumerate(sizes.tolist()):
+        load, number = heap[0]
+        if bins[number] and load + size > budget:
+            return None
+        heapq.heapreplace(heap, (load + size, number))
+        bins[number].append(place)
+    return [np.asarray(places, dtype=np.int64) for places in bins]
 
 
 def _even_pads(sizes: np.ndarray, processes: int, budget: int) -> list[np.ndarray]:
