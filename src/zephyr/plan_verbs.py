@@ -18,12 +18,12 @@ def plan(options: argparse.Namespace) -> int:
     recipe, terminal = load(options.recipe, options.overrides), Terminal()
     with world_for(recipe):
         fits = _trainings(recipe, terminal)
-        _calls(recipe, terminal)
-    return 0 if fits else EXIT_USER_ERROR
+        counted = _calls(recipe, terminal)
+    return 0 if fits or (fits is None and counted) else EXIT_USER_ERROR
 
 
-def _trainings(recipe: "Recipe", terminal: "Terminal") -> bool:
-    """The trainings' part of the plan; returns False where one can't fit."""
+def _trainings(recipe: "Recipe", terminal: "Terminal") -> bool | None:
+    """The trainings' part of the plan; returns False where one can't fit, None where nothing can be said."""
     from zephyr.doctor import attempt, trainings
     from zephyr.errors import ZephyrError
     from zephyr.plan import lines, pool
@@ -41,19 +41,27 @@ def _trainings(recipe: "Recipe", terminal: "Terminal") -> bool:
                 print(line)
     except ZephyrError as error:
         print(f"trainings: not planned: {error}\n", flush=True)
-        return True
+        return None
     found = attempt("trainings", lambda: trainings(recipe, place))
     print(f"{'error' if found.ok is False else 'trainings'}: {found.detail}\n", flush=True)
-    return found.ok is not False
+    return found.ok
 
 
-def _calls(recipe: "Recipe", terminal: "Terminal") -> None:
+def _calls(recipe: "Recipe", terminal: "Terminal") -> bool:
+    """The calls' part; returns False where what they are made of can't be read from here."""
+    from zephyr.data.rules import chosen
+    from zephyr.errors import ZephyrError
     from zephyr.plan import ASSUMED, plan, times, total
 
-    found = plan(recipe)
+    chosen(recipe.prepare.clean)  # a recipe that can't run is refused, whatever can be read
+    try:
+        found = plan(recipe)
+    except ZephyrError as error:
+        print(f"calls: not planned: {error}")
+        return False
     if not found:
         print(f"{recipe.name} calls no endpoint")
-        return
+        return True
     rows = [
         [
             e.step,
@@ -69,3 +77,4 @@ def _calls(recipe: "Recipe", terminal: "Terminal") -> None:
         print(line)
     print("budget: " + ("none is set" if recipe.budget is None else f"${recipe.budget:,.2f}"))
     print(ASSUMED)
+    return True

@@ -97,7 +97,9 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     for text, said in (
         ("{", "config.json is no JSON"),
         (json.dumps({"model_type": "gpt2"}), "no memory model of gpt2"),
-        (json.dumps({"model_type": "llama"}), "config.json lacks 'hidden_size'"),
+        ("[]", "config.json is no JSON object"),
+        (json.dumps({"model_type": "llama"} | {**SMALL, "hidden_size": None}), "lacks hidden_size: write the numbers"),
+        (json.dumps({"model_type": "llama"}), "config.json lacks hidden_size, num_attention_heads, .* even where"),
     ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(ModelError, match=said):

@@ -1,6 +1,7 @@
 """What `zephyr plan` says of trainings, and that what can't fit is refused before anything is scheduled."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zephyr.plan.training import refuse
 from zephyr.recipe import Recipe, load
 from zephyr.terminal import Terminal
 
+LORA = ["cluster.gpus=1", "dpo.zero_stage=0", "dpo.lora={}"]
 ONE = ["cluster.gpus=1", "sft.zero_stage=0", "dpo.zero_stage=0"]
 
 
@@ -147,6 +149,25 @@ def test_hours_by_hand() -> None:
     assert (longer.hours - took.hours) * 3600 == pytest.approx(80_000 * 492_000 / 1e9)
 
 
+def test_a_paged_optimizers_state_travels_where_the_gpu_has_no_room(models: Path) -> None:
+    """A 7B's state of 8 bytes a parameter, beside weights, copies and gradients that leave nearly nothing free."""
+    half = recipe(models, "m7", *ONE, "dpo.optimizer=paged_adamw_32bit", "dpo.device_tokens=8192")
+    pool = on_cluster(half)
+    assert pool is not None
+    work = tokens.work(half, "dpo")
+    rate = speed.rate_of(pool)
+    paged = search.own(half, "dpo", shape_of(half.model.base, models), pool, work)
+    free = pool.room - paged.memory.total
+    assert paged.fits and paged.memory.host == 8 * 7_241_732_096 and 0 < free < 2 * GIB
+    setup = setups.setup(half, "dpo", pool, work)
+    none = speed.duration(paged.shape, replace(setup, optimizer="adamw_torch"), work, pool, rate)
+    more = (paged.duration(rate).hours - none.hours) * 3600 / work.steps
+    assert more == pytest.approx(2 * (8 * 7_241_732_096 - free) / (64e9 * 0.7)) and 2.4 < more < 2.6
+    lora = recipe(models, "m7", *ONE, "dpo.optimizer=paged_adamw_32bit", "dpo.lora={}")  # there is room for it
+    small, bare = (setups.setup(replaced, "dpo", pool, work) for replaced in (lora, recipe(models, "m7", *LORA)))
+    assert speed.duration(paged.shape, small, work, pool, rate) == speed.duration(paged.shape, bare, work, pool, rate)
+
+
 def test_tokens_by_hand(tmp_path: Path) -> None:
     """Without a tokenizer: 4 characters a token, and 4 tokens for each message."""
     talk = [{"role": "user", "content": "u" * 40}, {"role": "assistant", "content": "a" * 160}]
@@ -243,6 +264,18 @@ def test_the_verb(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "QLoRA" in said and "sft.lora={} model.quantize=4bit" in said
     assert main([*options, *(a for s in ONE for a in ("--set", s))]) == 2
     assert "error: sft: training all of 7.24B" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["zephyr-7b-beta", "zephyr-7b-qlora", "zephyr-70b"])
+def test_calls_that_cannot_be_planned_stop_nothing(models: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Without the variables that say where rows are; what can't fit, or a rule that there isn't, still does."""
+    options = [f"model.base={models / ('l70' if '70b' in name else 'm7')}", 'prepare.dialogues=["${NOWHERE}"]']
+    said = ["plan", name, *(argument for setting in options for argument in ("--set", setting))]
+    assert main(said) == 0
+    assert "calls: not planned: ${NOWHERE}: the environment variable NOWHERE is not set" in capsys.readouterr().out
+    assert main([*said, "--set", "cluster.nodes=1", "--set", "cluster.gpu=T4"]) == 2
+    assert main([*said, "--set", "prepare.clean=[none_such]"]) == 2
+    assert main([*said, "--set", "model.base=/none"]) == 2  # nothing could be planned
 
 
 def test_an_unknown_model_is_said_and_stops_nothing(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

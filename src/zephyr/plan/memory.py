@@ -148,9 +148,9 @@ def states(shape: Shape, setup: Setup, nodes: int = 1) -> States:
     state = STATE[setup.optimizer]
     if not setup.zero_stage:
         frozen = _frozen(shape, setup) if setup.lora else 0.0
-        paged = setup.optimizer.startswith("paged") and setup.gpu is not None
-        kept = state * trained
-        return States(frozen + 4.0 * trained, 4.0 * trained, 0.0 if paged else kept, kept if paged else 0.0)
+        away = paged(shape, setup)
+        own = 0.0 if away else state * trained
+        return States(frozen + 4.0 * trained, 4.0 * trained, own, away * n / nodes)
     frozen = total if setup.lora else 0
     c = setup.compute
     held = (frozen + trained) * c / (n if setup.zero_stage == 3 else 1)
@@ -164,6 +164,12 @@ def states(shape: Shape, setup: Setup, nodes: int = 1) -> States:
     if setup.offload == "all":
         return States(largest, 0.0, 0.0, host + c * (frozen + trained) / nodes * HOST)
     return States(held + largest, 0.0, 0.0, host)
+
+
+def paged(shape: Shape, setup: Setup) -> float:
+    """Bytes of optimizer state that a process leaves to the machine's memory where its GPU is full."""
+    pages = setup.gpu is not None and setup.optimizer.startswith("paged")
+    return STATE[setup.optimizer] * trainable(shape, setup.lora) if pages else 0.0
 
 
 def _frozen(shape: Shape, setup: Setup) -> float:

@@ -46,6 +46,10 @@ FAMILIES = {
 }
 
 
+NEEDED = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
+"""Of a config.json."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """Of a decoder with gated MLPs; widths in elements."""
@@ -136,9 +140,12 @@ def shape_of(location: str, cache: Path) -> Shape:
             raise ModelError(f"{location}: no config.json there; name a folder with a model")
         text = path.read_text()
     try:
-        return read(json.loads(text), location)
+        config = json.loads(text)
     except json.JSONDecodeError:
         raise ModelError(f"{location}: config.json is no JSON; save the model anew") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{location}: config.json is no JSON object; save the model anew")
+    return read(config, location)
 
 
 def _on_hub(location: str) -> str:
@@ -165,7 +172,10 @@ def _on_hub(location: str) -> str:
             why = f"{error.code} {error.reason}"
     except OSError as error:
         why = str(error.reason if isinstance(error, urllib.error.URLError) else error)
-    raise DataError(f"{location}: config.json can't be fetched ({why}); check name, revision, HF_TOKEN, network")
+    raise DataError(
+        f"{location}: config.json can't be fetched ({why}); check name, revision, HF_TOKEN, network, or "
+        "name a folder with its config.json: --set model.base=FOLDER"
+    )
 
 
 class _OneHost(urllib.request.HTTPRedirectHandler):
@@ -184,28 +194,31 @@ def read(config: Mapping[str, Any], name: str) -> Shape:
     family = FAMILIES.get(str(kind))
     if family is None:
         raise ModelError(f"{name}: no memory model of {kind} (of {', '.join(FAMILIES)} there is one)")
-    try:
-        hidden, heads = config["hidden_size"], config["num_attention_heads"]
-        kv_heads = config.get("num_key_value_heads") or heads
-        head_dim = config.get("head_dim") or family.head_dim or hidden // heads
-        biased = {name for name in family.biases if config.get(name)}
-        bias = (heads + 2 * kv_heads) * head_dim if family.qkv_bias or "attention_bias" in biased else 0
-        bias += hidden if "attention_bias" in biased else 0
-        bias += 2 * config["intermediate_size"] + hidden if "mlp_bias" in biased else 0
-        return Shape(
-            name=name,
-            hidden=hidden,
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
-            mlp=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            tied=bool(config.get("tie_word_embeddings", family.tied)),
-            bias=bias,
-            norms=family.norms,
-            qk_norm=family.qk_norm,
-            flat=0 if kind == "gemma2" else config.get("sliding_window") or math.inf,
+    wrong = [key for key in NEEDED if not isinstance(config.get(key), int) or config[key] < 1]
+    if wrong:
+        raise ModelError(
+            f"{name}: config.json lacks {', '.join(wrong)}: write the numbers there, which the plan needs "
+            "even where they are the model type's defaults"
         )
-    except KeyError as error:
-        raise ModelError(f"{name}: config.json lacks {error}") from None
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    head_dim = config.get("head_dim") or family.head_dim or hidden // heads
+    biased = {name for name in family.biases if config.get(name)}
+    bias = (heads + 2 * kv_heads) * head_dim if family.qkv_bias or "attention_bias" in biased else 0
+    bias += hidden if "attention_bias" in biased else 0
+    bias += 2 * config["intermediate_size"] + hidden if "mlp_bias" in biased else 0
+    return Shape(
+        name=name,
+        hidden=hidden,
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        tied=bool(config.get("tie_word_embeddings", family.tied)),
+        bias=bias,
+        norms=family.norms,
+        qk_norm=family.qk_norm,
+        flat=0 if kind == "gemma2" else config.get("sliding_window") or math.inf,
+    )

@@ -8,7 +8,7 @@ weights (adapters) as much as it. Gradient checkpointing is one more forward of 
 from dataclasses import dataclass
 
 from zephyr.devices import LINKED
-from zephyr.plan.memory import Setup, trainable
+from zephyr.plan.memory import Setup, memory, paged, trainable
 from zephyr.plan.pool import Pool
 from zephyr.plan.shapes import Shape
 from zephyr.plan.tokens import Work
@@ -54,12 +54,14 @@ def duration(shape: Shape, setup: Setup, work: Work, pool: Pool, rate: float) ->
     turns = max(1.0, step_tokens / n / setup.tokens)
     compute = step_tokens / n * operations(shape, setup, work) / rate
     transfer = turns * _turn(shape, setup, pool) if pool.gpu else 0.0
-    step = max(compute, transfer) + (_offloaded(shape, setup, pool) if pool.gpu else 0.0)
+    between = _offloaded(shape, setup, pool) + _paged(shape, setup, pool) if pool.gpu else 0.0
+    step = max(compute, transfer) + between
     steps = work.steps
     seconds = steps * step
     if work.pairs:  # the reference's log-probabilities: one forward of every pair, once
         seconds += work.tokens * _forward(shape, work) / n / rate
-    return Duration(steps, work.tokens * work.epochs, seconds / 3600, "transfer" if transfer > compute else "compute")
+    slowest = "compute" if compute > max(transfer, between) else "transfer"
+    return Duration(steps, work.tokens * work.epochs, seconds / 3600, slowest)
 
 
 def _turn(shape: Shape, setup: Setup, pool: Pool) -> float:
@@ -82,6 +84,16 @@ def _offloaded(shape: Shape, setup: Setup, pool: Pool) -> float:
     trained = trainable(shape, setup.lora)
     travel = 4.0 * trained / pool.processes / (pool.gpu.host * LINK * 1e9)
     return travel + 28.0 * trained / pool.nodes / (ADAM * 1e9)
+
+
+def _paged(shape: Shape, setup: Setup, pool: Pool) -> float:
+    """Seconds of a step that a paged optimizer's state, what the GPU has no room for, travels there and back."""
+    assert pool.gpu is not None
+    state = paged(shape, setup)
+    if not state:
+        return 0.0
+    lacking = state - (pool.room - memory(shape, setup, pool.nodes).total)
+    return 2 * min(state, max(0.0, lacking)) / (pool.gpu.host * LINK * 1e9)
 
 
 def rate_of(pool: Pool) -> float:
