@@ -200,3 +200,10 @@ def test_adapters_over_four_bits(tmp_path: Path, stage: Stage) -> None:
         found = merged(ids).logits
     assert torch.allclose(found, wanted, atol=1e-3)
     assert not torch.allclose(found, full, atol=0.1)
+
+
+def test_what_can_not_be_adapted_costs_no_reference(base: Path, tmp_path: Path) -> None:
+    settings = recipe(dpo={"lora": LORA | {"target_modules": ["fc1"]}})
+    with pytest.raises(ModelError, match=r"dpo\.lora\.target_modules: fc1 not in this model"):
+        fit("dpo", base, PAIRS, [], settings, tmp_path / "work", tmp_path / "out", Progress())
+    assert not (tmp_path / "store" / "reference").exists()

@@ -56,7 +56,10 @@ def test_overrides() -> None:
         (["rate.aspects=[honesty, honesty]"], "aspects: `honesty` stands there twice"),
         (["endpoints.weak.max_concurrency=3", "shards=4"], "weak.max_concurrency: 3 can't be divided among 4 shards"),
         (["model.quantize=4bit"], "set sft.lora and dpo.lora"),
-        (["model.quantize=4bit", "sft.lora={}", "dpo.lora={}", "dpo.zero_stage=3"], "dpo.zero_stage: 3 cuts up weights"),
+        (
+            ["model.quantize=4bit", "sft.lora={}", "dpo.lora={}", "dpo.zero_stage=3"],
+            "dpo.zero_stage: 3 cuts up weights",
+        ),
         (["dpo.lora={target_modules: []}"], "dpo.lora.target_modules: name at least one module"),
         (["dpo.lora={target_modules: all-linear}"], "dpo.lora.target_modules: list modules by name"),
         (["dpo.lora={target_modules: [all-linear]}"], "dpo.lora.target_modules: list modules by name"),

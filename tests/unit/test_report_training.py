@@ -48,7 +48,7 @@ def test_harm_comes_first_and_a_usual_course_is_no_alarm() -> None:
     usual = {"eval_rewards/chosen": -1.0, "eval_rewards/margins": 2.5}
     (said,) = training.warnings(gather(run_of(FIGURES | usual, DPO).run_id))
     assert "no fault" in said and not said.startswith("Warning")
-    harmed = usual | CHOSEN | {"fell_together_at": 10.0, "worse_than_start": 1.0}
+    harmed = usual | CHOSEN | {"fell_together_at": 10.0, "no_better_than_start": 1.0}
     run = run_of(FIGURES | harmed, DPO + MEASURED, "r2")
     said = training.warnings(gather(run.run_id))[0]
     assert said.startswith("Warning: dDPO+dSFT: at step 10 the chosen answers were less likely")

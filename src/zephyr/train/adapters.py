@@ -136,6 +136,8 @@ def _adapted(job: Job, folder: Path) -> tuple[Any, Any]:
     from peft import PeftModel
 
     base, tokenizer = models.load(job.model, job.recipe, job.section)
+    if job.recipe.model.attention in models.ON_GPU:
+        base.set_attn_implementation("sdpa")
     if getattr(base, "is_quantized", False):
         base = base.dequantize()
     return PeftModel.from_pretrained(base, folder).eval(), tokenizer

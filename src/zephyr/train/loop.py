@@ -70,6 +70,10 @@ class Loop:
         self._sums: dict[str, list[Any]] = {}
         self._idle = False
         super().__init__(*args, **kwargs)
+        from transformers import PrinterCallback
+
+        trainer: Any = self
+        trainer.remove_callback(PrinterCallback)  # `watch` tells it in words
 
     def micro_loss(self, model: Any, batch: Batch) -> Any:
         """The sum of the losses of the micro-batch's rows; `batch` is on the device, `model` as it is wrapped."""

@@ -13,6 +13,9 @@ from zephyr.train import ranks
 if TYPE_CHECKING:
     from zephyr.train.job import Job
 
+ON_GPU = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface", "flex_attention": "torch"}
+"""Attentions that run on a GPU only, and the package that each is in."""
+
 
 def on_gpu() -> bool:
     import torch
@@ -31,6 +34,27 @@ def dtypes(recipe: Recipe, section: Training | None) -> tuple[str, str]:
     dtype = {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}[zero.precision(recipe)]
     full = section is not None and section.lora is None and not section.zero_stage
     return "float32" if full else dtype, dtype
+
+
+def check_attention(job: "Job") -> None:
+    """Raises ModelError where this machine or the model's architecture hasn't got what `model.attention` names."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    name = job.recipe.model.attention
+    if name == "auto":
+        return
+    if name in ON_GPU and not on_gpu():
+        raise ModelError(f"model.attention: {name} runs on a GPU, and this machine has none; set it to auto")
+    if name in ON_GPU and importlib.util.find_spec(ON_GPU[name]) is None:
+        raise ModelError(f"model.attention: {name} needs the package {ON_GPU[name]}; install it, or set it to auto")
+    config = AutoConfig.from_pretrained(job.model)
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(config, attn_implementation=name)
+    except (ValueError, ImportError) as error:
+        told = str(error).partition(". ")[0]
+        raise ModelError(f"model.attention: {name}: {told}; set it to auto") from None
 
 
 def load(folder: Path, recipe: Recipe, section: Training | None = None) -> tuple[Any, Any]:

@@ -53,8 +53,8 @@ def warnings(facts: Facts) -> list[str]:
                 f"than at the start, and {measure} worse than before. The training harms the model from there on: "
                 "lower the learning rate, raise beta, or train less."
             )
-        if "worse_than_start" in figures:
-            harm.append(f"Warning: {variant}: at no moment did {measure} reach the starting model's.")
+        if "no_better_than_start" in figures:
+            harm.append(f"Warning: {variant}: at no moment was {measure} better than the starting model's.")
         if "fell_together_at" not in figures and figures.get(_CHOSEN, 0.0) < 0 < figures.get(_MARGIN, 0.0):
             course.append(
                 f"{variant}: chosen answers became less likely (held-out reward {figures[_CHOSEN]:.2f}), rejected ones "

@@ -49,14 +49,19 @@ def fit(trainer: Any, job: Job, tokenizer: Any, judge: Judge | None, told: Watch
     return dict(trainer.fit(job, told.progress)) | choice.put_back(trainer.model)
 
 
+def check(job: Job, held_out: int) -> None:
+    """Raises DataError where there is nothing to choose by; `held_out` rows are there."""
+    if job.section.choose.by == "loss" and not held_out:
+        raise DataError(f"{job.stage}.choose.by: loss: there are no held-out rows; set a test_size, or by: last")
+
+
 class Choice(TrainerCallback):
     """Measures at each moment, keeps the best weights, and puts them back at the end."""
 
     def __init__(self, job: Job, tokenizer: Any, judge: Judge | None, told: Watch, held_out: bool) -> None:
-        """`held_out`: the trainer has held-out rows. Raises DataError where there is nothing to choose by."""
+        """`held_out`: the trainer has held-out rows."""
+        check(job, held_out)
         self.section = job.section.choose
-        if self.section.by == "loss" and not held_out:
-            raise DataError(f"{job.stage}.choose.by: loss: there are no held-out rows; set a test_size, or by: last")
         assert judge is not None or not self.section.judged or ranks.rank()
         self._judge = judge if self.section.judged else None
         self._model = job.model
@@ -102,6 +107,8 @@ class Choice(TrainerCallback):
             self._moment(args, state, control, model, metrics)
         elif state.global_step == 0 and self.section.by == "loss":
             self.curve.start = {"step": 0.0, "value": float(metrics["eval_loss"])}
+            if ranks.rank() == 0:
+                self._keep()  # a training that goes on doesn't measure it again
 
     def _moment(self, args: Any, state: Any, control: Any, model: Any, metrics: Mapping[str, float]) -> None:
         self._due = stop = False
@@ -157,10 +164,10 @@ class Choice(TrainerCallback):
             figures[f"start_{by}"] = self.curve.start["value"]
         if fell := self.curve.fell_together():
             figures["fell_together_at"] = fell["step"]
-        if self.curve.worse_than_the_start():
-            figures["worse_than_start"] = 1.0
+        if self.curve.no_better_than_the_start():
+            figures["no_better_than_start"] = 1.0
             self._progress.note(
-                f"WARNING: no moment's {by} reaches the starting model's {self.curve.start['value']:.4g}"
+                f"WARNING: no moment's {by} is better than the starting model's {self.curve.start['value']:.4g}"
             )
         rest = "" if best is last else f", {last['value']:.4g} at the last, step {last['step']:.0f}"
         self._progress.note(f"the model is that of step {best['step']:.0f}: {by} {best['value']:.4g}{rest}")

@@ -64,10 +64,9 @@ class Curve:
             entries.append(entry)
         return None
 
-    def worse_than_the_start(self) -> bool:
-        """Whether even the best moment's whole interval is worse than the starting model's value."""
-        reached = self.best.get("high" if self.sign > 0 else "low", self.best["value"])
-        return bool(self.start) and self.sign * reached < self.sign * self.start["value"]
+    def no_better_than_the_start(self) -> bool:
+        """Whether even the best moment only equals the starting model, or is worse."""
+        return bool(self.start) and self.sign * self.best["value"] <= self.sign * self.start["value"]
 
 
 def explained(figures: Entry) -> str | None:
