@@ -1,6 +1,7 @@
 """The parts of a choice: curves by hand, what the judge is asked, what is refused, what plan and doctor know of it."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import tiny_model
 from tests.openai_server import serving
-from tests.training import job
+from tests.training import fit, job
+from tests.unit import test_train as given
 from tests.unit.test_choice import Notes, settings
 from zephyr.account import Account
 from zephyr.doctor import called
@@ -104,11 +107,30 @@ def test_a_warning_when_chosen_answers_become_less_likely_together_with_the_scor
     assert within.fell_together() is None and said[1] is None
     assert told("score", moment(7, 0.2), moment(5, 0.4))[1] == [None, None]  # worse, but not by that
     first = curve("score", moment(6, -1), start={"value": 8, "low": 7.5, "high": 8.5})
-    assert first.fell_together() == first.moments[0] and first.worse_than_the_start()
-    assert not curve("score", moment(7.8, 0), start={"value": 8}).worse_than_the_start()
+    assert first.fell_together() == first.moments[0] and first.no_better_than_the_start()
+    for by, values in (("score", {7.8: True, 8.0: True, 8.1: False}), ("loss", {7.8: False, 8.0: True, 8.1: True})):
+        for value, warned in values.items():  # what only equals the start, or reaches it within an interval, is no gain
+            assert curve(by, moment(value, 0), start={"value": 8}).no_better_than_the_start() is warned
     losing = curve("loss", {"value": 0.5, CHOSEN: 0.1}, {"value": 0.6, CHOSEN: -0.1})
     assert losing.fell_together() == losing.moments[1]
     assert explained({CHOSEN: -1.0, MARGIN: -2.0}) is None
+
+
+def test_what_loss_can_not_choose_costs_no_reference(tmp_path: Path) -> None:
+    recipe = settings("dpo", choose={"by": "loss"})
+    with pytest.raises(DataError, match=r"dpo\.choose\.by: loss: there are no held-out rows"):
+        fit("dpo", tiny_model(tmp_path / "base"), given.PAIRS, [], recipe, tmp_path / "w", tmp_path / "m", Progress())
+    assert not (tmp_path / "store" / "reference").exists()
+
+
+def test_a_training_that_changes_nothing_is_warned_about(tmp_path: Path) -> None:
+    # Steps of 1e-30 are lost in float32: the loss stays what it is where the policy is the reference.
+    recipe = settings("dpo", choose={"by": "loss", "times": 1}, learning_rate=1e-30, epochs=1)
+    told, base = Notes(), tiny_model(tmp_path / "base")
+    figures = fit("dpo", base, given.PAIRS[:4], given.PAIRS[:2], recipe, tmp_path / "w", tmp_path / "m", told)
+    assert figures["chosen_loss"] == figures["start_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert figures["no_better_than_start"] == 1
+    assert "WARNING: no moment's loss is better than the starting model's 0.6931" in told.said
 
 
 @pytest.mark.parametrize(

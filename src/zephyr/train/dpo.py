@@ -100,6 +100,7 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     """
     tokenizer = template.tokenizer_of(job.model)
     rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
+    choice.check(job, len(held_out))
     if not len(rows):
         raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
     trainer, told = prepared(job, rows, held_out, progress)
@@ -134,7 +135,8 @@ def prepared(job: Job, rows: Rows, held_out: Rows, progress: Progress) -> tuple[
         layout.padded,
     )
     args = DPOConfig(
-        **arguments.of(job, plan, held_out=False),
+        # Of a training whose weights are chosen by loss, the reference's own is what they must beat.
+        **arguments.of(job, plan, held_out=section.choose.by == "loss"),
         beta=section.beta,
         loss_type=[section.loss],
         label_smoothing=section.label_smoothing,
@@ -142,6 +144,7 @@ def prepared(job: Job, rows: Rows, held_out: Rows, progress: Progress) -> tuple[
     )
     network, tokenizer = models.load(job.model, job.recipe, job.section)
     layout.prepare(network)
+    lora = adapters.config(job, network)  # what is wrong with it shall not cost the reference's pass
     load = watch.Load.of(plan, rows.sizes, rows.trained, layout.padded)
     told = watch.Watch(progress, "pairs", len(rows) / plan.per_epoch, load)
     feed = partial(_feed, job, network, layout, progress)
@@ -153,7 +156,7 @@ def prepared(job: Job, rows: Rows, held_out: Rows, progress: Progress) -> tuple[
         train_dataset=Dataset.from_dict({"input_ids": [[0]]}),  # TRL looks at a row; Loop brings its own
         processing_class=tokenizer,
         callbacks=[told],
-        peft_config=adapters.config(job, network),
+        peft_config=lora,
         feed=feed(rows, plan),
         held_out=feed(held_out, measured) if len(held_out) else None,
     )

@@ -17,6 +17,7 @@ from zephyr import errors
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 from zephyr.lineage import Metrics
 from zephyr.progress import Progress
+from zephyr.train import model as models
 from zephyr.train import ranks, zero
 from zephyr.train.job import Job
 
@@ -28,6 +29,10 @@ FIGURES, FAILED = "figures.json", "failed.json"
 
 def run(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[str, float]:
     """Train, in this process as one of `ranks.processes()`; returns the figures of the training."""
+    if not models.on_gpu():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns of what it found, in every training
+    models.check_attention(job)
+
     from zephyr.train import dpo, sft
 
     with zero.read_in_parts(job.recipe, job.section):
