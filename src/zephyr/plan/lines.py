@@ -61,6 +61,7 @@ def notes(made: Sequence[Training], pool: Pool) -> list[str]:
         )
     else:
         found.append(f"assumed: {speed.USED_CPU:.0%} of the speed of a large matrix product on this machine")
+    found.append("micro-batches above are of these rows; the line below counts the largest that the settings allow")
     found.append(
         "rows without padding; the reference takes no memory: its log-probabilities are computed once, before dpo; "
         "head: logits and probabilities, where the backward doesn't take more"

@@ -5,8 +5,8 @@ otherwise, and adapters are another method: these come last and are named so; no
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from zephyr.devices import GIB
@@ -23,6 +23,10 @@ LEAST_TOKENS, LEAST_TOKENS_CPU = 2048, 256
 LORA = Lora()
 HOST = 4 * GIB
 """Of a node's memory, for each process: interpreter, libraries, rows."""
+
+
+Shared = tuple[tuple[str, str], ...]
+"""Changes: settings and values."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,20 @@ class Candidate:
         return speed.duration(self.shape, setup, self.work, self.pool, rate)
 
     @property
+    def method(self) -> str:
+        return method(self.recipe, self.stage)
+
+    @property
+    def shared(self) -> Shared:
+        """The changes that hold for all stages."""
+        return tuple(pair for pair in self.changes.items() if not pair[0].startswith(f"{self.stage}."))
+
+    @property
     def settings(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.changes.items()) or "as the recipe says"
+
+
+Timed = tuple[Candidate, speed.Duration]
 
 
 def own(recipe: Recipe, stage: Stage, shape: Shape, pool: Pool, work: Work | None = None) -> Candidate:
@@ -72,39 +88,92 @@ def own(recipe: Recipe, stage: Stage, shape: Shape, pool: Pool, work: Work | Non
     return Candidate(recipe, stage, shape, pool, {}, 0.0, work)
 
 
-def nearest(start: Candidate) -> Candidate | None:
-    """What fits with the least change: settings first, then GPUs, then nodes, then another optimizer or method."""
-    found = sorted(candidates(start, beyond=True), key=lambda one: one.distance)
-    return next((one for one in found if one.fits), None)
+def nearest(starts: Sequence[Candidate]) -> list[Candidate] | None:
+    """What fits with the least change, one for each start, all agreeing on what the stages share.
+
+    Settings come first, then GPUs, then nodes, then another optimizer or method.
+    """
+    found: list[dict[Shared, Candidate]] = []
+    for start in starts:
+        own: dict[Shared, Candidate] = {}
+        for one in sorted(candidates(start, beyond=True), key=lambda one: one.distance):
+            if one.shared not in own and one.fits:
+                own[one.shared] = one
+        found.append(own)
+    together = [[own[shared] for own in found] for shared in found[0] if all(shared in own for own in found)]
+    return min(together, key=lambda ones: sum(one.distance for one in ones), default=None)
 
 
-def cheapest(start: Candidate, rate: float) -> dict[str, tuple[Candidate, speed.Duration]]:
+def cheapest(starts: Sequence[Candidate], rate: float) -> dict[str, list[Timed]]:
     """By method, the recipe's own first: what costs the fewest GPU hours within the pool; within 5% of it the fastest.
 
-    Where nothing fits into the pool, of one that is larger.
+    One for each start, and they can be written together: they agree on what stages share, and all steps of a stage on
+    the stage's. Where nothing fits into the pool, of one that is larger.
     """
-    found: dict[str, tuple[Candidate, speed.Duration]] = {}
-    first = method(start.recipe, start.stage)
+    found: dict[str, list[Timed]] = {}
+    firsts = {start.stage: method(start.recipe, start.stage) for start in starts}
     for beyond in (False, True):
-        timed: dict[str, list[tuple[Candidate, speed.Duration]]] = {}
-        for one in candidates(start, beyond):
-            if one.fits:
-                timed.setdefault(method(one.recipe, one.stage), []).append((one, one.duration(rate)))
-        for name, own in timed.items():
-            least = min(_spent(*pair) for pair in own)
-            near = [pair for pair in own if _spent(*pair) <= 1.05 * least]
-            found.setdefault(name, min(near, key=lambda pair: (round(pair[1].hours, 6), pair[0].distance)))
-        if first in found:
+        timed = [_timed(start, rate, beyond) for start in starts]
+        for name in dict.fromkeys(("", *(one.method for own in timed for one, _ in own))):  # "": the recipe's own
+            wanted = {stage: name or first for stage, first in firsts.items()}
+            for stage, first in firsts.items():  # a stage that has adapters is not trained in full
+                if not any(one.stage == stage and one.method == name for own in timed for one, _ in own):
+                    wanted[stage] = first
+            made = _together([[pair for pair in own if pair[0].method == wanted[pair[0].stage]] for own in timed])
+            if made:
+                found.setdefault(" + ".join(dict.fromkeys(wanted.values())), made)
+        if " + ".join(dict.fromkeys(firsts.values())) in found:
             break
-    return dict(sorted(found.items(), key=lambda pair: pair[0] != first))
+    return found
 
 
-def _spent(one: Candidate, took: speed.Duration) -> float:
-    return took.hours * one.pool.processes
+def _timed(start: Candidate, rate: float, beyond: bool) -> list[Timed]:
+    """All that fits, also with the largest micro-batch that its settings allow: or it would be refused."""
+    tried = (one for one in candidates(start, beyond) if one.fits and replace(one, work=None).fits)
+    return [(one, one.duration(rate)) for one in tried]
+
+
+def _together(timed: Sequence[Sequence[Timed]]) -> list[Timed]:
+    """Of each start one: the best of those that agree; none where there are none."""
+    groups: dict[Shared, list[dict[Shared, Timed]]] = {}
+    for number, own in enumerate(timed):
+        for pair in own:
+            group = groups.setdefault(pair[0].shared, [{} for _ in timed])
+            group[number][tuple(pair[0].changes.items())] = pair
+    options = [_least(group) for group in groups.values()]
+    options = [option for option in options if option]
+    if not options:
+        return []
+    least = min(map(_spent, options))
+    near = [option for option in options if _spent(option) <= 1.05 * least]
+    return min(near, key=lambda option: (round(sum(took.hours for _, took in option), 6), _far(option)))
+
+
+def _least(group: Sequence[Mapping[Shared, Timed]]) -> list[Timed]:
+    """Of starts that agree on what is shared the fastest for each stage, by the same settings for all its steps."""
+    made: dict[int, Timed] = {}
+    stages = [next((one.stage for one, _ in own.values()), "") for own in group]
+    for stage in dict.fromkeys(stages):
+        numbers = [number for number, other in enumerate(stages) if other == stage]
+        common = [key for key in group[numbers[0]] if all(key in group[number] for number in numbers)]
+        options = [[group[number][key] for number in numbers] for key in common]
+        if not options:
+            return []
+        best = min(options, key=lambda option: (round(sum(took.hours for _, took in option), 6), _far(option)))
+        made |= dict(zip(numbers, best, strict=True))
+    return [made[number] for number in range(len(group))]
+
+
+def _spent(option: Sequence[Timed]) -> float:
+    return sum(took.hours * one.pool.processes for one, took in option)
+
+
+def _far(option: Sequence[Timed]) -> float:
+    return sum(one.distance for one, _ in option)
 
 
 def method(recipe: Recipe, stage: Stage) -> str:
-    section = _section(recipe, stage)
+    section = section_of(recipe, stage)
     name = "full" if section.lora is None else "QLoRA" if recipe.model.quantize == "4bit" else "LoRA"
     return f"{name}, 8-bit optimizer" if section.optimizer.endswith("8bit") else name
 
@@ -135,7 +204,7 @@ def _methods(start: Candidate) -> Iterator[tuple[dict[str, str], float]]:
     yield {}, 0.0
     if start.pool.gpu is None:
         return
-    section, stage = _section(start.recipe, start.stage), start.stage
+    section, stage = section_of(start.recipe, start.stage), start.stage
     if section.optimizer.startswith("adamw_torch"):
         yield {f"{stage}.optimizer": "paged_adamw_32bit"}, 5.0
         yield {f"{stage}.optimizer": "paged_adamw_8bit"}, 8.0
@@ -148,7 +217,7 @@ def _methods(start: Candidate) -> Iterator[tuple[dict[str, str], float]]:
 
 def _cuts(start: Candidate, pool: Pool, method: dict[str, str], far: float) -> Iterator[Candidate]:
     """ZeRO, checkpointing and the budget of tokens, on one pool and by one method."""
-    section, stage = _section(start.recipe, start.stage), start.stage
+    section, stage = section_of(start.recipe, start.stage), start.stage
     if section.global_batch_size % pool.processes:
         return
     budgets = [section.device_tokens]
@@ -158,9 +227,9 @@ def _cuts(start: Candidate, pool: Pool, method: dict[str, str], far: float) -> I
     for zero, offload in ZERO if pool.gpu else ZERO[:1]:
         if zero and (plain or section.optimizer not in ("adamw_torch", "adamw_torch_fused")):
             continue
-        if zero and pool.processes == 1 and offload == "none":
-            continue
         same = (zero, offload) == (section.zero_stage, section.offload)
+        if zero and pool.processes == 1 and offload == "none" and not same:
+            continue
         zeroed = 0.0 if same else 2.0 + {"none": 0.0, "optimizer": 1.0, "all": 2.0}[offload]
         for checkpointing in (False, True):
             turned = 0.0 if checkpointing == start.recipe.model.gradient_checkpointing else 1.0
@@ -192,5 +261,5 @@ def _changed(start: Candidate, pool: Pool, wanted: Mapping[str, str], distance: 
     return Candidate(recipe, start.stage, start.shape, pool, changes, distance, start.work)
 
 
-def _section(recipe: Recipe, stage: Stage) -> Training:
+def section_of(recipe: Recipe, stage: Stage) -> Training:
     return recipe.sft if stage == "sft" else recipe.dpo

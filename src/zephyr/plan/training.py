@@ -1,14 +1,14 @@
 """What a recipe's trainings need: memory by part, tokens, steps, hours, dollars; and the refusal of what can't fit."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from zephyr import workspace
 from zephyr.devices import GIB
 from zephyr.errors import DataError, ModelError, RecipeError
 from zephyr.plan import search, speed, tokens
 from zephyr.plan.memory import trainable
-from zephyr.plan.pool import Pool
+from zephyr.plan.pool import Pool, on_cluster
 from zephyr.plan.search import Candidate
 from zephyr.plan.shapes import Shape, shape_of
 from zephyr.plan.tokens import Stage
@@ -30,10 +30,10 @@ class Training:
     own: Candidate
     took: speed.Duration | None
     """None where the rows can't be read."""
-    cheapest: Mapping[str, tuple[Candidate, speed.Duration]]
-    """By method."""
     source: str
     """How its tokens are known."""
+    cheapest: Mapping[str, search.Timed] = field(default_factory=dict)
+    """By method; those of one method can be written together."""
 
     @property
     def trained(self) -> int:
@@ -53,11 +53,14 @@ def trainings(recipe: Recipe, pool: Pool) -> list[Training]:
         try:
             work = tokens.work(recipe, stage, step == "sft_on_chosen", tokenizer)
         except DataError as error:
-            made.append(Training(step, search.own(recipe, stage, shape, pool), None, {}, str(error)))
+            made.append(Training(step, search.own(recipe, stage, shape, pool), None, str(error)))
             continue
         own = search.own(recipe, stage, shape, pool, work)
-        made.append(Training(step, own, own.duration(rate), search.cheapest(own, rate), work.source))
-    return made
+        made.append(Training(step, own, own.duration(rate), work.source))
+    known = [one for one in made if one.took]
+    found = search.cheapest([one.own for one in known], rate)
+    chosen = {one.step: {name: own[n] for name, own in found.items()} for n, one in enumerate(known)}
+    return [replace(one, cheapest=chosen.get(one.step, {})) for one in made]
 
 
 def refuse(recipe: Recipe, pool: Pool | None) -> str:
@@ -69,26 +72,40 @@ def refuse(recipe: Recipe, pool: Pool | None) -> str:
     if pool is None:
         raise ModelError("cluster.gpu isn't set, so the GPUs' memory isn't known")
     shape = shape_of(recipe.model.base, workspace.home() / "cache")
-    problems = [told for stage in STEPS["zephyr"].values() if (told := _refusal(recipe, stage, shape, pool))]
-    if problems:
-        raise RecipeError("; ".join(problems))
-    peak = max(search.own(recipe, stage, shape, pool).memory.total for stage in STEPS["zephyr"].values())
-    return f"{peak / GIB:.1f} of {pool.room / GIB:.1f} GiB at most, on {pool}"
+    own = [search.own(recipe, stage, shape, pool) for stage in STEPS["zephyr"].values()]
+    undivided = [_undivided(one) for one in own]
+    if any(undivided):
+        raise RecipeError("; ".join(filter(None, undivided)))
+    largest = max(own, key=lambda one: one.memory.total)
+    if all(one.fits for one in own):
+        return f"{largest.memory.total / GIB:.1f} of {pool.room / GIB:.1f} GiB at most, on {pool}"
+    raise RecipeError(_lacking(own, shape))
 
 
-def _refusal(recipe: Recipe, stage: Stage, shape: Shape, pool: Pool) -> str:
-    batch = (recipe.sft if stage == "sft" else recipe.dpo).global_batch_size
-    if batch % pool.processes:
-        return f"{stage}.global_batch_size: {batch} isn't a multiple of the {pool.processes} processes on {pool}"
-    own = search.own(recipe, stage, shape, pool)
-    if own.fits:
-        return ""
+def _undivided(one: Candidate) -> str:
+    batch, pool = search.section_of(one.recipe, one.stage).global_batch_size, one.pool
+    fits = batch % pool.processes == 0
+    told = f"{one.stage}.global_batch_size: {batch} isn't a multiple of the {pool.processes} processes on {pool}"
+    return "" if fits else told
+
+
+def _lacking(own: Sequence[Candidate], shape: Shape) -> str:
+    """The refusal of trainings of which one or more can't fit, by the figures of the largest."""
+    failed = [one for one in own if not one.fits]
+    worst = max(failed, key=lambda one: one.memory.total)
+    pool, asked = worst.pool, worst.recipe.cluster.gpus
+    how = "adapters of" if _lora(worst) else "all of"
+    steps = " and ".join(one.stage for one in failed)
+    found = f"{steps}: training {how} {billions(shape.parameters)} on {pool} needs {worst.lacks}"
+    if asked and pool.gpu is None:
+        return f"{found}; the recipe is for {on_cluster(worst.recipe) or f'{asked} GPUs'}: zephyr doctor --cluster"
+    found = f"{found} (largest micro-batch allowed: {parts(worst)})"
     near = search.nearest(own)
-    how = "adapters of" if _lora(own) else "all of"
-    found = f"{stage}: training {how} {billions(shape.parameters)} on {pool} needs {own.lacks} ({parts(own)})"
     if near is None:
         return f"{found}; nothing that the plan knows to change makes it fit"
-    return f"{found}; nearest that fits: {near.settings} ({near.memory.total / GIB:.1f} GiB)"
+    changes = dict(pair for one in near for pair in one.changes.items())
+    settings = " ".join(f"{name}={value}" for name, value in changes.items())
+    return f"{found}; nearest that fits: {settings} ({max(one.memory.total for one in near) / GIB:.1f} GiB)"
 
 
 def parts(one: Candidate) -> str:
@@ -107,4 +124,4 @@ def billions(count: float) -> str:
 
 
 def _lora(one: Candidate) -> Lora | None:
-    return one.recipe.sft.lora if one.stage == "sft" else one.recipe.dpo.lora
+    return search.section_of(one.recipe, one.stage).lora
