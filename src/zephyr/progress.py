@@ -12,6 +12,11 @@ PRINTED = Path("-")
 MetricsSink = Callable[[Mapping[str, float], int], None]
 
 
+def plural(count: int, unit: str) -> str:
+    """1 step, 2 steps."""
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
 class Progress:
     """Progress and metrics of one step.
 

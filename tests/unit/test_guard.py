@@ -93,6 +93,8 @@ def test_what_diverges_and_what_does_not() -> None:
     assert not diverges([*small, 0.1, 0.2, 0.1])  # ten times the median, and still better than at the start
     assert diverges([*small, 0.7, 0.8, 0.9])
     assert not diverges([-0.5, -0.5, -0.5, -0.4, -0.3, -0.2])  # of a loss that may be negative nothing is said
+    # IPO with a beta of 1e9 wants no margin at all: it begins at 1 / (2 beta) squared, and each step leads away.
+    assert not diverges([2.5e-19, 2.5e-19, 4.0, 4.8, 4.8])
     assert not diverges([]) and not diverges([5.0]) and not diverges([1.0, 1.0, 1.0])
     # Long ago doesn't count: twenty calm ones after a wild beginning are the usual.
     assert diverges([4.0, *[30.0] * 30, *[1.0] * 20, 5.0, 5.0, 5.0])

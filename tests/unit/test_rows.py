@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -17,9 +18,10 @@ from tests.helpers import tokenizer
 from tests.training import job
 from tests.unit.test_template import _byte_level, _letters, _metaspace
 from zephyr.data import template
-from zephyr.errors import RunError
+from zephyr.errors import DataError, RunError
 from zephyr.recipe import Recipe, check
 from zephyr.schema import Message
+from zephyr.train import cutting
 from zephyr.train.job import Job
 from zephyr.train.rows import Rows, encode
 
@@ -117,7 +119,7 @@ def test_dialogues_are_cut_and_those_without_an_answer_dropped(tmp_path: Path) -
         rows = [{"messages": d} for d in (long, short, silent)]
         found = rows_of("sft", rows, settings, tmp_path / str(number), tok)
         assert found.sizes.tolist() == [min(size, room) for size in (len(whole), short_size)][: len(sizes)]
-        assert dict(found.counts) == counts
+        assert dict(found.counts) == counts | {"identical": 0}
 
 
 PAIRS = [
@@ -167,10 +169,43 @@ def test_pairs_without_a_completion_or_with_a_long_prompt_are_dropped(tmp_path: 
     rows = [PAIRS[0], preference("one", "", "two"), preference("one", "two", ""), preference("the cat " * 40, "a", "b")]
     limit = len(template.encode_prompt(tok, PAIRS[0]["chosen"][:1]))
     found = rows_of("dpo", rows, recipe(dpo={"max_prompt_length": limit}), tmp_path, tok)
-    assert len(found) == 1 and dict(found.counts) == {"cut": 0, "dropped": 3, "empty": 2}
+    assert len(found) == 1 and dict(found.counts) == {"cut": 0, "dropped": 3, "empty": 2, "identical": 0}
     prompt, chosen, rejected = found.pair(0)
     assert tok.decode(prompt) == "<s><|user|>\none two three</s>\n<|assistant|>\n"
     assert (tok.decode(chosen), tok.decode(rejected)) == ("the cat sat on the mat</s>", "two</s>")
+
+
+def test_pairs_that_are_identical_as_cut_are_dropped_and_counted(tmp_path: Path) -> None:
+    tok = template.install(tokenizer())
+    rows = [preference("one", "the cat sat on a", "the cat sat on b"), preference("one", "two", "on")]
+    prompt = template.encode_prompt(tok, rows[0]["chosen"][:1])
+    room = len(prompt) + len(tok("the cat sat")["input_ids"])
+    whole = rows_of("dpo", rows, recipe(), tmp_path / "whole", tok)
+    assert len(whole) == 2 and whole.counts["identical"] == 0
+    cut = rows_of("dpo", rows, recipe(dpo={"max_length": room}), tmp_path / "cut", tok)
+    assert len(cut) == 1 and dict(cut.counts) == {"cut": 0, "dropped": 1, "empty": 0, "identical": 1}
+    assert tok.decode(cut.pair(0)[1]) == "two</s>"
+
+
+def test_where_nothing_is_left_the_error_says_why(tmp_path: Path) -> None:
+    tok = template.install(tokenizer())
+    same = preference("one", "the cat sat on a", "the cat sat on b")
+    room = len(template.encode_prompt(tok, same["chosen"][:1])) + 1
+    cases: list[tuple[Any, list[Any], dict[str, Any], str]] = [
+        ("sft", [], {}, "sft: there are no dialogues to train on: the table has no rows"),
+        ("dpo", [], {}, "dpo: there are no pairs to train on: the table has no rows"),
+        ("sft", [{"messages": talk("one", "")}], {}, "sft: no dialogue has an answer"),
+        ("dpo", [preference("one", "", "a")], {}, "dpo: no pair has an answer on both sides"),
+        ("sft", [{"messages": talk("one", "two")}], {"max_length": 3}, "no dialogue fits into sft.max_length 3 tokens"),
+        ("dpo", [same], {"max_length": 3}, "dpo: no pair fits into dpo.max_length 3 tokens; raise it or dpo.max_prom"),
+        ("dpo", [same], {"max_length": room}, f"no pair has two sides that differ within dpo.max_length {room}; raise"),
+    ]
+    for number, (stage, table, section, said) in enumerate(cases):
+        settings = recipe(**{stage: section})
+        found = rows_of(stage, table, settings, tmp_path / str(number), tok)
+        with pytest.raises(DataError, match=re.escape(said)):
+            cutting.check(stage, getattr(settings, stage), len(found), found.counts)
+    cutting.check("dpo", recipe().dpo, 1, {"dropped": 1.0})
 
 
 def plain_job(folder: Path, answer: str = "good day", **more: Any) -> Job:
@@ -181,16 +216,35 @@ def plain_job(folder: Path, answer: str = "good day", **more: Any) -> Job:
 def test_rows_are_found_again_by_the_job_that_made_them(tmp_path: Path) -> None:
     tok = template.install(tokenizer())
     first = encode(plain_job(tmp_path), tok, "train")
-    made = (first.folder / "meta.json").stat().st_ino
-    assert (encode(plain_job(tmp_path), tok, "train").folder / "meta.json").stat().st_ino == made
+    made = (first.folder / "meta.json").stat().st_mtime_ns
+    assert (encode(plain_job(tmp_path), tok, "train").folder / "meta.json").stat().st_mtime_ns == made
     for other in (
         plain_job(tmp_path, key="1" * 64),
         plain_job(tmp_path, weights="another model"),
         job("sft", tmp_path, [], [], recipe(sft={"max_length": 63}), tmp_path / "work", tmp_path / "out"),
     ):
-        before = (first.folder / "meta.json").stat().st_ino
-        assert (encode(other, tok, "train").folder / "meta.json").stat().st_ino != before
+        before = (first.folder / "meta.json").stat().st_mtime_ns
+        assert (encode(other, tok, "train").folder / "meta.json").stat().st_mtime_ns != before
     assert len(encode(other, tok, "test")) == 0  # the last one had no rows, and its folder is whole all the same
+
+
+@pytest.mark.parametrize("file", ["ids", "lengths", "mask", "meta.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_damaged_rows_are_made_again(tmp_path: Path, file: str, damage: str) -> None:
+    tok = template.install(tokenizer())
+    folder = encode(plain_job(tmp_path), tok, "train").folder
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    middle = len(whole[file]) // 2
+    bad = whole[file][:middle] + bytes([whole[file][middle] ^ 1]) + whole[file][middle + 1 :]
+    (folder / file).write_bytes(bad if damage == "flipped" else whole[file][:middle])
+    if damage == "gone":
+        (folder / file).unlink()
+    notes: list[str] = []
+    encode(plain_job(tmp_path), tok, "train", note=notes.append)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert notes == [f"{folder}: damaged, or made with other settings; encoded anew"]
+    encode(plain_job(tmp_path), tok, "train", note=notes.append)
+    assert len(notes) == 1
 
 
 def test_the_digest_is_of_what_the_rows_hold(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ def of(job: Job, steps: Steps, held_out: bool) -> dict[str, Any]:
     return {
         "output_dir": str(job.work / "checkpoints"),
         "learning_rate": section.learning_rate,
-        "lr_scheduler_type": section.scheduler,
-        "warmup_steps": round(section.warmup_ratio * len(steps)),
+        # "constant" knows of no warmup.
+        "lr_scheduler_type": "constant_with_warmup" if section.scheduler == "constant" else section.scheduler,
+        "warmup_steps": min(round(section.warmup_ratio * len(steps)), len(steps) - 1),  # the rate is reached
         "max_steps": len(steps),
         # An item of the loader is one optimizer step of one process: train/loop.py cuts it into micro-batches.
         "per_device_train_batch_size": section.global_batch_size // ranks.processes(),

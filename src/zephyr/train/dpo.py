@@ -17,10 +17,9 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from zephyr.data import template
-from zephyr.errors import DataError
 from zephyr.intervals import wilson
 from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, batches, ranks, reference
+from zephyr.train import adapters, arguments, batches, cutting, ranks, reference
 from zephyr.train import model as models
 from zephyr.train.batches import Steps
 from zephyr.train.forward import attention, pairs
@@ -99,13 +98,13 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     chosen completions are longer than the rejected ones, on average.
     """
     tokenizer = template.tokenizer_of(job.model)
-    rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
+    rows = encode(job, tokenizer, "train", note=progress.note)
+    held_out = encode(job, tokenizer, "test", note=progress.note)
     choice.check(job, len(held_out))
-    if not len(rows):
-        raise DataError("dpo: no pair fits into dpo.max_length; raise it or dpo.max_prompt_length")
+    cutting.check(job.stage, job.recipe.dpo, len(rows), rows.counts)
     trainer, told = prepared(job, rows, held_out, progress)
     figures = choice.fit(trainer, job, tokenizer, judge, told)
-    figures |= {name: rows.counts[name] for name in ("cut", "dropped")} | {"length_gap": rows.length_gap}
+    figures |= {name: rows.counts[name] for name in ("cut", "dropped", "identical")} | {"length_gap": rows.length_gap}
     if len(held_out):
         figures |= measured(trainer.evaluate(), len(held_out))
         if job.section.choose.by == "last" and (said := curve.explained(figures)):  # else it was said at the moments
@@ -167,9 +166,11 @@ def _layout(job: Job, longest: int, progress: Progress) -> pairs.Layout:
     """Flat rows where the architecture allows them, else padded ones."""
     from transformers import AutoConfig
 
+    config = AutoConfig.from_pretrained(job.model)
+    attention.check(config, longest, job.stage)
     reason = f"model.attention is {job.recipe.model.attention}"
     if job.recipe.model.attention == "auto":
-        found = attention.fits(AutoConfig.from_pretrained(job.model), longest)
+        found = attention.fits(config, longest)
         if found is None:
             return pairs.Flat()
         reason = found

@@ -118,6 +118,15 @@ class Loop:
         trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, found)
         return found
 
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """The schedule must end with the training, at the rate that it says, or steps were miscounted."""
+        trainer: Any = self
+        found = super().create_scheduler(*args, **kwargs)  # type: ignore[misc]
+        share = found.lr_lambdas[0](len(self.feed.steps))
+        expected = float(trainer.args.lr_scheduler_type == "constant_with_warmup")
+        assert abs(share - expected) < 1e-6, f"the learning rate would end at {share:.3g} of its highest"
+        return found
+
     def get_train_dataloader(self) -> Any:
         """One item for each optimizer step of the whole training, ready before the device asks for it."""
         from torch.utils.data import DataLoader

@@ -19,7 +19,7 @@ from zephyr.artifacts import Artifact, Store, open_store, step_key
 from zephyr.data import template
 from zephyr.errors import ArtifactError, ModelError
 from zephyr.manifest import REFERENCE
-from zephyr.progress import Progress
+from zephyr.progress import Progress, plural
 from zephyr.train import batches, ranks
 from zephyr.train import model as models
 from zephyr.train.job import Job
@@ -154,7 +154,7 @@ class _Kept:
     def _tell(self, artifact: Artifact, how: str) -> None:
         pairs = int(artifact.manifest.figures["pairs"])
         self._progress.event(REFERENCE, uri=artifact.uri, digest=artifact.digest)
-        self._progress.note(f"reference log-probabilities of {pairs} pairs: {how}")
+        self._progress.note(f"reference log-probabilities of {plural(pairs, 'pair')}: {how}")
 
 
 def _name(number: int) -> str:

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -17,18 +17,16 @@ import numpy as np
 
 from zephyr.data import template
 from zephyr.errors import RunError, disk
-from zephyr.sections import Dpo, Sft
+from zephyr.train.cutting import COUNTS, Cut, Ids, Mask, Talk, dialogues, pairs
 from zephyr.train.job import Job
 
-Ids = np.ndarray[Any, np.dtype[np.int32]]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
 
 _BATCH = 512  # rows that are in memory at a time
 _COLUMNS = {"dialogues": 2, "pairs": 4}  # of the lengths
 _META = "meta.json"
-_NONE = np.zeros(0, np.bool_)
-_VERSION = 1  # of the files
+_FILES = ("ids", "lengths", "mask")
+_VERSION = 2  # of the files
 
 
 class Rows:
@@ -41,7 +39,8 @@ class Rows:
         self.digest: str = meta["digest"]
         """SHA-256 of kind, token ids, lengths and masks."""
         self.counts: Mapping[str, float] = meta["counts"]
-        """Rows that were cut, and that were dropped; of these the empty ones, which never had a completion."""
+        """Rows that were cut, and that were dropped; of these the empty ones, which never had a completion, and the
+        pairs whose sides are identical, as cut."""
         self._lengths: Lengths = np.fromfile(folder / "lengths", np.int64).reshape(-1, _COLUMNS[self.kind])
         self._ids: Ids = _mapped(folder / "ids", np.int32)
 
@@ -102,11 +101,17 @@ class Rows:
         return mask
 
 
-def encode(job: Job, tokenizer: Any, split: Literal["train", "test"], wait_s: float = 600.0) -> Rows:
+def encode(
+    job: Job,
+    tokenizer: Any,
+    split: Literal["train", "test"],
+    wait_s: float = 600.0,
+    note: Callable[[str], None] = print,
+) -> Rows:
     """The rows of a table, cut to the recipe's lengths; found again when this very job made them before.
 
-    The machine's first process makes them, the others wait. Raises RunError when that one was silent for
-    `wait_s` seconds, StoreError when the disk is full.
+    The machine's first process makes them, the others wait. `note` hears when what was there is of no use.
+    Raises RunError when the first one was silent for `wait_s` seconds, StoreError when the disk is full.
     """
     folder = job.work / "rows" / split
     aside = folder.with_name(f"{split}-{socket.gethostname()}")
@@ -114,72 +119,12 @@ def encode(job: Job, tokenizer: Any, split: Literal["train", "test"], wait_s: fl
     if int(os.environ.get("LOCAL_RANK", "0")):
         _wait(folder, aside, meta, wait_s)
     elif not _is(folder, meta):
+        if folder.exists():
+            note(f"{folder}: damaged, or made with other settings; encoded anew")
+            (folder / _META).unlink(missing_ok=True)  # the others needn't look at it again
         with disk(folder):
             _made(folder, aside, _encoded(job, tokenizer, split), meta)
     return Rows(folder)
-
-
-Talk = tuple[list[int], list[int]]
-"""Token ids and mask of a conversation."""
-Row = tuple[Sequence[Ids], Mask]
-"""Token ids of a row's parts, and the mask of a dialogue; of a pair there is none."""
-Cut = tuple[list[Row], Mapping[str, int]]
-"""The rows of a batch, and how many were cut, dropped, and empty."""
-
-
-def dialogues(talks: Sequence[Talk], eos: int, section: Sft) -> Cut:
-    """Conversations cut at `max_length`; one with nothing left to train but an EOS is dropped."""
-    rows: list[Row] = []
-    counts = {"cut": 0, "dropped": 0, "empty": 0}
-    for talk in talks:
-        ids, mask = np.array(talk[0], np.int32), np.array(talk[1], np.bool_)
-        says = mask & (ids != eos)
-        counts["cut"] += len(ids) > section.max_length
-        if says[: section.max_length].any():
-            rows.append(((ids[: section.max_length],), mask[: section.max_length]))
-        else:
-            counts["dropped"] += 1
-            counts["empty"] += not says.any()
-    return rows, counts
-
-
-def pairs(talks: Sequence[Talk], eos: int, section: Dpo) -> Cut:
-    """Prompt, the rejected completion's prompt where it is another, chosen and rejected completion of each two talks.
-
-    A pair without a completion on either side is dropped, as is one whose prompt is longer than `max_prompt_length`
-    or leaves no room for a completion.
-    """
-    rows: list[Row] = []
-    counts = {"cut": 0, "dropped": 0, "empty": 0}
-    for both in zip(talks[::2], talks[1::2], strict=True):
-        sides = [_completion(*talk) for talk in both]
-        empty = any((completion == eos).all() for _, completion in sides)
-        fits = all(len(prompt) <= section.max_prompt_length for prompt, _ in sides)
-        (prompt, chosen), (other, rejected) = [_cut(*side, section) for side in sides]
-        if empty or not fits or not (len(chosen) and len(rejected)):
-            counts["dropped"] += 1
-            counts["empty"] += empty
-            continue
-        counts["cut"] += any(len(ids) > section.max_length for ids, _ in both)
-        rows.append(((prompt, other[:0] if np.array_equal(other, prompt) else other, chosen, rejected), _NONE))
-    return rows, counts
-
-
-def _completion(ids: list[int], mask: list[int]) -> tuple[Ids, Ids]:
-    """Up to where the assistant speaks last, and what it says."""
-    at = len(mask)
-    while at and mask[at - 1]:
-        at -= 1
-    return np.array(ids[:at], np.int32), np.array(ids[at:], np.int32)
-
-
-def _cut(prompt: Ids, completion: Ids, section: Dpo) -> tuple[Ids, Ids]:
-    """Both together no longer than `max_length`; the first token that is left, which none predicts, is the prompt's."""
-    if section.truncation == "keep_start":
-        return prompt, completion[: max(0, section.max_length - len(prompt))]
-    ids = np.concatenate([prompt, completion])[-section.max_length :]
-    at = max(1, len(ids) - len(completion))
-    return ids[:at], ids[at:]
 
 
 def _encoded(job: Job, tokenizer: Any, split: Literal["train", "test"]) -> Iterator[Cut]:
@@ -215,8 +160,8 @@ def _made(folder: Path, aside: Path, batches: Iterator[Cut], meta: dict[str, Any
 
 def _write(folder: Path, batches: Iterator[Cut], meta: dict[str, Any]) -> None:
     """Append the batches to the files; the mark, which says that all is there, comes last."""
-    counts = {"cut": 0, "dropped": 0, "empty": 0}
-    hashes = {name: hashlib.sha256() for name in ("ids", "lengths", "mask")}
+    counts = dict.fromkeys(COUNTS, 0)
+    hashes = {name: hashlib.sha256() for name in _FILES}
     files = {name: (folder / name).open("wb") for name in hashes}
     for rows, lost in batches:
         counts = {name: counts[name] + lost[name] for name in counts}
@@ -231,8 +176,8 @@ def _write(folder: Path, batches: Iterator[Cut], meta: dict[str, Any]) -> None:
             data = b"".join(array.tobytes() for array in found)
             files[name].write(data)
             hashes[name].update(data)
-    digest = hashlib.sha256("\n".join([meta["kind"], *(found.hexdigest() for found in hashes.values())]).encode())
-    more = {"digest": digest.hexdigest(), "counts": {name: float(count) for name, count in counts.items()}}
+    digest = _digest(meta["kind"], (found.hexdigest() for found in hashes.values()))
+    more = {"digest": digest, "counts": {name: float(count) for name, count in counts.items()}}
     files[_META] = (folder / _META).open("wb")
     files[_META].write(json.dumps(meta | more).encode())
     for file in files.values():
@@ -256,12 +201,25 @@ def _meant(job: Job) -> dict[str, Any]:
     }
 
 
+def _digest(kind: str, files: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([kind, *files]).encode()).hexdigest()
+
+
 def _is(folder: Path, meta: Mapping[str, Any]) -> bool:
+    """Whether a folder holds this job's rows, as they were written."""
     try:
-        found: dict[str, Any] = json.loads((folder / _META).read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        found: Any = json.loads((folder / _META).read_text())
+        if not (isinstance(found, dict) and found.items() >= meta.items()):
+            return False
+        hashes = [_hash(folder / name) for name in _FILES]
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a mark that is no JSON
         return False
-    return found.items() >= meta.items()
+    return bool(found["digest"] == _digest(meta["kind"], hashes))
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wait(folder: Path, aside: Path, meta: Mapping[str, Any], wait_s: float) -> None:

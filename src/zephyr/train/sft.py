@@ -13,9 +13,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from zephyr.errors import DataError
-from zephyr.progress import Progress
-from zephyr.train import adapters, arguments, batches, packing, ranks
+from zephyr.progress import Progress, plural
+from zephyr.train import adapters, arguments, batches, cutting, packing, ranks
 from zephyr.train import model as models
 from zephyr.train.forward import attention, head
 from zephyr.train.job import Job
@@ -47,10 +46,10 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     token, in nats), the counts of dialogues cut and dropped, and what the training's speed was.
     """
     network, tokenizer = models.load(job.model, job.recipe, job.section)
-    rows, held_out = encode(job, tokenizer, "train"), encode(job, tokenizer, "test")
+    rows = encode(job, tokenizer, "train", note=progress.note)
+    held_out = encode(job, tokenizer, "test", note=progress.note)
     trainer, told = prepared(job, network, tokenizer, rows, held_out, progress)
     figures = choice.fit(trainer, job, tokenizer, judge, told)
-    check_rate(trainer)
     figures |= {name: rows.counts[name] for name in ("cut", "dropped")}
     if len(held_out):
         start = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
@@ -65,9 +64,10 @@ def prepared(
 ) -> tuple[Trainer, watch.Watch]:
     """A trainer at its first step, and what watches it."""
     section = job.recipe.sft
-    if not len(rows):
-        raise DataError(f"sft: no dialogue fits into sft.max_length {section.max_length} tokens; raise it")
-    padded = _must_pad(job, network, max(int(each.sizes.max(initial=0)) for each in (rows, held_out)), progress)
+    cutting.check(job.stage, section, len(rows), rows.counts)
+    longest = max(int(each.longest.max(initial=0)) for each in (rows, held_out))
+    attention.check(network.config, longest, job.stage)
+    padded = _must_pad(job, network, longest, progress)
     pack = packing.best_fit(rows.sizes, section.max_length) if section.packing == "best_fit" else None
     plan = packing.PackedSteps(
         pack or packing.alone(rows.sizes),
@@ -81,7 +81,8 @@ def prepared(
     )
     if pack:
         fill = pack.sizes.sum() / (len(pack) * section.max_length)
-        progress.note(f"{len(rows)} dialogues packed into {len(pack)} rows, {fill:.1%} full: {len(plan)} steps")
+        counts = f"{plural(len(rows), 'dialogue')} packed into {plural(len(pack), 'row')}"
+        progress.note(f"{counts}, {fill:.1%} full: {plural(len(plan), 'step')}")
     measured = (
         batches.whole(held_out.sizes, ranks.processes(), section.device_tokens, padded) if len(held_out) else None
     )
@@ -133,20 +134,11 @@ def _feed(rows: Rows, plan: batches.Steps, collate: Callable[[Rows, np.ndarray],
 
 def _must_pad(job: Job, network: Any, longest: int, progress: Progress) -> bool:
     """Whether rows must be padded; otherwise the model is given attention for each dialogue alone."""
-    if job.recipe.model.attention != "auto":
-        return True
-    reason = attention.fits(network.config, longest)
+    asked = job.recipe.model.attention
+    reason = attention.fits(network.config, longest) if asked == "auto" else f"model.attention is {asked}"
     if reason:
         progress.note(f"dialogues are padded to the longest of a batch: {reason}")
         return True
     network.set_attn_implementation(attention.NAME)
     head.install(network)
     return False
-
-
-def check_rate(trainer: Trainer) -> None:
-    """The schedule ends with the training, at the rate that it says, or steps were miscounted."""
-    args, rate = trainer.args, trainer.lr_scheduler.get_last_lr()[0]
-    ended = trainer.state.global_step == trainer.state.max_steps
-    expected = args.learning_rate if args.lr_scheduler_type == "constant" else 0.0
-    assert not ended or abs(rate - expected) < 1e-6 * args.learning_rate, f"learning rate {rate} at the end"

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from zephyr.errors import ModelError
+
 NAME = "zephyr"
 SHARED = ("mistral", "llama", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "phi3", "smollm3")
 """Architectures whose results here were compared with transformers' own attention (tests/unit/test_dpo_forward.py)."""
@@ -32,6 +34,28 @@ def fits(config: Any, longest: int) -> str | None:
     if window is not None and window < longest:
         return f"the model's attention window of {window} tokens is shorter than the longest text of {longest}"
     return None
+
+
+def check(config: Any, longest: int, stage: str) -> None:
+    """Raises ModelError if a text of `longest` tokens, of the recipe's section `stage`, is too long for the model.
+
+    That is beyond its positions, or where its rotary embeddings depend on the longest text of a batch: what a text
+    gives would change with its neighbours, padded or not.
+    """
+    config = config.get_text_config()
+    known = getattr(config, "max_position_embeddings", None) or longest
+    ropes = getattr(config, "rope_parameters", None) or {"rope_type": "default"}
+    for rope in [ropes] if "rope_type" in ropes else ropes.values():  # or one for each kind of layer
+        kind, first = rope["rope_type"], rope.get("original_max_position_embeddings") or known
+        changes = kind in ("dynamic", "longrope")
+        limit = min(known, first) if changes else max(known, int(first * (rope.get("factor") or 1)))
+        if longest > limit:
+            what = f"the model's {limit} positions"
+            if changes:
+                what = (
+                    f"{limit}, where the model's rotary embeddings ({kind}) begin to depend on a batch's longest text"
+                )
+            raise ModelError(f"{stage}: a text of {longest} tokens is longer than {what}; lower {stage}.max_length")
 
 
 def documents(ids: Sequence[np.ndarray]) -> dict[str, Any]:

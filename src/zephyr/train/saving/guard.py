@@ -14,13 +14,15 @@ from typing import Any
 from zephyr.data import template
 from zephyr.errors import StoreError, TrainingError
 from zephyr.train import ranks
+from zephyr.train.cutting import dialogues, pairs
 from zephyr.train.job import Job
-from zephyr.train.rows import dialogues, pairs
 from zephyr.train.saving.keeper import Keeper
 
 TIMES, LOGS, BEFORE = 3.0, 3, 20
 """A loss diverges when so many logged ones in a row are so many times the median of so many before, and worse than the
 first. A bad batch doesn't do that, nor does noise about a loss that has become small."""
+NOTHING = 0.05
+"""A training whose first loss is less begins at its best: its loss can only grow, and says nothing."""
 WIDE = 512  # rows that are encoded at a time
 
 
@@ -98,7 +100,7 @@ def _end(values: Sequence[float]) -> int:
 def diverges(losses: Sequence[float]) -> bool:
     """Whether the last ones are what a training doesn't come back from."""
     before, last = losses[:-LOGS], losses[-LOGS:]
-    if not before:
+    if not before or losses[0] < NOTHING:
         return False
     usual = median(before[-BEFORE:])
     return usual > 0 and min(last) > max(TIMES * usual, losses[0])
