@@ -3,8 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,17 @@ import pytest
 
 from tests.helpers import tiny_model
 from tests.openai_server import serving
-from tests.training import fit, job
+from tests.training import fit
 from tests.unit import test_train as given
 from tests.unit.test_choice import Notes, settings
 from zephyr.account import Account
 from zephyr.doctor import called
-from zephyr.errors import DataError, EndpointError, RecipeError
+from zephyr.errors import DataError, RecipeError
 from zephyr.evals import choosing
 from zephyr.plan import plan
 from zephyr.progress import Progress
 from zephyr.recipe import check
 from zephyr.sections import Choice
-from zephyr.train.watching import asked
 from zephyr.train.watching.curve import CHOSEN, MARGIN, Curve, explained
 
 
@@ -42,35 +40,6 @@ def test_wins_over_the_starting_model(tmp_path: Path) -> None:
     assert found["value"] == pytest.approx((100 + 50 + 0 + 0) / 4)
     assert found["length"] == pytest.approx((1 + 4 + 0 + 6) / 4)
     assert found["length_gap"] == pytest.approx(11 / 4 - (3 + 4 + 1 + 1) / 4)
-
-
-def test_a_judge_in_another_process_is_asked_through_the_store(tmp_path: Path) -> None:
-    one = job("dpo", tmp_path, [], [], settings("dpo"), tmp_path / "work", tmp_path / "out")
-
-    class Known:
-        prompts = ("p",)
-
-        def __init__(self) -> None:
-            self.steps: list[int] = []
-
-        def __call__(self, step: int, answers: Sequence[str], start: Sequence[str]) -> Mapping[str, float]:
-            self.steps.append(step)
-            if step == 2:
-                raise EndpointError("the judge is down")
-            return {"value": float(len(answers[0]))}
-
-    judge, later = Known(), Known()
-    with asked.answering(one, judge, every=0.01):
-        there = asked.Asked(one, every=0.01)
-        assert there.prompts == ["p"]
-        assert there(1, ["four"], ["x"]) == {"value": 4.0}
-        with pytest.raises(EndpointError, match="the judge is down"):
-            there(2, ["four"], ["x"])
-    # Another attempt: what was answered is there at once, and is judged again once, so that it is counted.
-    assert there(1, ["four"], ["x"]) == {"value": 4.0}
-    with asked.answering(replace(one, out=tmp_path / "again"), later, every=0.01):
-        pass
-    assert sorted(judge.steps) == sorted(later.steps) == [1, 2]
 
 
 def curve(by: str, *moments: Mapping[str, float], start: Mapping[str, float] | None = None) -> Curve:

@@ -11,6 +11,7 @@ from zephyr.steps.context import Context, Figures
 from zephyr.train.job import Job
 from zephyr.train.nodes import node
 from zephyr.train.saving import remote
+from zephyr.train.watching import asked
 
 if TYPE_CHECKING:
     from zephyr.evals.choosing import Judge
@@ -38,9 +39,10 @@ def dpo(ctx: Context) -> Figures:
 
 
 def forget(store: Store, step: str, key: str) -> None:
-    """Delete what a training kept in the store on its way: checkpoints, and what its nodes left."""
+    """Delete what a training kept in the store on its way: checkpoints, what its nodes left, what a judge was asked."""
     remote.forget(store, step, key)
     node.forget(store, step, key)
+    asked.forget(store, step, key)
 
 
 def _train(ctx: Context, stage: Literal["sft", "dpo"], step: str, table: Artifact, **more: Any) -> Figures:

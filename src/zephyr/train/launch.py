@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from zephyr.artifacts import open_store
 from zephyr.errors import RecipeError, RunError
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
@@ -41,7 +42,7 @@ def train(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[st
 
     `judge` chooses the weights where the recipe asks for one; other processes ask it through the store.
     """
-    answering = asked.answering(job, judge) if judge else nullcontext()
+    answering = asked.answering(open_store(job.store, job.cache), job, judge) if judge else nullcontext()
     if trainjob.wanted(job.recipe):
         with answering:
             figures = trainjob.train(job, progress)

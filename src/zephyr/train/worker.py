@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zephyr import errors
+from zephyr.artifacts import open_store
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 from zephyr.lineage import Metrics
 from zephyr.progress import Progress
@@ -72,7 +73,7 @@ def _judge(job: Job) -> "Judge | None":
         return None
     from zephyr.train.watching.asked import Asked
 
-    return Asked(job)
+    return Asked(open_store(job.store, job.cache), job)
 
 
 def failure(work: Path) -> ZephyrError | None:
