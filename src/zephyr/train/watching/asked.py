@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zephyr import errors
@@ -74,7 +74,7 @@ def answering(store: Store, job: Job, judge: "Judge", every: float = EVERY, sile
     """Answer what a training asks, in a thread, until the block ends."""
     place = _place(job.step, job.key)
     told: dict[str, str | None] = {}
-    ended = threading.Event()
+    ended, trained = threading.Event(), list[bool]()
 
     def look() -> None:
         patiently(lambda: _answer(store, place, judge, told), every, silence)
@@ -83,6 +83,8 @@ def answering(store: Store, job: Job, judge: "Judge", every: float = EVERY, sile
         try:
             while not ended.wait(every):
                 look()
+            if trained:
+                look()  # what an earlier attempt asked is paid for, and counts
         except ZephyrError as error:
             end(error)
         except Exception as error:  # noqa: BLE001  # it ends the training, which waits, and not this thread alone
@@ -99,11 +101,10 @@ def answering(store: Store, job: Job, judge: "Judge", every: float = EVERY, sile
     thread.start()
     try:
         yield
+        trained.append(True)
     finally:
         ended.set()
     thread.join()
-    with suppress(ZephyrError):  # nobody waits for an answer any more
-        look()  # what an earlier attempt asked is paid for, and counts
 
 
 def forget(store: Store, step: str, key: str) -> None:
