@@ -18,17 +18,16 @@ from typing import Any
 from zephyr import lineage, records, release, workspace
 from zephyr.account import Account
 from zephyr.artifacts import Artifact, Store, open_store
-from zephyr.errors import EXIT_USER_ERROR, ArtifactError, RunError, ZephyrError, disk
+from zephyr.errors import EXIT_USER_ERROR, ArtifactError, ModelError, RunError, ZephyrError, disk
 from zephyr.manifest import MANIFEST, TOLD, Manifest, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
 from zephyr.segments import Segments
 from zephyr.steps import ORDER, STEPS, Context, Skip, Step, training
 
-SKIPPED = "skipped.json"
+SKIPPED, FROM = "skipped.json", "from"
 WHOLE = "1/1"
 """The only shard of a step that isn't cut."""
-
 
 Inputs = Mapping[str, str | Sequence[str]]
 """Folders that earlier steps wrote, by name; several where shards wrote them."""
@@ -166,14 +165,12 @@ def _make(
     inputs: Mapping[str, Artifact],
     progress: Progress,
 ) -> Artifact:
-    home = workspace.home()
-    work = home / "work" / name / key[:16]
-    fresh = os.environ.get("ZEPHYR_FRESH", "")
-    if fresh and not (work / fresh).exists():  # what an earlier, unfinished --fresh made is kept
-        shutil.rmtree(work, ignore_errors=True)
+    again = _again(name)
+    work, anew = workspace.work(name, key, again)
+    if anew:
         training.forget(store, name, key)
-    work.mkdir(parents=True, exist_ok=True)
-    account = _account(name, key, home / "journal" / fresh, recipe, store, inputs, progress)
+    journal = workspace.home() / "journal" / os.environ.get("ZEPHYR_FRESH", "")
+    account = _account(name, key, journal, recipe, store, inputs, progress)
     figures: Mapping[str, float] = {}
     reason = None
     with store.writing() as staging:
@@ -183,6 +180,9 @@ def _make(
             figures = step.body(Context(recipe, inputs, staging, work, account, sources, *at))
         except Skip as skip:
             reason = str(skip)
+        except ModelError:
+            (work / (again or FROM)).unlink(missing_ok=True)  # the next --from doesn't go on with what can't
+            raise
         finally:  # what a step that fails has cost is told, too
             progress.metrics(account.figures | account.paid)
         figures = {**figures, **account.figures}
@@ -236,10 +236,10 @@ def _manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{folder}: no {MANIFEST} there; pass a folder that a step wrote") from None
 
 
-def _again(step: str) -> bool:
-    """Made again although it may be in the store: --fresh, or --from this step or an earlier one."""
+def _again(step: str) -> str:
+    """In whose name it is made though it may be in the store: --fresh's run, or --from this step or an earlier one."""
     start = os.environ.get("ZEPHYR_FROM")
-    return bool(os.environ.get("ZEPHYR_FRESH")) or (start is not None and ORDER.index(step) >= ORDER.index(start))
+    return os.environ.get("ZEPHYR_FRESH") or (FROM if start and ORDER.index(step) >= ORDER.index(start) else "")
 
 
 def _before_from(step: str) -> bool:
@@ -280,7 +280,7 @@ def _process_start() -> float:
 @contextmanager
 def _log(folder: Path, step: str) -> Iterator[None]:
     """Copy all output of the step, its libraries' included, to its log when `zephyr run` owns the terminal."""
-    if os.environ.get("ZEPHYR_LOGS") != "1":
+    if not workspace.owned():
         yield
         return
     sys.stdout.flush()

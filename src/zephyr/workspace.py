@@ -11,6 +11,7 @@ mlflow.db         the tracking server's database, unless MLFLOW_TRACKING_URI nam
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,35 @@ def store_location(recipe: Recipe) -> str:
     return os.path.expandvars(location) if location else str(home() / "store")
 
 
+def owned() -> bool:
+    """Whether `zephyr run` owns this run's steps: they share a folder, and it shows their logs."""
+    return os.environ.get("ZEPHYR_LOGS") == "1"
+
+
 def shared_store() -> str | None:
     """Location of the store that the steps of this run share instead of a folder; None where `zephyr run` owns them."""
     location = os.environ.get("ZEPHYR_STORE")
-    return None if location is None or os.environ.get("ZEPHYR_LOGS") == "1" else os.path.expandvars(location)
+    return None if location is None or owned() else os.path.expandvars(location)
 
 
 def run_folder(run_id: str) -> Path:
     return home() / "runs" / run_id
+
+
+def work(step: str, key: str, again: str = "") -> tuple[Path, bool]:
+    """The folder of a step that is being made, and whether it begins anew.
+
+    `again`: in whose name a step is made again. What was there is deleted then, unless it was begun in the same name:
+    an attempt that was cut off goes on.
+    """
+    folder = home() / "work" / step / key[:16]
+    anew = bool(again) and not (folder / again).exists()
+    if anew:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if again:
+        (folder / again).touch()
+    return folder, anew
 
 
 def runs() -> list[str]:

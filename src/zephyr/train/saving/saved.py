@@ -132,7 +132,7 @@ def check_layout(where: str, theirs: Layout, ours: Layout) -> None:
     if theirs != ours:
         raise ModelError(
             f"{where}: made with {_said(theirs)}; now it is {_said(ours)}. A checkpoint goes on as it was made: set "
-            "that again, or begin anew with --fresh"
+            "that again, or begin this step anew with --from and its name"
         )
 
 
