@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,21 @@ def test_a_training_that_changes_nothing_is_warned_about(tmp_path: Path) -> None
     assert figures["chosen_loss"] == figures["start_loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert figures["no_better_than_start"] == 1
     assert "WARNING: no moment's loss is better than the starting model's 0.6931" in told.said
+
+
+def test_the_start_is_known_to_a_training_that_goes_on(tmp_path: Path) -> None:
+    """Stopped before its first moment; where it goes on, the starting model can't be measured again."""
+
+    def end(values: Mapping[str, float], at: int) -> None:
+        if "loss" in values and at == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = settings("dpo", choose={"by": "loss", "times": 1}, epochs=1)
+    base, places = tiny_model(tmp_path / "base"), (tmp_path / "w", tmp_path / "m")
+    with pytest.raises(SystemExit):
+        fit("dpo", base, given.PAIRS, given.PAIRS[:2], recipe, *places, Progress(sink=end))
+    figures = fit("dpo", base, given.PAIRS, given.PAIRS[:2], recipe, *places, Progress())
+    assert figures["start_loss"] == pytest.approx(math.log(2), abs=1e-5) and figures["chosen_step"] == 3
 
 
 @pytest.mark.parametrize(
