@@ -1,16 +1,18 @@
 """What the plan recommends for several steps can be written into one recipe; what a laptop is told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.test_plan_memory import LLAMA, MISTRAL
+from zephyr.cli import main
 from zephyr.doctor import checks
-from zephyr.plan import search, speed, tokens
-from zephyr.plan.pool import on_cluster
+from zephyr.plan import search, setups, speed, tokens
+from zephyr.plan.pool import Pool, on_cluster
 from zephyr.plan.shapes import read
-from zephyr.plan.tokens import Stage
+from zephyr.plan.tokens import Stage, Work
 from zephyr.plan.training import refuse
 from zephyr.recipe import Recipe, load
 
@@ -67,6 +69,38 @@ def test_paging_makes_the_paged_optimizer_dearer_than_ones_that_fit() -> None:
     )
     assert "paged_adamw_32bit" not in full[0].settings
     assert eight[1].hours < full[1].hours
+
+
+def test_padded_rows_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Assumed pairs of 170 + 320 + 280 tokens: flat 770, padded 2 * (170 + 320) = 980, and a tenth for filling up."""
+    sizes = "60,000 pairs of 170 + 320 + 280 tokens"
+    flat, sdpa, short = (tmp_path / name for name in ("flat", "sdpa", "short"))
+    for folder in (flat, sdpa, short):
+        folder.mkdir()
+        base(folder, "7B")
+    (short / "config.json").write_text(json.dumps(MISTRAL | {"sliding_window": 512}))
+    said = {}
+    for folder, more in ((flat, []), (sdpa, ["--set", "model.attention=sdpa"]), (short, [])):
+        hub = ["--set", "pair.pairs=[hf://datasets/o/p@1]", "--set", "sample.ensemble=[]", *more]
+        hub += ["--set", "pair.strategy=cleaned", "--set", "evaluate.questions=null"]
+        assert main(["plan", "zephyr-7b-beta", "--set", f"model.base={folder}", *hub]) == 0
+        said[folder] = capsys.readouterr().out
+        assert sizes in said[folder]
+    # 3 epochs of 60,000 pairs; 200,000 dialogues of 1,200 tokens, filled up as well
+    for folder, sft, dpo in ((flat, "240.0M", "138.6M"), (sdpa, "264.0M", "194.0M"), (short, "264.0M", "194.0M")):
+        assert f" {sft} " in said[folder] and f" {dpo} " in said[folder]
+        assert ("rows without padding" in said[folder]) == (folder == flat)
+        assert ("sft, dpo: rows are padded" in said[folder]) == (folder != flat)
+
+
+def test_a_padded_micro_batch_is_as_long_as_its_longest_row(tmp_path: Path) -> None:
+    """Two rows, of 100 and 300 tokens: 400 as they are, 600 where the short one is filled up."""
+    recipe = load("tiny", [base(tmp_path, "7B"), "dpo.global_batch_size=2", "dpo.device_tokens=600"])
+    pool = Pool(None, 0, 1, 2**40)
+    sample = (100, 100, 100, 300, 100)  # of which the last two are drawn
+    flat = Work(2, sample, 1.0, 300, 0.0, per_epoch=1, epochs=1, source="", pairs=True)
+    found = [setups.setup(recipe, "dpo", pool, own).tokens for own in (flat, replace(flat, padded=True))]
+    assert found == [400, 600]
 
 
 def test_a_laptop_is_told_whom_the_recipe_is_for(tmp_path: Path) -> None:

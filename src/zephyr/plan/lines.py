@@ -7,6 +7,7 @@ from zephyr.plan.calls import duration
 from zephyr.plan.memory import SPARE
 from zephyr.plan.pool import Pool
 from zephyr.plan.search import Candidate
+from zephyr.plan.tokens import PADDING
 from zephyr.plan.training import Training, billions
 from zephyr.workspace import size
 
@@ -62,8 +63,16 @@ def notes(made: Sequence[Training], pool: Pool) -> list[str]:
     else:
         found.append(f"assumed: {speed.USED_CPU:.0%} of the speed of a large matrix product on this machine")
     found.append("micro-batches above are of these rows; the line below counts the largest that the settings allow")
+    padded = [one.step for one in made if one.own.work and one.own.work.padded]
+    if padded:
+        found.append(
+            f"{', '.join(padded)}: rows are padded, and each pair's prompt computed twice: model.attention isn't auto, "
+            f"or the model's own is too short for max_length; assumed: {PADDING:.0%} more tokens by padding"
+        )
+    else:
+        found.append("rows without padding")
     found.append(
-        "rows without padding; the reference takes no memory: its log-probabilities are computed once, before dpo; "
+        "the reference takes no memory: its log-probabilities are computed once, before dpo; "
         "head: logits and probabilities, where the backward doesn't take more"
     )
     return found

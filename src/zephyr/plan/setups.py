@@ -7,6 +7,7 @@ import numpy as np
 
 from zephyr.plan.memory import Setup
 from zephyr.plan.pool import Pool
+from zephyr.plan.shapes import Shape
 from zephyr.plan.tokens import Stage, Work
 from zephyr.recipe import Recipe
 from zephyr.train import packing
@@ -39,6 +40,12 @@ def setup(recipe: Recipe, stage: Stage, pool: Pool, work: Work | None = None) ->
     )
 
 
+def padded(recipe: Recipe, stage: Stage, shape: Shape) -> bool:
+    """Whether rows are padded: the recipe says so, or the model can't do without where they are as long as they may."""
+    section = recipe.sft if stage == "sft" else recipe.dpo
+    return recipe.model.attention != "auto" or shape.flat < section.max_length
+
+
 def _tokens(recipe: Recipe, stage: Stage, pool: Pool, work: Work | None) -> tuple[int, bool]:
     """Of the largest micro-batch of a process, and whether a step has several of them."""
     section = recipe.sft if stage == "sft" else recipe.dpo
@@ -56,6 +63,8 @@ def _planned(work: Work, per_step: int, processes: int, budget: int, fill: int) 
     each = per_step * (fill * len(work.sizes) / sum(work.sizes) if fill else 1)
     sizes = np.random.default_rng(0).choice(work.sizes, min(work.rows, math.ceil(each * STEPS)))
     packs = packing.best_fit(sizes, fill) if fill else packing.alone(sizes)
-    plan = packing.PackedSteps(packs, sizes, per_step, processes, budget, 1.0, 0)
+    plan = packing.PackedSteps(packs, sizes, per_step, processes, budget, 1.0, 0, work.padded)
     turns = [plan.at(step, process) for step in range(plan.per_epoch) for process in range(processes)]
-    return max(int(sizes[rows].sum()) for turn in turns for rows in turn), max(map(len, turns)) > 1
+    held = [sizes[rows] for turn in turns for rows in turn if len(rows)]
+    most = max(int(len(own) * own.max() if work.padded else own.sum()) for own in held)
+    return most, max(map(len, turns)) > 1

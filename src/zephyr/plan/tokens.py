@@ -26,6 +26,8 @@ DIALOGUES, DIALOGUE, TRAINED = 200_000, 1_200, 0.65
 """Assumed of data on the hub: about what UltraChat 200k has, rows, tokens of each, share that is trained on."""
 PAIRS, PAIR = 60_000, (170, 320, 280)
 """About what UltraFeedback has: pairs, and tokens of prompt, chosen and rejected completion."""
+PADDING = 0.1
+"""Assumed of padded rows, which the trainer sorts by length within a step: tokens that fill them up, for each other."""
 FULL = 0.99
 """Of the rows that dialogues are packed into."""
 
@@ -62,18 +64,23 @@ class Work:
     source: str
     """How it is known."""
     pairs: bool = False
+    padded: bool = False
+    """Rows are filled up to the longest of a micro-batch: PADDING more tokens than `sizes` say."""
 
     @property
     def tokens(self) -> float:
-        return self.rows * sum(self.sizes) / len(self.sizes)
+        return self.rows * sum(self.sizes) / len(self.sizes) * (1 + PADDING * self.padded)
 
     @property
     def steps(self) -> int:
         return max(1, math.ceil(self.epochs * self.per_epoch - 1e-9))
 
 
-def work(recipe: Recipe, stage: Stage, chosen: bool = False, tokenizer: Any = None) -> Work:
-    """Of sft (`chosen`: on the chosen completions) or dpo. Sources are fetched and read, all but those on the hub."""
+def work(recipe: Recipe, stage: Stage, chosen: bool = False, tokenizer: Any = None, padded: bool = False) -> Work:
+    """Of sft (`chosen`: on the chosen completions) or dpo. Sources are fetched and read, all but those on the hub.
+
+    `padded`: a pair is two rows as long as its longer side, each with the prompt (train/forward/pairs.py).
+    """
     if stage == "dpo" or chosen:
         rows, count, source = _pairs(recipe, tokenizer)
         if chosen:
@@ -83,7 +90,7 @@ def work(recipe: Recipe, stage: Stage, chosen: bool = False, tokenizer: Any = No
     if not rows:
         raise DataError(f"{stage}: no row of the data can be read, so nothing can be planned of it")
     section = recipe.sft if stage == "sft" else recipe.dpo
-    sizes = [row.size for row in rows]
+    sizes = [len(row.own) * (row.shared + max(row.own)) if padded else row.size for row in rows]
     total = sum(sizes)
     texts = [row.shared + own for row in rows for own in row.own]
     packed = stage == "sft" and recipe.sft.packing == "best_fit"
@@ -93,11 +100,12 @@ def work(recipe: Recipe, stage: Stage, chosen: bool = False, tokenizer: Any = No
         sizes=tuple(sizes),
         scored=sum(row.trained for row in rows) / total,
         seen=sum(text * text for text in texts) / sum(texts),
-        again=sum(row.shared * (len(row.own) - 1) for row in rows) / total,
+        again=0.0 if padded else sum(row.shared * (len(row.own) - 1) for row in rows) / total,
         per_epoch=math.ceil(units / section.global_batch_size),
         epochs=section.epochs,
         source=source,
         pairs=stage == "dpo",
+        padded=padded,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from zephyr import workspace
 from zephyr.devices import GIB
 from zephyr.errors import DataError, ModelError, RecipeError
-from zephyr.plan import search, speed, tokens
+from zephyr.plan import search, setups, speed, tokens
 from zephyr.plan.memory import trainable
 from zephyr.plan.pool import Pool, on_cluster
 from zephyr.plan.search import Candidate
@@ -51,7 +51,8 @@ def trainings(recipe: Recipe, pool: Pool) -> list[Training]:
     made = []
     for step, stage in STEPS[recipe.pipeline].items():
         try:
-            work = tokens.work(recipe, stage, step == "sft_on_chosen", tokenizer)
+            padded = setups.padded(recipe, stage, shape)
+            work = tokens.work(recipe, stage, step == "sft_on_chosen", tokenizer, padded)
         except DataError as error:
             made.append(Training(step, search.own(recipe, stage, shape, pool), None, str(error)))
             continue
