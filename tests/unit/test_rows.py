@@ -228,25 +228,6 @@ def test_rows_are_found_again_by_the_job_that_made_them(tmp_path: Path) -> None:
     assert len(encode(other, tok, "test")) == 0  # the last one had no rows, and its folder is whole all the same
 
 
-@pytest.mark.parametrize("file", ["ids", "lengths", "mask", "meta.json"])
-@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_damaged_rows_are_made_again(tmp_path: Path, file: str, damage: str) -> None:
-    tok = template.install(tokenizer())
-    folder = encode(plain_job(tmp_path), tok, "train").folder
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    middle = len(whole[file]) // 2
-    bad = whole[file][:middle] + bytes([whole[file][middle] ^ 1]) + whole[file][middle + 1 :]
-    (folder / file).write_bytes(bad if damage == "flipped" else whole[file][:middle])
-    if damage == "gone":
-        (folder / file).unlink()
-    notes: list[str] = []
-    encode(plain_job(tmp_path), tok, "train", note=notes.append)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-    assert notes == [f"{folder}: damaged, or made with other settings; encoded anew"]
-    encode(plain_job(tmp_path), tok, "train", note=notes.append)
-    assert len(notes) == 1
-
-
 def test_the_digest_is_of_what_the_rows_hold(tmp_path: Path) -> None:
     tok = template.install(tokenizer())
     digests = [

@@ -100,7 +100,7 @@ def test_a_checkpoint_goes_on_in_its_layout_alone(base: Path, tmp_path: Path, ze
 
     train(zero_stage, "whole")
     shutil.rmtree(tmp_path / "work" / "checkpoints" / "checkpoint-6")  # as a kill after step 5 leaves it
-    (tmp_path / "work" / "figures.json").unlink()
+    (tmp_path / "work" / "trained.json").unlink()
     with pytest.raises(ModelError, match=f"zero_stage {zero_stage}.*zero_stage {5 - zero_stage}"):
         train(5 - zero_stage, "other")
     train(zero_stage, "resumed")

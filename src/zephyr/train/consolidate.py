@@ -7,12 +7,17 @@ Making one model of the parts takes the memory of one file of it, and may be don
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr.errors import ModelError, disk
+from zephyr.errors import ArtifactError, ModelError, disk, first_line
+from zephyr.folder import verify
+from zephyr.manifest import describe_file
+from zephyr.progress import Progress
 from zephyr.train import adapters, ranks
 from zephyr.train.job import Job
 from zephyr.train.saving import saved
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARDS, TRAINED = "shards", "trained"
+DONE = "trained.json"
 FILE_BYTES = 5 * 10**9
 """Of one file of weights."""
 
@@ -34,12 +40,44 @@ def leave(model: Any, tokenizer: Any, job: Job) -> None:
             part.save_pretrained(job.out)
 
 
+def mark(job: Job, figures: Mapping[str, float]) -> None:
+    """Say that the processes have ended: the training's figures, and how each file that they left must look."""
+    parts = (job.work / name for name in (TRAINED, SHARDS, adapters.FOLDER))
+    paths = [path for part in parts for path in part.rglob("*") if path.is_file()]
+    with disk(job.work), ThreadPoolExecutor() as pool:
+        names = (path.relative_to(job.work).as_posix() for path in paths)
+        files = dict(zip(names, pool.map(describe_file, paths), strict=True))
+        aside = job.work / f".{DONE}.part"
+        aside.write_text(json.dumps({"figures": dict(figures), "files": files}))
+        aside.replace(job.work / DONE)
+
+
+def marked(job: Job, progress: Progress) -> dict[str, float] | None:
+    """The figures of processes that have ended; None where there are none, or what they left is damaged."""
+    path = job.work / DONE
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text())
+        verify(job.work, said["files"])
+        return dict(said["figures"])
+    except ArtifactError as error:
+        why = saved.brief(error)
+    except (ValueError, KeyError, TypeError):
+        why = f"{path}: can't be read"
+    path.unlink()
+    progress.note(f"what the training left is damaged ({why}): it goes on from its newest checkpoint")
+    return None
+
+
 def finish(job: Job) -> dict[str, float]:
     """Make the model in `job.out` of what the processes left in `job.work`; figures of the merge of adapters."""
+    if (job.work / adapters.FOLDER).exists():
+        if (job.work / TRAINED).exists():  # no weights; the merge writes over some of it
+            shutil.copytree(job.work / TRAINED, job.out, dirs_exist_ok=True)
+        return adapters.merge(job)
     if (job.work / TRAINED).exists():
         saved.link(job.work / TRAINED, job.out)
-    if (job.work / adapters.FOLDER).exists():
-        return adapters.merge(job)
     if (job.work / SHARDS).exists():
         whole(job.work / SHARDS, job.out)
     return {}
@@ -96,13 +134,17 @@ def whole(folder: Path, out: Path, limit: int = FILE_BYTES) -> None:
 
 def _contents(folder: Path) -> tuple[Mapping[str, list[int]], Mapping[str, int], list[Any]]:
     """Shape and bytes of each weight, and all shards' files, open; their tensors are read when they are asked for."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
+    again = "run the step again, its training goes on from its newest checkpoint"
     paths = sorted(folder.glob("*.safetensors"))
-    files = [safe_open(path, "pt") for path in paths]
+    try:
+        files = [safe_open(path, "pt") for path in paths]
+    except SafetensorError as error:
+        raise ModelError(f"{folder}: a damaged shard ({first_line(error)}); {again}") from None
     wanted = int(_about(files[0])["processes"]) if files else 1
     if len(files) != wanted:
-        raise ModelError(f"{folder}: {len(files)} of {wanted} shards; run the training again, it goes on from its end")
+        raise ModelError(f"{folder}: {len(files)} of {wanted} shards; {again}")
     shapes: dict[str, list[int]] = json.loads(_about(files[0])["shapes"])
     sizes = {name: math.prod(shape) * _item(files[0], name) for name, shape in shapes.items()}
     return shapes, sizes, files

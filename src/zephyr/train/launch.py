@@ -51,12 +51,12 @@ def train(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[st
     arguments.check(job, count)
     if count == 1 and not job.section.zero_stage:
         return worker.run(job, progress, judge)
-    done = job.work / worker.FIGURES
-    if not done.exists():  # else only what one process does is left
+    left = consolidate.marked(job, progress)
+    if left is None:  # else only what one process does is left
         with answering:
-            several(replace(job, out=job.work / consolidate.TRAINED), progress, count)
-    figures = dict(json.loads(done.read_text()))
-    return figures | consolidate.finish(job)
+            left = several(replace(job, out=job.work / consolidate.TRAINED), progress, count)
+        consolidate.mark(job, left)
+    return left | consolidate.finish(job)
 
 
 def processes(recipe: Recipe) -> int:

@@ -81,7 +81,10 @@ def failure(work: Path) -> ZephyrError | None:
     path = work / FAILED
     if not path.is_file():
         return None
-    said = json.loads(path.read_text())
+    try:
+        said = json.loads(path.read_text())
+    except ValueError:  # cut off: the processes' own output is all there is
+        return None
     found: ZephyrError = getattr(errors, said["kind"])(said["message"])
     return found
 
