@@ -10,8 +10,9 @@ import pytest
 from tests.kserve_server import status
 from tests.nodes.helpers import EVERY, NAME, RUNNING, exited, failing, finish, train
 from tests.trainer_server import Trainer
-from zephyr.artifacts import open_store
+from zephyr.artifacts import Store, open_store
 from zephyr.errors import ClusterError
+from zephyr.folder import Folder
 from zephyr.progress import Progress
 from zephyr.train.job import Job
 from zephyr.train.nodes import node
@@ -184,3 +185,13 @@ def test_nodes_that_nobody_follows_end_themselves(job: Job) -> None:
     assert followed.gone
     node.forget(store, job.step, job.key)
     assert store.shelf(place_of(job.step, job.key)) == []
+
+
+def test_looks_that_fail_in_any_way_are_no_sign_of_the_step(job: Job) -> None:
+    class Odd(Folder):
+        def read(self, place: str, name: str) -> str | None:
+            raise OSError("stale file handle")
+
+    followed, ended = Followed(Store(Odd(job.store), job.cache), job, every=0.01, silence=0.05), threading.Event()
+    followed.start(ended.set)
+    assert ended.wait(5)

@@ -17,8 +17,9 @@ from tests.crds import needs_crds, problems
 from tests.nodes.helpers import FIGURES, IMAGE, KEY, NAME, POOL, failing, finish, left, train
 from tests.trainer_server import Trainer
 from zephyr.account import Account
-from zephyr.artifacts import Artifact, open_store
-from zephyr.errors import ClusterError, RecipeError
+from zephyr.artifacts import Artifact, Store, open_store
+from zephyr.errors import ClusterError, ModelError, RecipeError, RunError, StoreError
+from zephyr.folder import Folder
 from zephyr.manifest import Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import load
@@ -76,6 +77,15 @@ def test_the_body_says_what_the_recipe_says(server: Trainer, job: Job, monkeypat
     assert values["MLFLOW_RUN_ID"] == "the-steps-own"
     assert values["ZEPHYR_STORE"] == "s3://models/zephyr"
     assert "AWS_ENDPOINT_URL" not in values
+    assert "kueue.x-k8s.io/queue-name" not in sent["metadata"]["labels"]
+
+
+def test_kueues_queue_is_the_trainjobs_alone(server: Trainer, job: Job) -> None:
+    """Of a pod that has the label Kueue would think that it waits in the queue for itself."""
+    recipe = load("tiny", [*POOL, "cluster.queue=team-queue", "sft.global_batch_size=32"])
+    sent = body(server, replace(job, recipe=recipe))
+    assert sent["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
+    assert "kueue" not in json.dumps(sent["spec"]["runtimePatches"])
 
 
 def test_keys_travel_by_their_secrets_names_only(server: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +199,29 @@ def test_a_node_that_is_missing_is_not_overlooked(job: Job) -> None:
     assert len(node.delivered(store, job)) == 2
     node.forget(store, job.step, job.key)
     assert node.delivered(store, job) == [] and list(store.places()) == []
+
+
+def test_a_store_that_is_away_for_a_moment_costs_no_training(job: Job) -> None:
+    class Away(Folder):
+        calls = 0
+
+        def commit(self, *given: Any) -> Path:
+            self.calls += 1
+            if self.calls < 3:
+                raise StoreError("away for a moment")
+            return super().commit(*given)
+
+    node.publish(Store(Away(job.store), job.cache), left(job, 0), FIGURES, 0, 1, every=0.01)
+    assert len(node.delivered(open_store(job.store, job.cache), job)) == 1
+
+
+def test_what_begins_again_and_what_is_to_be_mended() -> None:
+    """The TrainingRuntime's podFailurePolicy ends a TrainJob after exit code 2."""
+    assert [node.code_of(error) for error in (StoreError("away"), RunError("killed"), ModelError("other layout"))] == [
+        1,
+        1,
+        2,
+    ]
 
 
 def test_the_step_fetches_neither_model_nor_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

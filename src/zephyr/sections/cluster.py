@@ -35,6 +35,8 @@ class Cluster(Section):
     """The TrainingRuntime, in the pipeline's namespace, that a TrainJob uses."""
     training_image: Text | None = None
     """Of a TrainJob's nodes; the pipeline's train_image takes its place. null: the TrainingRuntime's own."""
+    queue: Text | None = None
+    """Kueue's LocalQueue, in the pipeline's namespace, that a TrainJob waits in; null: none."""
     gpu_type: Text = "nvidia.com/gpu"
     """The GPUs' name among a node's resources."""
     node_selector: Mapping[str, str] = {}

@@ -57,6 +57,9 @@ class Followed:
                 found = self._store.shelved(self._place, MARK) or ""
             except StoreError:  # a store that is away shows no mark, for as long as it is away
                 continue
+            except Exception as error:  # noqa: BLE001  # nor does one that fails in another way; this thread must go on
+                print(f"no look for the step's mark: {type(error).__name__}: {error}", flush=True)
+                continue
             if found != self._seen:
                 self._seen, self._since = found, time.monotonic()
         end()

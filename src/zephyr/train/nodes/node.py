@@ -14,15 +14,18 @@ from pathlib import Path
 
 from zephyr import workspace
 from zephyr.artifacts import Artifact, Store, open_store, step_key
-from zephyr.errors import EXIT_USER_ERROR, ClusterError, RunError, ZephyrError, disk
+from zephyr.errors import EXIT_USER_ERROR, ClusterError, RunError, StoreError, ZephyrError, disk
 from zephyr.progress import PRINTED, Progress
 from zephyr.train.job import Job
 from zephyr.train.nodes.followed import Followed, place_of
+from zephyr.train.patience import patiently
 
 JOB = "ZEPHYR_JOB"
 """The environment variable of a node's pod that holds its job."""
 RUN = "MLFLOW_RUN_ID"
 """And that of the step's own run, which the first process logs to; empty without one."""
+EVERY = 10.0
+"""Seconds between two tries of a store that is away."""
 TRAINED, VERSION = "trained", 1
 MODEL, SHARDS = "model", "shards"
 """What a node's processes leave: the model, but for weights that are cut up over all nodes' processes."""
@@ -34,22 +37,29 @@ def travelling(job: Job) -> str:
 
 
 def arrived(text: str) -> Job:
-    """The job on a node: model and tables fetched, its folders on this disk."""
+    """The job on a node: model and tables fetched, its folders on this disk; as patient as `publish`."""
     from zephyr.data.locations import local
 
     home = workspace.home()
     job = replace(Job.from_json(text), cache=home / "cache")
     store = open_store(job.store, job.cache)
-    tables = store.load(job.table_at).path
+    tables = patiently(lambda: store.load(job.table_at).path, EVERY)
     stored = job.model_at.startswith(f"{store.location}/")
-    model = store.load(job.model_at).path if stored else local(job.model_at, job.cache)
+    model = patiently(lambda: store.load(job.model_at).path if stored else local(job.model_at, job.cache), EVERY)
     work = home / "work" / job.step / job.key[:16]
     job = replace(job, train=tables / "train.parquet", test=tables / "test.parquet")
     return replace(job, model=model, work=work, out=work / MODEL)
 
 
-def publish(store: Store, job: Job, figures: Mapping[str, float], part: int, parts: int) -> None:
-    """Keep what a node's processes wrote: `job.out` and `job.work`/shards; and the first node's figures."""
+def publish(store: Store, job: Job, figures: Mapping[str, float], part: int, parts: int, every: float = EVERY) -> None:
+    """Keep what a node's processes wrote: `job.out` and `job.work`/shards; and the first node's figures.
+
+    A training of days is in it: a store that is away is tried for ten minutes.
+    """
+    patiently(lambda: _publish(store, job, figures, part, parts), every)
+
+
+def _publish(store: Store, job: Job, figures: Mapping[str, float], part: int, parts: int) -> None:
     with store.writing() as staging:
         for name, folder in ((MODEL, job.out), (SHARDS, job.work / SHARDS)):
             if folder.exists():
@@ -89,18 +99,23 @@ def forget(store: Store, step: str, key: str) -> None:
 
 
 def main() -> int:
-    """Train on this node; returns 2 after an error that the user can mend, for which nothing is started again."""
+    """Train on this node."""
     # A container's first process has no handler but those that it sets.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         _train()
-    except RunError as error:  # a process was killed: perhaps its node is at fault
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except ZephyrError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return code_of(error)
     return 0
+
+
+def code_of(error: ZephyrError) -> int:
+    """2 after an error that the user can mend, for which nothing is started again.
+
+    A process that was killed and a store that is away are no such errors: the node or the network may be at fault.
+    """
+    return 1 if isinstance(error, RunError | StoreError) else EXIT_USER_ERROR
 
 
 def _train() -> None:

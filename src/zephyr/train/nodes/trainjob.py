@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from zephyr import workspace
 from zephyr.artifacts import Store, open_store
 from zephyr.cluster.kube import Kube, connect, in_pod, said
 from zephyr.cluster.platform import ADDRESSES, KEYS, STEP_LABEL
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 
 DEADLINE = 7 * 24 * 3600
 """Seconds after which a TrainJob is ended, waiting included; as long as a step may take."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""The label by which Kueue knows what it starts all at once, or not yet."""
 GONE = 600.0
 """Seconds that a deleted TrainJob may take to end its pods."""
 
 
 def wanted(recipe: Recipe) -> bool:
     """Whether a training takes several nodes: the recipe says so, and this is a pod of a pipeline's step."""
-    return recipe.cluster.nodes > 1 and in_pod() and os.environ.get("ZEPHYR_LOGS") != "1"
+    return recipe.cluster.nodes > 1 and in_pod() and not workspace.owned()
 
 
 def train(job: Job, progress: Progress, every: float = EVERY) -> dict[str, float]:
@@ -128,7 +131,7 @@ def _submit(kube: Kube, job: Job, run: str) -> None:
     patch = options.TrainingRuntimeSpecPatch(template=options.JobSetTemplatePatch(spec=jobs))
     wanted = [
         options.Name(name_of(job)),
-        options.Labels(labels),
+        options.Labels(labels | ({QUEUE: pool.queue} if pool.queue else {})),
         options.ActiveDeadlineSeconds(DEADLINE),
         options.TrainerCommand(["python", "-m", "zephyr.train.nodes.node"]),
         options.RuntimePatch(patch),
