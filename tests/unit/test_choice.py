@@ -155,11 +155,13 @@ def test_measuring_changes_no_step_and_patience_ends_it(speaker: Path, tmp_path:
     recipe = settings("dpo", choose={"by": "last"}, learning_rate=0.01, epochs=6, save_steps=3)
     progress, plain = given.watch()
     fit("dpo", speaker, given.PAIRS, given.PAIRS[:4], recipe, tmp_path / "w", tmp_path / "last", progress)
-    progress, measured = given.watch()
+    measured: list[tuple[dict[str, float], int]] = []
+    patient = Notes(sink=lambda values, at: measured.append((dict(values), at)))
     with serving(grade) as server:
-        figures, _ = overshot(speaker, tmp_path, "patient", server, progress, patience=1)
+        figures, _ = overshot(speaker, tmp_path, "patient", server, patient, patience=1)
     # The first moment, step 4, is the best, and one worse moment is enough: it ends with step 9.
     assert figures["steps"] == 9
+    assert "ended after 9 of 18 steps: 1 moment brought nothing better" in patient.said
     assert given.losses(measured) == given.losses(plain)[:9]
 
 

@@ -155,6 +155,9 @@ def test_a_killed_process_ends_the_others_with_one_line(tmp_path: Path, launched
     assert time.monotonic() - started < 30  # a second or two; whoever is stuck is ended after half a minute
     said = launched.log.read_text()
     assert f"{RunError.__name__}: sft: process 1 of 2 was killed (SIGKILL), often for want of memory" in said
+    assert said.count("process 0 of 2 lost another one: Connection ") == 1
+    assert "worker.py" not in said  # no traceback of it
+    assert "Loading weights" not in said and "kernels-community" not in said
 
 
 @pytest.mark.slow

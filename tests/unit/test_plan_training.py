@@ -75,8 +75,14 @@ def test_the_refusal_names_parts_and_the_nearest_that_fits(models: Path) -> None
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(models: Path) -> None:
-    with pytest.raises(RecipeError, match=r"^dpo\.global_batch_size: 36 isn't a multiple of the 8 processes"):
+    with pytest.raises(RecipeError, match=r"^dpo\.global_batch_size: 36 isn't a multiple of the 8 processes on 8 x"):
         fitting(recipe(models, "m7", "dpo.global_batch_size=36"))
+    cpu = recipe(models, "m7", "cluster.gpus=0", "dpo.global_batch_size=8", "model.processes=3")
+    with pytest.raises(RecipeError) as refused:
+        refuse(cpu, Pool(None, 0, 1, 64 * GIB, cpu_processes=3))
+    assert str(refused.value).endswith(
+        "dpo.global_batch_size: 8 isn't a multiple of the 3 processes; change it, or model.processes"
+    )
 
 
 @pytest.mark.parametrize(

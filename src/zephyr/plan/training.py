@@ -86,8 +86,10 @@ def refuse(recipe: Recipe, pool: Pool | None) -> str:
 def _undivided(one: Candidate) -> str:
     batch, pool = search.section_of(one.recipe, one.stage).global_batch_size, one.pool
     fits = batch % pool.processes == 0
-    told = f"{one.stage}.global_batch_size: {batch} isn't a multiple of the {pool.processes} processes on {pool}"
-    return "" if fits else told
+    where = f" on {pool}" if pool.gpu else ""
+    other = "cluster.gpus or nodes" if one.recipe.cluster.gpus else "model.processes"
+    told = f"{one.stage}.global_batch_size: {batch} isn't a multiple of the {pool.processes} processes{where}"
+    return "" if fits else f"{told}; change it, or {other}"
 
 
 def _lacking(own: Sequence[Candidate], shape: Shape) -> str:

@@ -21,6 +21,7 @@ from zephyr.progress import Progress
 from zephyr.train import model as models
 from zephyr.train import ranks, zero
 from zephyr.train.job import Job
+from zephyr.train.quiet import quiet
 
 if TYPE_CHECKING:
     from zephyr.train.watching.choice import Judge
@@ -30,6 +31,7 @@ FIGURES, FAILED = "figures.json", "failed.json"
 
 def run(job: Job, progress: Progress, judge: "Judge | None" = None) -> dict[str, float]:
     """Train, in this process as one of `ranks.processes()`; returns the figures of the training."""
+    quiet()
     if not models.on_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns of what it found, in every training
     models.check_attention(job)
@@ -60,6 +62,11 @@ def main(arguments: list[str]) -> int:
         _write(job.work / FAILED, {"kind": type(error).__name__, "message": str(error)})
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except RuntimeError as error:
+        if not (why := _lost(error)):
+            raise
+        print(f"process {ranks.rank()} of {ranks.processes()} lost another one: {why}", file=sys.stderr)
+        return 1
     finally:
         if metrics:
             metrics.flush()
@@ -74,6 +81,12 @@ def _judge(job: Job) -> "Judge | None":
     from zephyr.train.watching.asked import Asked
 
     return Asked(open_store(job.store, job.cache), job)
+
+
+def _lost(error: RuntimeError) -> str:
+    """What torch says of a process whose peer was killed or failed; empty when it is another error."""
+    said = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    return next((words for words in said if words in str(error)), "") if ranks.processes() > 1 else ""
 
 
 def failure(work: Path) -> ZephyrError | None:

@@ -6,6 +6,7 @@ moment twice. Measuring draws no random number and changes no weight, so the ste
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +17,8 @@ from transformers import TrainerCallback
 
 from zephyr.engine import Engine
 from zephyr.engine import Sequence as Said
-from zephyr.errors import DataError, disk
+from zephyr.errors import DataError, ModelError, disk
+from zephyr.manifest import describe_file
 from zephyr.train import ranks
 from zephyr.train.job import Job
 from zephyr.train.watching.curve import CHOSEN, MARGIN, Curve, Entry
@@ -44,6 +46,7 @@ def fit(trainer: Any, job: Job, tokenizer: Any, judge: Judge | None, told: Watch
     if job.section.choose.by == "last":
         return dict(trainer.fit(job, told.progress))
     choice = Choice(job, tokenizer, judge, told, trainer.held_out_feed is not None)
+    choice.clear()
     trainer.add_callback(choice)
     trainer.beside = choice.folder
     return dict(trainer.fit(job, told.progress)) | choice.put_back(trainer.model)
@@ -74,6 +77,7 @@ class Choice(TrainerCallback):
         self._said: dict[str, list[str]] = {}  # at each step
         self._moments: frozenset[int] = frozenset()
         self._due = False
+        self._weighed = ""  # the best weights' digest
         self._waiting: Any = None  # the group of processes that wait
         self.curve = Curve(self.section.by)
 
@@ -121,7 +125,13 @@ class Choice(TrainerCallback):
             told = {f"choice/{name}": value for name, value in entry.items() if name != "step"}
             state.log_history.append({**told, "step": step})
             self._progress.metrics(told, step)
-            stop = self.section.patience is not None and self.curve.in_vain(step) >= self.section.patience
+            vain = self.curve.in_vain(step)
+            stop = self.section.patience is not None and vain >= self.section.patience
+            if stop and step < state.max_steps:
+                self._progress.note(
+                    f"ended after {step} of {state.max_steps} steps: {vain} moment{'s' if vain > 1 else ''} brought"
+                    " nothing better"
+                )
         if self._agreed(stop):
             control.should_training_stop = True
         self._told.go_on()
@@ -144,6 +154,7 @@ class Choice(TrainerCallback):
             with disk(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 save_file({name: p.detach().cpu().contiguous() for name, p in _trained(model)}, aside)
+                self._weighed = describe_file(aside)["sha256"]
                 aside.rename(self._weights(entry))
         self._keep()
         for old in self.folder.glob("*.safetensors"):
@@ -177,6 +188,8 @@ class Choice(TrainerCallback):
         import torch
         from safetensors.torch import load_file
 
+        if ranks.rank() == 0 and self._read() is None:
+            raise ModelError(f"{self.folder}: damaged while it trained; run again to go on from the newest checkpoint")
         found = load_file(self._weights(self.curve.best)) if ranks.rank() == 0 else {}
         with torch.no_grad():
             for name, parameter in _trained(model):
@@ -200,14 +213,31 @@ class Choice(TrainerCallback):
             self.folder.mkdir(parents=True, exist_ok=True)
             aside = self.folder / f".{STATE}.part"
             found = {"answers": [self._start, self._said], "start": self.curve.start, "moments": self.curve.moments}
-            aside.write_text(json.dumps(found))
+            aside.write_text(json.dumps(found | {"sha256": self._weighed}))
             aside.rename(self.folder / STATE)
 
+    def clear(self) -> None:
+        """Leave no damaged folder: the checkpoint that the training goes on from brings its own."""
+        if ranks.rank() == 0 and self.folder.exists() and self._read() is None:
+            self._progress.note(f"{self.folder}: damaged; the newest checkpoint's is taken, or it is measured again")
+            shutil.rmtree(self.folder)
+
+    def _read(self) -> dict[str, Any] | None:
+        """What was kept; None where it can't be read, or the best weights aren't as they were written."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / STATE).read_text())
+            curve = Curve(self.section.by, found["start"], found["moments"])
+            if curve.moments and describe_file(self._weights(curve.best))["sha256"] != found["sha256"]:
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found
+
     def _resume(self) -> None:
-        path = self.folder / STATE
-        if path.is_file():
-            found = json.loads(path.read_text())
+        found = self._read()
+        if found:
             self._start, self._said = found["answers"]
+            self._weighed = found["sha256"]
             self.curve = Curve(self.section.by, found["start"], found["moments"])
             for step, said in {"0": self._start, **self._said}.items():
                 if self._judge:  # the replies are in the journal: this only counts what they have cost
