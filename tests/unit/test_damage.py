@@ -8,11 +8,12 @@ import pytest
 
 from tests.helpers import tiny_model, tokenizer
 from tests.training import job
-from tests.unit.test_resume import flip, told
+from tests.unit.test_resume import ended, flip, told
 from tests.unit.test_rows import plain_job
 from tests.unit.test_train import DIALOGUES, recipe, weights
 from zephyr.data import template
 from zephyr.errors import ModelError
+from zephyr.progress import Progress
 from zephyr.train import consolidate, launch, worker
 from zephyr.train.job import Job
 from zephyr.train.rows import encode
@@ -88,3 +89,34 @@ def test_a_damaged_result_is_made_again_from_the_newest_checkpoint(tmp_path: Pat
     launch.train(replace(given, out=tmp_path / "again"), progress)
     assert [note for note in notes() if "model.safetensors: corrupted" in note] and notes()[-1] == "goes on from step 4"
     assert weights(tmp_path / "again") == weights(tmp_path / "whole")
+
+
+def replaced(path: Path, data: bytes) -> None:
+    """Damage a file, and not the checkpoint's, which has the same bytes."""
+    path.unlink()
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name, checkpoints", [("*.safetensors", True), ("state.json", False)])
+def test_a_damaged_choice_is_the_checkpoints_or_made_again(tmp_path: Path, name: str, checkpoints: bool) -> None:
+    base = tiny_model(tmp_path / "base")
+    section = {"save_steps": 1, "choose": {"by": "loss", "times": 6}, "learning_rate": 0.3, "scheduler": "constant"}
+
+    def given(folder: str) -> Job:
+        return job(
+            "sft", base, DIALOGUES, DIALOGUES[:4], recipe(sft=section), tmp_path / folder, tmp_path / "o" / folder
+        )
+
+    whole = launch.train(given("whole"), Progress())
+    assert whole["chosen_step"] < 6  # or the end would show nothing of the kept weights
+    ended(given("cut"), 3)
+    (path,) = (tmp_path / "cut" / "choice").glob(name)
+    data = path.read_bytes()
+    replaced(path, data[:-1] + bytes([data[-1] ^ 1]))
+    if not checkpoints:
+        shutil.rmtree(tmp_path / "cut" / "checkpoints")
+    progress, notes = told(tmp_path)
+    again = launch.train(given("cut"), progress)
+    assert notes()[0].endswith("choice: damaged; the newest checkpoint's is taken, or it is measured again")
+    assert again["chosen_step"] == whole["chosen_step"] and again["chosen_loss"] == whole["chosen_loss"]
+    assert weights(tmp_path / "o" / "cut") == weights(tmp_path / "o" / "whole")
