@@ -16,6 +16,7 @@ from zephyr.data.golden import CONVERSATIONS
 from zephyr.errors import ModelError, disk
 from zephyr.train import model as models
 from zephyr.train.job import Job
+from zephyr.train.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,7 @@ def merge(job: Job) -> dict[str, float]:
     """
     import torch
 
+    quiet()
     folder, out = job.work / FOLDER, job.out
     with torch.inference_mode():
         adapted, tokenizer = _adapted(job, folder)
