@@ -73,7 +73,7 @@ def _rows(stage: str, count: int, words: int) -> list[Any]:
         asked = " ".join(str(i % 10) for i in range(words // 3))
         return [{"role": "user", "content": f"{number} {asked}"}, {"role": "assistant", "content": said}]
 
-    sides = [(talk(n, words), talk(n, words + n % 7)) for n in range(count)]
+    sides = [(talk(n, words), talk(n, words + 1 + n % 7)) for n in range(count)]
     if stage == "sft":
         return [{"messages": talk, "prompt": "p", "prompt_id": str(n)} for n, (talk, _) in enumerate(sides)]
     return [{"chosen": a, "rejected": b, "prompt": "p", "prompt_id": str(n)} for n, (a, b) in enumerate(sides)]
