@@ -109,7 +109,7 @@ _GIVEN_PAIRS = _Plan(
 )
 _FIT = (
     ("sft", "prepare", "dialogues", "nothing to train was left within sft.max_length"),
-    ("dpo", "pair", "pairs", "prompt or completion did not fit into dpo.max_length"),
+    ("dpo", "pair", "pairs", "did not fit into dpo.max_length, or both sides were the same"),
 )
 PAID = ("calls", "tokens_in", "tokens_out", "dollars")
 """Figures that the section on cost shows."""
