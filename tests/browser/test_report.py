@@ -84,3 +84,13 @@ def test_a_mistake_would_be_seen(tab: Page, tmp_path: Path) -> None:
     methods = {event["method"] for event in tab.events}
     assert {"Runtime.consoleAPICalled", "Log.entryAdded"} <= methods
     assert sum(event["method"] == "Network.requestWillBeSent" for event in tab.events) == 2
+
+
+def test_a_table_that_is_cut_shows_that_it_scrolls(tab: Page, pages: dict[str, Path]) -> None:
+    """A shade at each edge stays where it is (scroll); what covers it goes along with the table (local)."""
+    tab.show(pages["passed"], 390, 844, False)
+    cut = tab.run(
+        "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth)"
+        ".map(e => getComputedStyle(e).backgroundAttachment)"
+    )
+    assert cut and all(one.startswith("local, local, scroll, scroll") for one in cut)
