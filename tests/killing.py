@@ -40,7 +40,7 @@ def kill(job: Job, number: int, step: int, seconds: float) -> int | None:
 
 def killed(job: Job, number: int, steps: Sequence[int], random: Random) -> int:
     """Send a signal at each of these steps in turn, and go on each time; returns how many processes it ended."""
-    codes = [kill(job, number, step, random.uniform(0, 0.1)) for step in steps]
+    codes = [kill(job, number, step, random.uniform(0, 0.03)) for step in steps]
     assert set(codes) <= {0, -number, 128 + number}, codes
     assert kill(job, number, 10**9, 0) == 0
     return sum(code != 0 for code in codes)
