@@ -18,11 +18,12 @@ LORA = {"r": 4, "alpha": 8, "dropout": 0.1}  # dropout draws random numbers in e
 def kill_and_resume(tmp_path: Path, stage: Stage, signal_: str, times: int, seed: int, **section: Any) -> None:
     base = tiny_model(tmp_path / "base")
     rows = DIALOGUES if stage == "sft" else PAIRS
-    settings = recipe(**{stage: {"save_steps": 1, "log_steps": 1} | section})
+    settings = recipe(**{stage: {"save_steps": 1, "log_steps": 1, "epochs": 6} | section})
     whole, other = (job(stage, base, rows, rows[:3], settings, tmp_path / n, tmp_path / f"{n}-out") for n in "ab")
     assert kill(whole, 9, 10**9, 0) == 0
     random = Random(seed)
-    steps = [random.randint(1, 5) for _ in range(times)]  # of 6; those that are done already end nothing
+    # Of 18, so that none is over before the first signal; steps that are done already end nothing.
+    steps = [random.randint(1, 5) for _ in range(times)]
     assert killed(other, SIGNALS[signal_], sorted(steps), random) >= 1
     assert same(whole.out, other.out)
     notes = [json.loads(line).get("text", "") for line in (other.work / "progress.jsonl").read_text().splitlines()]
