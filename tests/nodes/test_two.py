@@ -171,7 +171,7 @@ def test_a_cancelled_training_goes_on_from_its_last_checkpoint_on_other_disks(
 
     def cancel() -> None:
         kubelet.look()
-        if any("'loss'" in line for lines in server.logs.values() for _, line in lines):
+        if any('"loss"' in line for lines in server.logs.values() for _, line in lines):
             server.before = kubelet.look
             os.kill(os.getpid(), signal.SIGTERM)
 
