@@ -9,12 +9,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.crds import SCHEMAS, problems
 from tests.kserve_server import status
+from tests.loopback import listening
 
 Body = dict[str, Any]
 TRAINER = re.compile(r"/apis/trainer\.kubeflow\.org/v1alpha1/namespaces/team/(trainjobs|trainingruntimes)(?:/([^/]+))?")
@@ -196,14 +197,5 @@ def serving() -> Iterator[Trainer]:
         def log_message(self, format: str, *args: Any) -> None:
             """Tests print enough."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with listening(Handler) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

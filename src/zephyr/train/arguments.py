@@ -35,10 +35,7 @@ def of(job: Job, steps: Steps, held_out: bool) -> dict[str, Any]:
         "logging_steps": section.log_steps,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # it waits for the device in every step, and hides what must stop a training
-        "save_steps": section.save_steps or len(steps),
-        "save_total_limit": 2,
         "seed": recipe.seed,
-        "data_seed": recipe.seed,
         "use_cpu": not on_gpu(),
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
