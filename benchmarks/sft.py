@@ -50,6 +50,7 @@ class Made:
         draw = np.random.default_rng(0)
         lengths = np.exp(draw.normal(np.log([120, 150]), 0.6, (self.count, 2))).astype(int).clip(2, 512)
         self.sizes, self.trained = lengths.sum(1), lengths[:, 1]
+        self.longest = self.sizes
         self.ids = [draw.integers(3, 2000, size).astype(np.int32) for size in self.sizes]
         self.counts = {"cut": 0.0, "dropped": 0.0}
 

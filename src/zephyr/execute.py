@@ -24,6 +24,7 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
 from zephyr.segments import Segments
 from zephyr.steps import ORDER, STEPS, Context, Skip, Step, training
+from zephyr.terminal import Spoken
 
 SKIPPED, FROM = "skipped.json", "from"
 WHOLE = "1/1"
@@ -40,11 +41,10 @@ def execute(step: str, recipe_path: str, inputs: Inputs, output: Any, **paramete
     line; any other leaves its traceback in the step's log.
     """
     folder = _run_folder(recipe_path, parameters)
-    shard = parameters.get("shard", WHOLE)
-    shard = "" if shard == WHOLE else shard
+    shard = "" if parameters.get("shard", WHOLE) == WHOLE else parameters["shard"]
     name = records.named(step, shard)
     with records.kept(folder, name), _log(folder, name):
-        progress = Progress(step, folder / "progress.jsonl", shard=shard)
+        progress = (Progress if workspace.owned() else Spoken)(step, folder / "progress.jsonl", shard=shard)
         started = _process_start()
         progress.event("start", started=started)
         try:

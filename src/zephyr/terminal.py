@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from zephyr.recipe import Recipe
 from zephyr.records import named
 
 SPEED = ("pairs_per_second", "dialogues_per_second")
+EVERY = 30.0
+"""Seconds between two words on how far a step is, where they are lines of a log."""
 
 
 class Terminal:
@@ -136,6 +139,24 @@ class Shown(Progress):
 
     def event(self, kind: str, **fields: Any) -> None:
         self._terminal.show({"event": kind, "step": self.step, **fields})
+
+
+class Spoken(Progress):
+    """Progress of a step that no `zephyr run` watches, in a pod or by hand: what happens also stands in its output."""
+
+    def __init__(self, step: str, path: Path, shard: str) -> None:
+        super().__init__(step, path, shard=shard)
+        self._terminal = Terminal()
+        self._said = 0.0
+
+    def event(self, kind: str, **fields: Any) -> None:
+        super().event(kind, **fields)
+        told = {"event": kind, "step": self.step, "shard": self.shard, **fields}
+        if kind != "progress":
+            self._terminal.show(told)
+        elif fields["done"] >= fields["total"] or time.monotonic() - self._said >= EVERY:
+            self._terminal.line(working(told))
+            self._said = time.monotonic()
 
 
 def label(event: Mapping[str, Any]) -> str:
