@@ -170,7 +170,8 @@ def evaluation(
                 scores.append(
                     Score(
                         question_id=question, category=category, model=model, turn=turn,
-                        score=float(5 + rank + number % 3), correct=True, judgment=f"Good. {text}", error=None,
+                        score=float(5 + rank + number % 3), correct=True, judge="judge", judge_prompt="",
+                        judgment=f"Good. {text}", error=None,
                     )
                 )  # fmt: skip
         for number in range(12 if set_of != "questions" else 0):
@@ -185,7 +186,7 @@ def evaluation(
                     Comparison(
                         question_id=str(number), category="math", model=model, baseline=other,
                         preference=(1.0, 0.5, 0.0, 1.0)[(number + rank) % 4], length=40 + number,
-                        baseline_length=45, judgment=text, error=None,
+                        baseline_length=45, judge="judge", model_first=True, judgment=text, error=None,
                     )
                 )  # fmt: skip
     summary = summarise(answers, scores, comparisons, models[0], 50, 0)

@@ -1,6 +1,5 @@
 """AI feedback: sample completions from the ensemble, let the judge rate them, make pairs."""
 
-
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Output
 

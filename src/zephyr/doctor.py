@@ -83,8 +83,7 @@ def called(recipe: Recipe) -> set[str]:
     names = set(recipe.sample.asked)
     if recipe.sample.ensemble:
         names.add(recipe.rate.judge)
-    if recipe.evaluate.questions or recipe.evaluate.instructions:
-        names.add(recipe.evaluate.judge)
+    names.update(recipe.evaluate.judges)
     names.update(choice.judge for choice in recipe.judged.values())
     if recipe.prepare.mode == "distill":
         names.add(recipe.prepare.distill.teacher)

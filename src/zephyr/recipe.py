@@ -87,8 +87,7 @@ class Recipe(Section):
         wanted = {"sample.ensemble": self.sample.asked}
         if self.sample.ensemble:
             wanted["rate.judge"] = (self.rate.judge,)
-        if self.evaluate.questions or self.evaluate.instructions:
-            wanted["evaluate.judge"] = (self.evaluate.judge,)
+        wanted["evaluate.judge"] = self.evaluate.judges
         wanted |= {f"{stage}.choose.judge": (choice.judge,) for stage, choice in self.judged.items()}
         if self.prepare.mode == "distill":
             wanted["prepare.distill.teacher"] = (self.prepare.distill.teacher,)

@@ -65,7 +65,8 @@ def _compact(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     """Of a summary, what later runs compare with."""
     keep = ("score", "score_low", "score_high", "correct", "length")
     models = summary["models"] if summary else {}
-    return {"models": {name: {key: model[key] for key in keep} for name, model in models.items()}}
+    whole = {"figures": summary.get("figures", {}), "judge": summary.get("judge", {})} if summary else {}
+    return {"models": {name: {key: model[key] for key in keep} for name, model in models.items()}, **whole}
 
 
 def _versions(mlflow: Any, name: str) -> Sequence[Any]:

@@ -150,6 +150,10 @@ class Score(TypedDict):
     turn: int
     score: float | None
     correct: bool | None
+    judge: str
+    """Name of its endpoint."""
+    judge_prompt: str
+    """Name of the prompt that it read, as MT-Bench calls it: single-v1, …"""
     judgment: str | None
     error: str | None
 
@@ -164,6 +168,10 @@ class Comparison(TypedDict):
     preference: float | None
     length: int  # characters
     baseline_length: int
+    judge: str
+    """Name of its endpoint."""
+    model_first: bool | None
+    """Whether the judge read `model`'s answer before the baseline's; None: it was not asked."""
     judgment: str | None
     error: str | None
 

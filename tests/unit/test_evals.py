@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.benching import bench
 from tests.helpers import tiny_model, tokenizer
 from tests.openai_server import serving
-from zephyr.account import Account
 from zephyr.data import template
 from zephyr.errors import DataError
 from zephyr.evals import judge
@@ -19,7 +19,9 @@ from zephyr.evals.summary import summarise
 from zephyr.evals.table import table
 from zephyr.progress import Progress
 from zephyr.schema import Answer, Comparison, Message, Score
-from zephyr.sections import Endpoint, Evaluate
+from zephyr.sections import Endpoint, Evaluate, Safety
+
+NO_SAFETY = Safety(prompts=())
 
 TALKS: list[list[Message]] = [
     [{"role": "user", "content": text}]
@@ -128,13 +130,26 @@ def test_figures_by_hand() -> None:
             preference=preference,
             length=2,
             baseline_length=4,
+            judge="j",
+            model_first=True,
             judgment="",
             error=None,
         )
         for n, preference in enumerate([1.0, 0.5, 0.0, None])
     ]
     scores = [
-        Score(question_id=str(n), category="math", model=m, turn=1, score=s, correct=c, judgment="", error=None)
+        Score(
+            question_id=str(n),
+            category="math",
+            model=m,
+            turn=1,
+            score=s,
+            correct=c,
+            judge="j",
+            judge_prompt="",
+            judgment="",
+            error=None,
+        )
         for m, values in {"new": [(8.0, True), (6.0, None)], "old": [(5.0, False), (5.0, True)]}.items()
         for n, (s, c) in enumerate(values)
     ]
@@ -162,12 +177,12 @@ def test_evaluation_end_to_end(models: dict[str, Path], tmp_path: Path) -> None:
 
     questions = [{"question_id": n, "category": "math", "turns": ["one", f"two {n}"]} for n in range(3)]
     instructions = [{"instruction": f"say {n}", "output": "said", "generator": "ref"} for n in range(6)]
-    section = Evaluate(questions="q", instructions="i", judge="j", max_tokens=8, bootstrap=50)
+    section = Evaluate(questions="q", instructions="i", judge="j", max_tokens=8, bootstrap=50, safety=NO_SAFETY)
     with serving(reply) as server:
         ends = {"j": Endpoint(base_url=server.url, model="m")}
 
         def run() -> Any:
-            return evaluate(models, "base", section, ends, 0, questions, instructions, Account(tmp_path), Progress())
+            return evaluate(bench(section, tmp_path, {"q": questions, "i": instructions}, models, ends))
 
         found = run()
         asked = len(server.calls)
@@ -192,15 +207,15 @@ def test_evaluation_end_to_end(models: dict[str, Path], tmp_path: Path) -> None:
 
 def test_the_same_text_is_a_draw_without_a_call(models: dict[str, Path], tmp_path: Path) -> None:
     twins = {"base": models["base"], "twin": models["base"]}
-    section = Evaluate(instructions="i", judge="j", max_tokens=8, bootstrap=50)
+    section = Evaluate(instructions="i", judge="j", max_tokens=8, bootstrap=50, safety=NO_SAFETY)
     with serving(lambda body, before: "never") as server:
         ends = {"j": Endpoint(base_url=server.url, model="m")}
-        found = evaluate(twins, "base", section, ends, 0, [], [{"instruction": "say"}], Account(tmp_path), Progress())
+        found = evaluate(bench(section, tmp_path, {"i": [{"instruction": "say"}]}, twins, ends))
         assert server.calls == []
     assert [c["preference"] for c in found.comparisons] == [0.5]
 
 
 def test_questions_without_two_turns_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     bad = [{"question_id": 1, "category": "math", "turns": ["only one"]}]
-    with pytest.raises(DataError, match=r"evaluate\.questions, row 1"):
-        evaluate(models, "base", Evaluate(), {}, 0, bad, [], Account(tmp_path), Progress())
+    with pytest.raises(DataError, match=r"evaluate\.questions, .*:1: needs"):
+        evaluate(bench(Evaluate(questions="q", safety=NO_SAFETY), tmp_path, {"q": bad}, models))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zephyr.evals.length import win_rate
+from zephyr.evals.alpaca.length import win_rate
 
 REAL = Path(__file__).parents[3] / "shared/data/alpaca_eval"
 

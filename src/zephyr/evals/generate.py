@@ -1,7 +1,7 @@
 """Answers of a model in a folder: the same text alone and in any batch."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zephyr import engine
@@ -25,11 +25,12 @@ class Generator:
         max_tokens: int,
         seed: int,
         progress: Progress,
+        finished: Callable[[int, str, int], None] | None = None,
     ) -> list[tuple[str, int]]:
         """The assistant's next turn in each conversation, and its length in tokens; temperature 0 is greedy.
 
         Each draws from a random stream of its own (of seed and prompt). A conversation that fills the model's context
-        gets an empty answer.
+        gets an empty answer. `finished` is told of each (its number, text, tokens) as soon as it ends.
         """
         tokenizer = self._engine.tokenizer
         prompts = [template.encode_prompt(tokenizer, messages) for messages in conversations]
@@ -37,14 +38,25 @@ class Generator:
             engine.Sequence(prompt, max_tokens, heat, seed=_stream(seed, prompt))
             for prompt, heat in zip(prompts, temperatures, strict=True)
         ]
-        fitting = [sequence for sequence in asked if len(sequence.prompt) < self._engine.context]
-        for sequence in sorted(fitting, key=lambda s: len(s.prompt)):  # neighbours of one length hold little padding
-            self._engine.add(sequence)
+        fitting = {id(s): n for n, s in enumerate(asked) if len(s.prompt) < self._engine.context}
+        for number in sorted(fitting.values(), key=lambda n: len(prompts[n])):  # neighbours hold little padding
+            self._engine.add(asked[number])
+
+        def text(sequence: engine.Sequence) -> str:
+            return str(tokenizer.decode(sequence.tokens, skip_special_tokens=True)).strip()
+
+        if finished is not None:
+            for number in sorted(set(range(len(asked))) - set(fitting.values())):
+                finished(number, "", 0)
         done = len(asked) - len(fitting)
         while done < len(asked):
-            done += sum(sequence.finish_reason is not None for sequence in self._engine.step())
+            for sequence in self._engine.step():
+                if sequence.finish_reason is not None:
+                    done += 1
+                    if finished is not None:
+                        finished(fitting[id(sequence)], text(sequence), len(sequence.tokens))
             progress.advance(done, len(asked), "answers")
-        return [(tokenizer.decode(s.tokens, skip_special_tokens=True).strip(), len(s.tokens)) for s in asked]
+        return [(text(s), len(s.tokens)) for s in asked]
 
 
 def _stream(seed: int, prompt: Sequence[int]) -> int:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zephyr.evals import length
+from zephyr.evals.alpaca import length
+from zephyr.evals.figures import Figure, named
 from zephyr.evals.stats import Interval, mean_interval, paired_differences
 from zephyr.schema import Answer, Comparison, Score
 
@@ -36,6 +37,7 @@ def summarise(
             "correct": right["mean"],
             "correct_low": right["low"],
             "correct_high": right["high"],
+            "answers": len(said),
             "length": sum(len(a["answer"] or "") for a in said) / len(said) if said else None,
             "errors": sum(a["error"] is not None for a in said)
             + sum(s["judgment"] is not None and s["error"] is not None for s in own),
@@ -50,7 +52,38 @@ def summarise(
         _win_rate([c for c in comparisons if (c["model"], c["baseline"]) == pair], interval, resamples, seed)
         for pair in pairs
     ]
-    return {"baseline": baseline, "models": models, "win_rates": wins}
+    return {"baseline": baseline, "models": models, "win_rates": wins, "figures": _figures(models, wins)}
+
+
+def _figures(models: Mapping[str, Any], wins: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Figure]]:
+    """The same by name, flat; shares in percent."""
+    found: dict[str, dict[str, Figure]] = {}
+    for name, model in models.items():
+        graded = sum(category["n"] for category in model["categories"].values())
+        kinds = {
+            f"score.{kind}": _figure(c["mean"], c["low"], c["high"], c["n"]) for kind, c in model["categories"].items()
+        }
+        found[name] = named(
+            {
+                "score": _figure(model["score"], model["score_low"], model["score_high"], graded),
+                "correct": _figure(model["correct"], model["correct_low"], model["correct_high"], graded, 100.0),
+                "length": _figure(model["length"], None, None, model["answers"]),
+                **kinds,
+            }
+        )
+    for win in wins:
+        plain = _figure(win["win_rate"], win["low"], win["high"], win["n"])
+        equal = _figure(win["lc_win_rate"], win["lc_low"], win["lc_high"], win["n"])
+        pair = {f"win_rate.{win['baseline']}": plain, f"lc_win_rate.{win['baseline']}": equal}
+        found.setdefault(win["model"], {}).update(named(pair))
+    return found
+
+
+def _figure(mean: float | None, low: float | None, high: float | None, n: int, times: float = 1.0) -> Figure | None:
+    if mean is None:
+        return None
+    ends = [None if end is None else times * end for end in (low, high)]
+    return Figure(mean=times * mean, low=ends[0], high=ends[1], n=n)
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, float]:

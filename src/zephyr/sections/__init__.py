@@ -7,16 +7,21 @@ from zephyr.sections.cluster import Cluster, Secrets
 from zephyr.sections.data import Prepare, Source
 from zephyr.sections.distillation import Distillation
 from zephyr.sections.endpoint import Endpoint
+from zephyr.sections.evaluation import Academic, Audit, Evaluate, Safety
+from zephyr.sections.gate import Condition, Gate, SafetyGate
 from zephyr.sections.overlap import Contamination, Duplicates
 from zephyr.sections.pairing import Pairing
-from zephyr.sections.release import Deploy, Evaluate, Gate, Register
+from zephyr.sections.release import Deploy, Register
 from zephyr.sections.sampling import Rate, Sample
 from zephyr.sections.training import Dpo, Lora, Model, Sft, Training
 
 __all__ = [
+    "Academic",
+    "Audit",
     "Choice",
     "Cleaning",
     "Cluster",
+    "Condition",
     "Contamination",
     "Deploy",
     "Distillation",
@@ -31,6 +36,8 @@ __all__ = [
     "Prepare",
     "Rate",
     "Register",
+    "Safety",
+    "SafetyGate",
     "Sample",
     "Secrets",
     "Section",

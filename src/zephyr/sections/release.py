@@ -1,4 +1,4 @@
-"""Evaluation, registry, gate, deployment."""
+"""Registry and deployment."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,45 +8,8 @@ from pydantic import Field, model_validator
 from zephyr.sections.base import Positive, Quantity, Section, Text
 
 
-class Evaluate(Section):
-    questions: Text | None = None
-    """Two-turn questions in MT-Bench's form: `question_id, category, turns`."""
-    instructions: Text | None = None
-    """Single-turn prompts in AlpacaEval's form: `instruction`, and `output` of the reference."""
-    judge: Text = "teacher"
-    temperatures: Mapping[str, float] = {
-        "writing": 0.7,
-        "roleplay": 0.7,
-        "stem": 0.1,
-        "humanities": 0.1,
-        "extraction": 0.0,
-        "math": 0.0,
-        "coding": 0.0,
-        "reasoning": 0.0,
-    }
-    """Per category, MT-Bench's own; categories not named take 0.7."""
-    max_tokens: Positive = 1024
-    batch_size: Positive = 16
-    """Questions generated together."""
-    judge_max_tokens: Positive = 2048
-    bootstrap: Positive = 2000
-    """Resamples for each interval, drawn by question."""
-
-
 class Register(Section):
     name: Text = "zephyr"
-
-
-class Gate(Section):
-    min_win_rate: float | None = Field(50.0, ge=0, le=100)
-    """Percent against the dSFT model; the interval's lower bound must reach it."""
-    min_score: float | None = Field(None, ge=1, le=10)
-    max_category_drop: float | None = Field(1.0, ge=0)
-    """A category blocks only when its whole paired interval lies below minus this."""
-    max_regression: float | None = Field(0.0, ge=0)
-    """Mean score may fall so far below the incumbent champion's, its interval's upper bound counted."""
-    approval: bool = False
-    """True leaves a version that passes pending until a person approves it."""
 
 
 class Deploy(Section):

@@ -46,8 +46,7 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
 
 
 def _judged(recipe: Recipe) -> dict[str, Any]:
-    wanted = recipe.evaluate.questions or recipe.evaluate.instructions
-    return recipe.slice("seed", "evaluate") | recipe.models(*([recipe.evaluate.judge] if wanted else []))
+    return recipe.slice("seed", "evaluate") | recipe.models(*recipe.evaluate.judges)
 
 
 def _trained(section: str) -> Callable[[Recipe], dict[str, Any]]:
@@ -98,9 +97,9 @@ STEPS = {
     "dpo_on_base": Step(dpo, 2, _trained("dpo"), _read("dpo"), main_figure="eval_rewards/accuracies"),
     "evaluate": Step(
         evaluate,
-        3,
+        4,
         _judged,
-        lambda r: tuple(x for x in (r.evaluate.questions, r.evaluate.instructions) if x),
+        lambda r: r.evaluate.locations,
         main_figure=f"{ALIGNED}/win_rate_vs_{BASELINE}",
     ),
 }

@@ -1,7 +1,5 @@
 """What the models are worth."""
 
-from typing import Any
-
 from zephyr import schema
 from zephyr.steps.context import Context, Figures, Skip
 
@@ -9,32 +7,23 @@ BASELINE, ALIGNED = "dSFT-1", "dDPO+dSFT"
 
 
 def evaluate(ctx: Context) -> Figures:
-    """Scores, win rates and correctness with intervals (MT-Bench's and AlpacaEval's forms)."""
-    from zephyr.data.locations import checked_rows
+    """What a sceptic would ask: scores, win rates, safety, academic tasks, with intervals, and the judge's audit."""
+    from zephyr.evals.bench import Bench
     from zephyr.evals.evaluate import evaluate as run
     from zephyr.evals.summary import headline
 
-    section = ctx.recipe.evaluate
-    if section.questions is None and section.instructions is None:
-        raise Skip("the recipe names no questions or instructions")
-
-    def rows(location: str | None) -> list[dict[str, Any]]:
-        return [row for _, row in checked_rows(ctx.sources[location])] if location else []
-
-    found = run(
-        {name: artifact.path for name, artifact in ctx.inputs.items()},
-        BASELINE,
-        section,
-        ctx.recipe.endpoints,
-        ctx.recipe.seed,
-        rows(section.questions),
-        rows(section.instructions),
-        ctx.account,
-        ctx.progress,
-    )
+    section, recipe = ctx.recipe.evaluate, ctx.recipe
+    if not (section.questions or section.instructions or section.safety.prompts or section.academic.tasks):
+        raise Skip("the recipe names no questions, instructions, tasks or safety prompts")
+    given = (recipe.endpoints, recipe.seed, ctx.sources, ctx.account, ctx.progress)
+    found = run(Bench(ctx.inputs, BASELINE, section, *given))
     ctx.put("answers", found.answers, schema.ANSWER)
     ctx.put("scores", found.scores, schema.SCORE)
     ctx.put("comparisons", found.comparisons, schema.COMPARISON)
     ctx.put_json("summary", found.summary)
     ctx.put_json("golden", found.golden)
+    for name, text in found.files.items():
+        place = ctx.out / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
     return headline(found.summary)

@@ -1,0 +1,72 @@
+"""What the parts of an evaluation share, and what each of them gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from zephyr.account import Account
+from zephyr.client import Call, Reply, complete, number
+from zephyr.data.locations import checked_rows
+from zephyr.evals.figures import Figures
+from zephyr.progress import Progress
+from zephyr.schema import Message
+from zephyr.sections import Endpoint, Evaluate
+
+
+class Weights(Protocol):
+    """A model to evaluate: an artifact, or a folder with its digest."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def digest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the parts of an evaluation work with."""
+
+    models: Mapping[str, Weights]
+    baseline: str
+    """The model that the others are compared with."""
+    section: Evaluate
+    endpoints: Mapping[str, Endpoint]
+    seed: int
+    files: Mapping[str, Path]
+    """Location in the recipe to local file or folder."""
+    account: Account
+    progress: Progress
+
+    def rows(self, location: str | None) -> list[tuple[str, dict[str, Any]]]:
+        """A file's rows, each with where it stands (FILE:LINE). Raises DataError at a line that is no JSON object."""
+        return list(checked_rows(self.files[location])) if location else []
+
+    def ask(
+        self, talks: Sequence[list[Message]], unit: str, judge: str | None = None, again: int = 0, max_tokens: int = 0
+    ) -> list[Reply]:
+        """A judge's replies, in order, at temperature 0; `again` asks the same anew (the journal keeps both)."""
+        most = max_tokens or self.section.judge_max_tokens
+        more = (str(again),) if again else ()
+        calls = [
+            Call(
+                judge or self.section.judge,
+                talk,
+                0.0,
+                max_tokens=most,
+                seed=number(self.seed, repr(talk), *more),
+            )
+            for talk in talks
+        ]
+        return complete(calls, self.endpoints, self.account, self.progress, unit) if calls else []
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of an evaluation found."""
+
+    figures: Figures = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """For the report, as JSON."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path within the artifact to text, in the public tools' own formats."""

@@ -1,0 +1,42 @@
+"""Figures of an evaluation by name, each with its interval: what gate, registry, MLflow and report read."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from zephyr.evals.stats import Interval
+
+
+class Figure(TypedDict):
+    """A value with its 95% interval; low and high are None where the figure has none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    """Values behind it."""
+
+
+Figures = Mapping[str, Mapping[str, Figure]]
+"""Model to name to figure. Shares are percent, scores 1 to 10, lengths characters. Names are words in lower case, parts
+of a figure behind a dot: score, score.math, win_rate.dSFT-1, academic.mmlu, safety.refused."""
+
+
+def figure(interval: Interval | None, times: float = 1.0) -> Figure | None:
+    """An interval as a figure; None of nothing."""
+    if interval is None:
+        return None
+    return Figure(mean=times * interval.mean, low=times * interval.low, high=times * interval.high, n=interval.n)
+
+
+def named(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
+    """Those that were measured."""
+    return {name: found for name, found in figures.items() if found is not None}
+
+
+def merged(*parts: Figures) -> dict[str, dict[str, Figure]]:
+    """The figures of several parts of an evaluation."""
+    whole: dict[str, dict[str, Figure]] = {}
+    for part in parts:
+        for model, found in part.items():
+            whole.setdefault(model, {}).update(found)
+    return whole

@@ -1,0 +1,5 @@
+"""MT-Bench: two-turn questions, each turn graded by a judge from 1 to 10."""
+
+from zephyr.evals.mt_bench.judging import answer, check, judge
+
+__all__ = ["answer", "check", "judge"]
