@@ -18,6 +18,7 @@ TORCH = ("torch==", "triton==", "nvidia-", "cuda-")
 SECTIONS = {
     "all": "what Zephyr needs to run, both images' packages",
     "zero": "what the image zephyr-train has besides",
+    "academic": "and for academic tasks in evaluation",
     "dev": "tests and checks, in no image",
 }
 """Extras in the order of their sections, each with what is in it and in none before."""
