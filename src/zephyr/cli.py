@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from zephyr import __version__, data_verbs, plan_verbs, release_verbs, verbs
+from zephyr import __version__, data_verbs, eval_verbs, plan_verbs, release_verbs, verbs
 from zephyr.cluster import verbs as cluster_verbs
 from zephyr.errors import EXIT_USER_ERROR, ZephyrError
 
@@ -115,6 +115,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--run", help="the run's id; the newest by default")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
 
+    _eval_verbs(actions)
+
     group = _group(actions, "artifacts", "what lies in the store")
     for action, name, text in (
         (verbs.artifacts_ls, "ls", "artifacts with their size and the runs that use them"),
@@ -152,6 +154,17 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(group, verbs.tiny_base, "base", "train the shipped base model again (minutes)")
     verb.add_argument("--out", required=True, metavar="FOLDER")
     return whole
+
+
+def _eval_verbs(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    group = _group(actions, "eval", "evaluations: figures by name, questions needed")
+    verb = _verb(group, eval_verbs.figures, "figures", "every figure of a run's evaluation, by name")
+    verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
+    verb.add_argument("--model", help="only this model's")
+    verb = _verb(group, eval_verbs.power, "power", "how many questions a wished-for difference needs")
+    verb.add_argument("difference", type=float, help="wished for, in the figure's unit")
+    verb.add_argument("--spread", type=float, metavar="SD", help="of the differences between questions, in that unit")
+    verb.add_argument("--comparisons", type=int, default=1, metavar="N", help="made at once, corrected for (1)")
 
 
 def _release_verbs(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -35,7 +35,7 @@ LAYERS = (
     ("doctor",),
     ("run", "cluster.submit", "cluster.doctor"),
     ("cluster.verbs",),
-    ("verbs", "release_verbs", "data_verbs", "plan_verbs"),
+    ("verbs", "release_verbs", "data_verbs", "plan_verbs", "eval_verbs"),
     ("cli",),
 )
 HEAVY = {

@@ -1,0 +1,61 @@
+"""What `zephyr eval …` does; parsing and printing only."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def figures(options: argparse.Namespace) -> int:
+    """Every figure of a run's evaluation by the name that gate conditions use."""
+    from zephyr.terminal import Terminal
+
+    run_id, summary = _evaluation(options.run)
+    found: Mapping[str, Mapping[str, Any]] = summary.get("figures", {})
+    rows = [
+        [model, name, f"{one['mean']:.2f}", _ends(one), f"{one['n']:,}"]
+        for model, own in found.items()
+        if options.model in (None, model)
+        for name, one in own.items()
+    ]
+    terminal = Terminal()
+    terminal.line(f"run {run_id}")
+    terminal.table(["model", "figure", "value", "95% interval", "n"], rows)
+    return 0
+
+
+def _ends(figure: "Mapping[str, Any]") -> str:
+    return "" if figure["low"] is None else f"{figure['low']:.2f} to {figure['high']:.2f}"
+
+
+def _evaluation(run: str | None) -> "tuple[str, Mapping[str, Any]]":
+    """A run's id and what its evaluation found. Raises RunError where there is none."""
+    from zephyr import workspace
+    from zephyr.errors import RunError
+    from zephyr.evals.report.facts import summary_of
+    from zephyr.evals.report.states import Missing
+
+    run_id = workspace.find_run(run)
+    summary = summary_of(workspace.events(run_id))
+    if isinstance(summary, Missing):
+        raise RunError(f"{run_id}: no evaluation: {summary.why}")
+    return run_id, summary
+
+
+def power(options: argparse.Namespace) -> int:
+    """How many questions a wished-for difference needs."""
+    from zephyr.errors import RunError
+    from zephyr.evals.stats.power import questions
+    from zephyr.terminal import Terminal
+
+    if options.difference <= 0:
+        raise RunError(f"{options.difference:g}: the difference must be more than 0")
+    if options.spread is None or options.spread <= 0:
+        raise RunError("--spread: give the differences' standard deviation between questions, more than 0")
+    rows = [
+        [f"{chance} %", f"{questions(options.difference, options.spread, chance / 100, options.comparisons):,}"]
+        for chance in (50, 80, 90, 95)
+    ]
+    Terminal().table(["chance to see it", "questions"], rows)
+    return 0
