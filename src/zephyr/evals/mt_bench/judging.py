@@ -46,8 +46,13 @@ def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
     ]
 
 
-def judge(bench: Bench, answers: Sequence[Answer]) -> list[Score]:
-    """Grades of all turns; an empty answer gets the lowest grade without a call, and is counted."""
+def judge(
+    bench: Bench, answers: Sequence[Answer], judge: str | None = None, again: int = 0, unit: str = "grades"
+) -> list[Score]:
+    """Grades of all turns; an empty answer gets the lowest grade without a call, and is counted.
+
+    The audit grades some of them again: by another judge, or anew (bench.ask).
+    """
     answers = [answer for answer in answers if answer["set"] == SET]
     spoken = {(a["model"], a["question_id"], a["turn"]): a for a in answers}
 
@@ -56,7 +61,7 @@ def judge(bench: Bench, answers: Sequence[Answer]) -> list[Score]:
         return [(a["prompt"], a["answer"] or "") for a in shown]
 
     asked = [answer for answer in answers if answer["answer"]]
-    replies = iter(bench.ask([forms.grading(turns(answer)) for answer in asked], "grades"))
+    replies = iter(bench.ask([forms.grading(turns(answer)) for answer in asked], unit, judge, again))
     rows = []
     for answer in answers:
         score, correct, text, error = 1.0, False, None, answer["error"]
@@ -75,7 +80,7 @@ def judge(bench: Bench, answers: Sequence[Answer]) -> list[Score]:
                 turn=answer["turn"],
                 score=score,
                 correct=correct,
-                judge=bench.section.judge,
+                judge=judge or bench.section.judge,
                 judge_prompt="",
                 judgment=text,
                 error=error,
