@@ -147,7 +147,7 @@ class Recipe(Section):
 
     @property
     def judged(self) -> dict[str, Choice]:
-        """Stages of training whose weights a judge chooses."""
+        """Stages of training whose moments a judge measures, and may choose by."""
         stages = {"sft": self.sft.choose, "dpo": self.dpo.choose}
         return {stage: choice for stage, choice in stages.items() if choice.judged}
 

@@ -165,6 +165,23 @@ def test_measuring_changes_no_step_and_patience_ends_it(speaker: Path, tmp_path:
     assert given.losses(measured) == given.losses(plain)[:9]
 
 
+def test_the_last_weights_with_prompts_are_measured_and_not_chosen(speaker: Path, tmp_path: Path) -> None:
+    recipe = settings("dpo", choose={"by": "last"}, learning_rate=0.01, epochs=6, save_steps=3)
+    fit("dpo", speaker, given.PAIRS, given.PAIRS[:4], recipe, tmp_path / "w", tmp_path / "last", Progress())
+    with serving(grade) as server:
+        figures, account = overshot(speaker, tmp_path, "measured", server, by="last")
+    assert given.weights(tmp_path / "measured") == given.weights(tmp_path / "last")
+    assert not [name for name in figures if name.startswith("chosen_")]
+    said = json.loads((tmp_path / "measured-work" / "choice" / "state.json").read_text())["answers"]
+    assert figures["start_score"] == pytest.approx(_score(said[0]))
+    assert figures["last_score"] == pytest.approx(_score(said[1]["18"]))
+    history = json.loads((tmp_path / "measured" / "history.json").read_text())
+    measured = {row["step"]: row["choice/value"] for row in history if "choice/value" in row}
+    assert measured == {int(step): pytest.approx(_score(answers)) for step, answers in said[1].items()}
+    assert sorted(measured) == [4, 9, 14, 18] and account.paid_calls == len(server.calls)
+    assert not list((tmp_path / "measured-work" / "choice").glob("*.safetensors"))
+
+
 def test_by_loss_without_a_judge(speaker: Path, tmp_path: Path) -> None:
     """Dialogues that it doesn't learn from become less likely while it learns others by heart."""
     others = [given.dialogue(number) for number in (3, 4, 5)]

@@ -59,7 +59,7 @@ class Judge:
     def __call__(self, step: int, answers: Sequence[str], start: Sequence[str]) -> Mapping[str, float]:
         """Mean grade of 10, or percent of wins over the starting model, with its 95% interval; how many could not be
         read; characters of an answer, and how many more than the starting model's."""
-        found = self._grades(answers) if self._section.by == "score" else self._wins(answers, start)
+        found = self._grades(answers) if self._section.measure == "score" else self._wins(answers, start)
         values = {str(n): [value] for n, value in enumerate(found) if value is not None}
         mean = stats.mean_interval(values, RESAMPLES, self._seed)
         if mean is None:

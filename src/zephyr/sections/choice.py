@@ -13,7 +13,8 @@ class Choice(Section):
     mean grade of the answers to held-out prompts; win_rate, how often it prefers them to the starting model's."""
     prompts: Text | None = None
     """Held-out prompts for the judge: rows with `prompt`, `instruction` or `turns`. Never the evaluation's own: the
-    choice would be made on the test set."""
+    choice would be made on the test set. With `last` the judge's grades are measured all the same, and nothing is
+    chosen by them."""
     judge: Text = "teacher"
     times: Positive = 5
     """Moments, evenly spread; the last one is the end."""
@@ -26,8 +27,15 @@ class Choice(Section):
     judge_max_tokens: Positive = 512
 
     @property
+    def measure(self) -> Literal["", "loss", "score", "win_rate"]:
+        """What is measured at the moments; "": nothing is."""
+        if self.by == "last":
+            return "score" if self.prompts else ""
+        return self.by
+
+    @property
     def judged(self) -> bool:
-        return self.by in ("score", "win_rate")
+        return self.measure in ("score", "win_rate")
 
     @model_validator(mode="after")
     def _whole(self) -> "Choice":

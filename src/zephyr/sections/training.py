@@ -89,7 +89,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _somebody_holds_the_weights(self) -> "Training":
-        if self.choose.by != "last" and self.zero_stage == 3:
+        if self.choose.measure and self.zero_stage == 3:
             raise ValueError("choose: under zero_stage 3 no process holds all weights, to answer or to keep; use 2")
         return self
 

@@ -107,7 +107,7 @@ def train(job: Job, progress: Progress, judge: choice.Judge | None = None) -> di
     figures |= {name: rows.counts[name] for name in ("cut", "dropped", "identical")} | {"length_gap": rows.length_gap}
     if len(held_out):
         figures |= measured(trainer.evaluate(), len(held_out))
-        if job.section.choose.by == "last" and (said := curve.explained(figures)):  # else it was said at the moments
+        if not job.section.choose.measure and (said := curve.explained(figures)):  # else it was said at the moments
             progress.note(said)
     watch.keep_history(trainer, job.out)
     return figures | told.figures | models.save(trainer.model, tokenizer, job)

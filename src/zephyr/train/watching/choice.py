@@ -1,5 +1,7 @@
 """Choice of the weights that become the model: the best of several moments, by held-out loss or by a judge.
 
+Where the last weights are the model, the moments may be measured all the same, and none of their weights is kept.
+
 At each moment the first process measures; the others wait for its word through sockets (gloo), where no watchdog of a
 GPU's collectives counts the minutes. What was measured is kept beside the checkpoints: a resumed training measures no
 moment twice. Measuring draws no random number and changes no weight, so the steps are those of a training without it.
@@ -43,7 +45,7 @@ class Judge(Protocol):
 
 def fit(trainer: Any, job: Job, tokenizer: Any, judge: Judge | None, told: Watch) -> dict[str, float]:
     """Train, and leave the weights in the model that the recipe chooses; returns the figures of both."""
-    if job.section.choose.by == "last":
+    if not job.section.choose.measure:
         return dict(trainer.fit(job, told.progress))
     choice = Choice(job, tokenizer, judge, told, trainer.held_out_feed is not None)
     choice.clear()
@@ -65,6 +67,7 @@ class Choice(TrainerCallback):
         """`held_out`: the trainer has held-out rows."""
         check(job, held_out)
         self.section = job.section.choose
+        self._by, self._chooses = self.section.measure, self.section.by != "last"
         assert judge is not None or not self.section.judged or ranks.rank()
         self._judge = judge if self.section.judged else None
         self._model = job.model
@@ -79,7 +82,7 @@ class Choice(TrainerCallback):
         self._due = False
         self._weighed = ""  # the best weights' digest
         self._waiting: Any = None  # the group of processes that wait
-        self.curve = Curve(self.section.by)
+        self.curve = Curve(self._by)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         times = min(self.section.times, state.max_steps)
@@ -109,7 +112,7 @@ class Choice(TrainerCallback):
     ) -> None:
         if self._due:
             self._moment(args, state, control, model, metrics)
-        elif state.global_step == 0 and self.section.by == "loss":
+        elif state.global_step == 0 and self._by == "loss":
             self.curve.start = {"step": 0.0, "value": float(metrics["eval_loss"])}
             if ranks.rank() == 0:
                 self._keep()  # a training that goes on doesn't measure it again
@@ -147,7 +150,7 @@ class Choice(TrainerCallback):
     def _settle(self, entry: Entry, model: Any) -> None:
         """Keep a moment, its weights if they are the best, and say what a person should know."""
         said = self.curve.add(entry)
-        if self.curve.best is entry:
+        if self._chooses and self.curve.best is entry:
             from safetensors.torch import save_file
 
             aside = self.folder / "best.part"
@@ -165,12 +168,14 @@ class Choice(TrainerCallback):
 
     def put_back(self, model: Any) -> dict[str, float]:
         """Load the best moment's weights into the model, in every process; returns the figures of the choice."""
-        if not self._agreed(ranks.rank() == 0 and self.curve.best is self.curve.moments[-1]):
+        if self._chooses and not self._agreed(ranks.rank() == 0 and self.curve.best is self.curve.moments[-1]):
             self._load(model)
         if ranks.rank():
             return {}
-        best, last, by = self.curve.best, self.curve.moments[-1], self.section.by
-        figures = {"chosen_step": best["step"], f"chosen_{by}": best["value"], f"last_{by}": last["value"]}
+        best, last, by = self.curve.best, self.curve.moments[-1], self._by
+        figures = {f"last_{by}": last["value"]}
+        if self._chooses:
+            figures |= {"chosen_step": best["step"], f"chosen_{by}": best["value"]}
         if self.curve.start:
             figures[f"start_{by}"] = self.curve.start["value"]
         if fell := self.curve.fell_together():
@@ -180,6 +185,8 @@ class Choice(TrainerCallback):
             self._progress.note(
                 f"WARNING: no moment's {by} is better than the starting model's {self.curve.start['value']:.4g}"
             )
+        if not self._chooses:
+            return figures
         rest = "" if best is last else f", {last['value']:.4g} at the last, step {last['step']:.0f}"
         self._progress.note(f"the model is that of step {best['step']:.0f}: {by} {best['value']:.4g}{rest}")
         return figures
@@ -226,8 +233,8 @@ class Choice(TrainerCallback):
         """What was kept; None where it can't be read, or the best weights aren't as they were written."""
         try:
             found: dict[str, Any] = json.loads((self.folder / STATE).read_text())
-            curve = Curve(self.section.by, found["start"], found["moments"])
-            if curve.moments and describe_file(self._weights(curve.best))["sha256"] != found["sha256"]:
+            curve = Curve(self._by, found["start"], found["moments"])
+            if self._chooses and curve.moments and describe_file(self._weights(curve.best))["sha256"] != found["sha256"]:
                 return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -238,7 +245,7 @@ class Choice(TrainerCallback):
         if found:
             self._start, self._said = found["answers"]
             self._weighed = found["sha256"]
-            self.curve = Curve(self.section.by, found["start"], found["moments"])
+            self.curve = Curve(self._by, found["start"], found["moments"])
             for step, said in {"0": self._start, **self._said}.items():
                 if self._judge:  # the replies are in the journal: this only counts what they have cost
                     self._judge(int(step), said, self._start)
