@@ -6,6 +6,7 @@ committed with them: the bill of a run that was killed is right.
 """
 
 import fcntl
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ class Reply:
     """Paid for in this very call, not found in the journal."""
     dollars: float = 0.0
     """US dollars that it cost when it was paid for."""
+    logprobs: list[dict[str, float]] | None = None
+    """At each place of the text, the likeliest tokens and their log-probabilities, where they were asked for."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,13 @@ class Bill:
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS reply (key TEXT PRIMARY KEY, model TEXT, text TEXT, finish_reason TEXT, "
-    "tokens_in INTEGER, tokens_out INTEGER, error TEXT, dollars REAL NOT NULL DEFAULT 0) WITHOUT ROWID",
+    "tokens_in INTEGER, tokens_out INTEGER, error TEXT, dollars REAL NOT NULL DEFAULT 0, logprobs TEXT) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS payment (payer TEXT, endpoint TEXT, calls INTEGER, tokens_in INTEGER, "
     "tokens_out INTEGER, dollars REAL, PRIMARY KEY (payer, endpoint)) WITHOUT ROWID",
 )
 NAME = "replies.sqlite"
-COLUMNS = "text, finish_reason, tokens_in, tokens_out, error, dollars"
-ADDED = {"error": "TEXT", "dollars": "REAL NOT NULL DEFAULT 0"}
+COLUMNS = "text, finish_reason, tokens_in, tokens_out, error, dollars, logprobs"
+ADDED = {"error": "TEXT", "dollars": "REAL NOT NULL DEFAULT 0", "logprobs": "TEXT"}
 """Columns that older journals lack."""
 
 
@@ -99,10 +102,11 @@ class Journal:
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
                 marks = ",".join("?" * len(part))
-                for key, text, finish, tokens_in, tokens_out, error, dollars in self._db.execute(
+                for key, text, finish, tokens_in, tokens_out, error, dollars, logprobs in self._db.execute(
                     f"SELECT key, {COLUMNS} FROM reply WHERE key IN ({marks})", part
                 ):
-                    found[key] = Reply(text, finish, tokens_in, tokens_out, error, dollars=dollars)
+                    given = None if logprobs is None else json.loads(logprobs)
+                    found[key] = Reply(text, finish, tokens_in, tokens_out, error, dollars=dollars, logprobs=given)
         return found
 
     def record(self, entries: Mapping[str, Entry], payer: str = "") -> dict[str, Reply]:
@@ -111,11 +115,7 @@ class Journal:
         A reply that another process was faster with stays, and takes the place of ours; both are on the bill.
         Raises StoreError when the disk is full.
         """
-        rows = [
-            (key, e.model, e.reply.text, e.reply.finish_reason, e.reply.tokens_in, e.reply.tokens_out, e.reply.error)
-            for key, e in entries.items()
-        ]
-        dollars = [entry.reply.dollars for entry in entries.values()]
+        rows = [_row(key, entry) for key, entry in entries.items()]
         payments = [
             (payer, e.endpoint, 1, e.reply.tokens_in, e.reply.tokens_out, e.reply.dollars)
             for e in entries.values()
@@ -123,8 +123,7 @@ class Journal:
         ]
         with self._transaction():
             inserted = self._db.executemany(
-                "INSERT OR IGNORE INTO reply VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*row, cost) for row, cost in zip(rows, dollars, strict=True)],
+                f"INSERT OR IGNORE INTO reply (key, model, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             ).rowcount
             self._db.executemany(
                 "INSERT INTO payment VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET calls = calls + 1, "
@@ -187,6 +186,14 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             said = f"{self._path}: {error}; free space or choose another place with ZEPHYR_HOME"
             raise StoreError(f"{said}, then run again: no reply in it is lost") from error
+
+
+def _row(key: str, entry: Entry) -> tuple[object, ...]:
+    """By the order of COLUMNS."""
+    said = entry.reply
+    logprobs = None if said.logprobs is None else json.dumps(said.logprobs)
+    counts = (said.tokens_in, said.tokens_out, said.error, said.dollars)
+    return key, entry.model, said.text, said.finish_reason, *counts, logprobs
 
 
 def bills_of(folder: Path, run: str) -> list[Bill]:

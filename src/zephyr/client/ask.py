@@ -79,8 +79,20 @@ def read(body: bytes, call: Call, endpoint: Endpoint) -> Outcome:
         error=None if text is not None else "the endpoint's answer holds no text",
         paid=True,
         dollars=price(tokens_in, tokens_out, endpoint),
+        logprobs=_logprobs(first.get("logprobs")) if call.top_logprobs else None,
     )
     return Outcome("reply", reply=reply)
+
+
+def _logprobs(given: Any) -> list[dict[str, float]] | None:
+    """Likeliest tokens and their log-probabilities at each place; None where the server doesn't give them so."""
+    places = given.get("content") if isinstance(given, dict) else None
+    if not isinstance(places, list) or not places:
+        return None
+    try:
+        return [{whole(one["token"]): float(one["logprob"]) for one in place["top_logprobs"]} for place in places]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _count(value: Any, otherwise: int) -> int:

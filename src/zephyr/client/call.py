@@ -27,6 +27,8 @@ class Call:
     max_tokens: int = 1024
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
+    """So many of the likeliest tokens at each place, with their log-probabilities, where the server gives them."""
     schema: Mapping[str, Any] | None = None
     """JSON schema of the reply; asked for only where Endpoint.json_schema says that the server knows how."""
 
@@ -59,6 +61,7 @@ def key_of(call: Call, endpoint: Endpoint) -> str:
     """SHA-256 of all that decides the reply; not of where the model is served, nor of the key."""
     decides = [endpoint.model, call.messages, call.temperature, call.top_p, call.max_tokens, call.seed]
     decides += [{"stop": call.stop}] if call.stop else []
+    decides += [{"top_logprobs": call.top_logprobs}] if call.top_logprobs else []
     decides += [{"schema": call.schema}] if call.schema is not None and endpoint.json_schema else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -76,6 +79,8 @@ def body_of(call: Call, endpoint: Endpoint) -> dict[str, Any]:
         body["seed"] = call.seed
     if call.stop:
         body["stop"] = list(call.stop)
+    if call.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": call.top_logprobs}
     if call.schema is not None and endpoint.json_schema:
         schema = {"name": "reply", "schema": dict(call.schema), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
