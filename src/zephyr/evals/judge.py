@@ -1,26 +1,104 @@
 """What the evaluation's judge is asked, and how its replies are read (MT-Bench's and AlpacaEval's forms, our words)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from string import Formatter
+from typing import Any, NamedTuple
 
+from zephyr.data.locations import checked_rows, local
+from zephyr.errors import DataError
 from zephyr.schema import Message
 
+OWN = "pkg:zephyr.evals/mt_bench/judge_prompts.jsonl"
+OWN_PREFIX = "zephyr-"
+"""Of the names of Zephyr's prompts, so that no grade passes for one that the published prompts asked for."""
+_TURN, _TURNS = {"question", "answer"}, {"question_1", "question_2", "answer_1", "answer_2"}
+FIELDS: Mapping[str, set[str]] = {
+    "single-v1": _TURN,
+    "single-math-v1": _TURN | {"ref_answer_1"},
+    "single-v1-multi-turn": _TURNS,
+    "single-math-v1-multi-turn": _TURNS | {"ref_answer_1", "ref_answer_2"},
+}
+"""MT-Bench's four prompts for grades, and what is filled into each."""
 
-def grading(turns: Sequence[tuple[str, str]]) -> list[Message]:
-    """Ask for a grade from 1 to 10 of the last of the (user, assistant) turns."""
-    shown = "\n\n".join(
-        f"<user {i}>\n{user}\n</user {i}>\n\n<assistant {i}>\n{assistant}\n</assistant {i}>"
-        for i, (user, assistant) in enumerate(turns, start=1)
-    )
-    text = (
-        f"# Grade the assistant's answer in turn {len(turns)}\n\n"
-        "Weigh whether it is right, helpful, to the point and free of needless remarks. Earlier turns are context "
-        "only. Length alone is no merit.\n\n"
-        f"{shown}\n\n"
-        "Write one sentence of reasons. Then write a line `Correct: yes`, `Correct: no`, or `Correct: n/a` where there "
-        "is no right or wrong. Then write a line `Rating: [[N]]`, N a whole number from 1 (useless) to 10 (perfect).\n"
-    )
-    return [{"role": "user", "content": text}]
+
+class Prompt(NamedTuple):
+    name: str
+    """As its file calls it."""
+    system: str
+    """"" where no system message is sent."""
+    template: str
+
+
+Prompts = Mapping[str, Prompt]
+"""By their names in FIELDS."""
+
+
+def prompts(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Prompts:
+    """The prompts for grades in FastChat's form, of rows with their places; those for pairs are passed over.
+
+    Raises DataError where one is malformed, twice there or missing.
+    """
+    found: dict[str, Prompt] = {}
+    place = ""
+    for place, row in rows:
+        name = row.get("name")
+        kind = name.removeprefix(OWN_PREFIX) if isinstance(name, str) else ""
+        if kind not in FIELDS:
+            if row.get("type") == "pairwise":
+                continue
+            raise DataError(f"{place}: a judge prompt named {name!r}; MT-Bench's are {', '.join(FIELDS)}")
+        if kind in found:
+            raise DataError(f"{place}: {name} is there twice; delete one")
+        found[kind] = _prompt(place, kind, row)
+    if missing := [kind for kind in FIELDS if kind not in found]:
+        raise DataError(f"{place}: the file ends without {', '.join(missing)}; is it another version's?")
+    return found
+
+
+def _prompt(place: str, kind: str, row: Mapping[str, Any]) -> Prompt:
+    system, template = row.get("system_prompt"), row.get("prompt_template")
+    if not isinstance(system, str) or not isinstance(template, str):
+        raise DataError(f"{place}: {row['name']} needs system_prompt and prompt_template (texts)")
+    if row.get("output_format") != "[[rating]]":
+        raise DataError(f"{place}: {row['name']} asks for {row.get('output_format')!r}; only [[rating]] is read")
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+    except ValueError as error:
+        raise DataError(f"{place}: {row['name']}: prompt_template has a stray brace ({error})") from None
+    if fields != FIELDS[kind]:
+        wanted, got = (", ".join(sorted(names)) for names in (FIELDS[kind], fields))
+        raise DataError(f"{place}: {row['name']} has the fields {got}; needs {wanted}: is it another version's?")
+    return Prompt(row["name"], system, template)
+
+
+@cache
+def own() -> Prompts:
+    """Zephyr's, in our words."""
+    return prompts(checked_rows(local(OWN, Path())))
+
+
+def prompt(turn: int, reference: bool, given: Prompts | None = None) -> Prompt:
+    """The one for a turn (1 or 2), with or without reference answers."""
+    return (given or own())[f"single{'-math' if reference else ''}-v1{'-multi-turn' if turn == 2 else ''}"]
+
+
+def grading(
+    turns: Sequence[tuple[str, str]], references: Sequence[str] = (), given: Prompts | None = None
+) -> list[Message]:
+    """Ask for a grade from 1 to 10 of the last of the one or two (user, assistant) turns.
+
+    `references` are right answers to as many turns, or there are none; `given` are prompts other than Zephyr's.
+    """
+    asked = prompt(len(turns), bool(references), given)
+    fields = {f"ref_answer_{number}": text for number, text in enumerate(references, start=1)}
+    for number, (user, assistant) in enumerate(turns, start=1):
+        behind = f"_{number}" if len(turns) > 1 else ""
+        fields |= {f"question{behind}": user, f"answer{behind}": assistant}
+    text: list[Message] = [{"role": "user", "content": asked.template.format(**fields)}]
+    return [{"role": "system", "content": asked.system}, *text] if asked.system else text
 
 
 def comparison(instruction: str, a: str, b: str) -> list[Message]:
@@ -36,11 +114,18 @@ def comparison(instruction: str, a: str, b: str) -> list[Message]:
 
 
 def read_grade(reply: str) -> tuple[float | None, bool | None]:
-    """Score (None when unreadable) and correctness (None when the judge can't know)."""
-    rating = re.search(r"\[\[(\d+(?:\.\d+)?)\]\]", reply)
-    score = float(rating[1]) if rating and 1 <= float(rating[1]) <= 10 else None
+    """Score (None when unreadable) and correctness (None when the judge doesn't say).
+
+    The first number in double brackets counts, else the first in single ones, as MT-Bench reads it.
+    """
+    rating = re.search(r"\[\[(\d+\.?\d*)\]\]", reply) or re.search(r"\[(\d+\.?\d*)\]", reply)
     correct = re.search(r"^Correct:\s*(yes|no)\b", reply, re.MULTILINE | re.IGNORECASE)
-    return score, None if correct is None else correct[1].lower() == "yes"
+    return on_scale(float(rating[1])) if rating else None, None if correct is None else correct[1].lower() == "yes"
+
+
+def on_scale(score: float) -> float | None:
+    """A grade from 0 to 10; None of any other number: it isn't read. (Asked for are 1 to 10, but a nought is clear.)"""
+    return score if 0 <= score <= 10 else None
 
 
 def read_verdict(reply: str, model_is_a: bool) -> float | None:
