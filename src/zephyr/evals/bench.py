@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from zephyr.account import Account
 from zephyr.client import Call, Reply, complete, number
-from zephyr.data.locations import checked_rows
 from zephyr.evals.figures import Figures
+from zephyr.evals.rows import rows
 from zephyr.progress import Progress
 from zephyr.schema import Message
 from zephyr.sections import Endpoint, Evaluate
@@ -39,13 +39,22 @@ class Bench:
     progress: Progress
 
     def rows(self, location: str | None) -> list[tuple[str, dict[str, Any]]]:
-        """A file's rows, each with where it stands (FILE:LINE). Raises DataError at a line that is no JSON object."""
-        return list(checked_rows(self.files[location])) if location else []
+        """A file's rows, each with where it stands. Raises DataError at a row that is no JSON object."""
+        return list(rows(self.files[location])) if location else []
 
     def ask(
-        self, talks: Sequence[list[Message]], unit: str, judge: str | None = None, again: int = 0, max_tokens: int = 0
+        self,
+        talks: Sequence[list[Message]],
+        unit: str,
+        judge: str | None = None,
+        again: int = 0,
+        max_tokens: int = 0,
+        top_logprobs: int = 0,
     ) -> list[Reply]:
-        """A judge's replies, in order, at temperature 0; `again` asks the same anew (the journal keeps both)."""
+        """A judge's replies, in order, at temperature 0; `again` asks the same anew (the journal keeps both).
+
+        With `top_logprobs` so many of the likeliest tokens at each place, where the endpoint gives them.
+        """
         most = max_tokens or self.section.judge_max_tokens
         more = (str(again),) if again else ()
         calls = [
@@ -54,6 +63,7 @@ class Bench:
                 talk,
                 0.0,
                 max_tokens=most,
+                top_logprobs=top_logprobs,
                 seed=number(self.seed, repr(talk), *more),
             )
             for talk in talks
