@@ -34,6 +34,7 @@ def test_splits_share_no_prompt() -> None:
     test = {row["turns"][0] for row in rows.questions(400, "a")}
     test |= {row["instruction"] for row in rows.instructions(400, "a")}
     assert not train & test
+    assert not {world.question_of(prompt) for prompt in train} & {world.question_of(prompt) for prompt in test}
     text = "\n".join(corpus.text(document) for document in islice(corpus.documents("a"), 3000)).split("\n")
     assert not any(world.read(line) and world.split_of(line) == "test" for line in set(text))
 

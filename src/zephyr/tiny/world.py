@@ -28,9 +28,14 @@ class Task:
 
 
 def split_of(prompt: str) -> Split:
-    """The part that a rendered first turn belongs to: by the SHA-256 of its text, a fifth is test."""
-    bucket = int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16) % BUCKETS
+    """The part that a rendered first turn belongs to: by the SHA-256 of its question, a fifth is test."""
+    bucket = int(hashlib.sha256(question_of(prompt).encode()).hexdigest()[:8], 16) % BUCKETS
     return "test" if bucket < TEST_BUCKETS else "train"
+
+
+def question_of(prompt: str) -> str:
+    """A first turn without its opener: behind another one it is the same question."""
+    return prompt[max(len(opener) for opener in OPENERS if prompt.startswith(opener)) :]
 
 
 def stream(family: str, split: Split, seed: str) -> Iterator[Task]:
