@@ -1,24 +1,24 @@
-"""The paper's ablation as one pipeline: four variants that share every step they have in common."""
+"""The paper's ablation as one pipeline: its four variants and the alpha data; what they have in common runs once."""
 
 from kfp import dsl
 
 from components.aif.component import pair, rate, sample
-from components.data_prep.component import prepare, resolve
-from components.dpo.component import dpo, dpo_on_base
+from components.data_prep.component import prepare, prepare_alpha, resolve
+from components.dpo.component import dpo, dpo_on_alpha, dpo_on_base
 from components.eval.component import evaluate_ablation
 from components.release.component import report
-from components.sft.component import sft, sft_on_chosen
+from components.sft.component import sft, sft_on_alpha, sft_on_chosen
 from pipelines.placement import KEPT, Place, placed
 
 
 @dsl.pipeline(
     name="zephyr-ablation",
-    description="dSFT-1, dSFT-2, dDPO without dSFT, dDPO + dSFT.",
+    description="dSFT-1, dSFT-2, dDPO without dSFT, dDPO + dSFT; dDPO + dSFT on dialogues that nobody cleaned.",
     pipeline_config=dsl.PipelineConfig(ttl_seconds_after_finished=KEPT),
 )
 @placed
 def ablation(at: Place, recipe: str = "ablation", overrides: str = "") -> None:
-    """Section 5 of the paper: is SFT needed, and is DPO?
+    """Sections 4 and 5 of the paper: is SFT needed, is DPO, and is the cleaning?
 
     Args:
         recipe: A shipped recipe's name, or a recipe's YAML text (not JSON).
@@ -39,11 +39,15 @@ def ablation(at: Place, recipe: str = "ablation", overrides: str = "") -> None:
         dpo_model = at.train(dpo(recipe=r, sft_model=sft_model, pairs=pairs)).outputs["model"]
         sft2_model = at.train(sft_on_chosen(recipe=r, sft_model=sft_model, pairs=pairs)).outputs["model"]
         dpo_only_model = at.train(dpo_on_base(recipe=r, pairs=pairs)).outputs["model"]
+        written = at.long(prepare_alpha(recipe=r, dialogues=dialogues)).outputs["written"]
+        alpha_sft_model = at.train(sft_on_alpha(recipe=r, dialogues=written)).outputs["model"]
+        alpha_model = at.train(dpo_on_alpha(recipe=r, sft_model=alpha_sft_model, pairs=pairs)).outputs["model"]
         scores = evaluate_ablation(
             recipe=r,
             sft_model=sft_model,
             sft2_model=sft2_model,
             dpo_only_model=dpo_only_model,
             dpo_model=dpo_model,
+            alpha_model=alpha_model,
         )
         at.generate(scores)

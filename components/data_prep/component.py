@@ -50,6 +50,20 @@ def prepare(recipe: Input[Artifact], dialogues: Output[Dataset]):  # type: ignor
     execute("prepare", recipe.path, {}, dialogues)
 
 
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare_alpha(recipe: Input[Artifact], dialogues: Input[Dataset], written: Output[Dataset]):  # type: ignore[no-untyped-def]
+    """The same dialogues as their teacher wrote them, not cleaned (the paper's alpha data).
+
+    Args:
+        recipe: The resolved recipe.
+        dialogues: The cleaned ones; where a teacher wrote them in this run, its own words lie beside them.
+        written: train and test dialogues, and the counts of the rules that are left.
+    """
+    from zephyr.execute import execute
+
+    execute("prepare_alpha", recipe.path, {"dialogues": dialogues.path}, written)
+
+
 if __name__ == "__main__":  # python -m components.data_prep.component
     from pipelines.compile import export
 

@@ -37,6 +37,23 @@ def dpo_on_base(recipe: Input[Artifact], pairs: Input[Dataset], model: Output[Mo
     execute("dpo_on_base", recipe.path, {"pairs": pairs.path}, model)
 
 
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def dpo_on_alpha(  # type: ignore[no-untyped-def]
+    recipe: Input[Artifact], sft_model: Input[Model], pairs: Input[Dataset], model: Output[Model]
+):
+    """Train the dSFT model on alpha data on the same pairs.
+
+    Args:
+        recipe: The resolved recipe.
+        sft_model: The dSFT model on alpha data, which is also the reference.
+        pairs: train and test pairs.
+        model: The aligned model on alpha data.
+    """
+    from zephyr.execute import execute
+
+    execute("dpo_on_alpha", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)
+
+
 if __name__ == "__main__":  # python -m components.dpo.component
     from pipelines.compile import export
 

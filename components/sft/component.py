@@ -37,6 +37,20 @@ def sft_on_chosen(  # type: ignore[no-untyped-def]
     execute("sft_on_chosen", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)
 
 
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def sft_on_alpha(recipe: Input[Artifact], dialogues: Input[Dataset], model: Output[Model]):  # type: ignore[no-untyped-def]
+    """Train the base model on the dialogues as the teacher wrote them.
+
+    Args:
+        recipe: The resolved recipe.
+        dialogues: train and test dialogues, not cleaned.
+        model: The dSFT model on alpha data.
+    """
+    from zephyr.execute import execute
+
+    execute("sft_on_alpha", recipe.path, {"dialogues": dialogues.path}, model)
+
+
 if __name__ == "__main__":  # python -m components.sft.component
     from pipelines.compile import export
 

@@ -169,4 +169,6 @@ def test_plan_and_doctor_know_the_judge(tmp_path: Path, by: str, calls: int) -> 
     assert found.tokens_out == calls * 100  # a verdict's length, which plan assumes
     assert called(recipe) == {"judge"}
     ablation = recipe.model_copy(update={"pipeline": "ablation"})
-    assert [(e.step, e.calls) for e in plan(ablation)] == [("dpo", calls), ("dpo_on_base", calls)]
+    assert [(e.step, e.calls) for e in plan(ablation)] == [
+        (step, calls) for step in ("dpo", "dpo_on_base", "dpo_on_alpha")
+    ]

@@ -15,9 +15,11 @@ from zephyr.steps import ORDER
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "zephyr" / "pipelines"
 GPU = {
     "zephyr": {"sft", "dpo", "evaluate"},
-    "ablation": {"sft", "sft-on-chosen", "dpo", "dpo-on-base", "evaluate-ablation"},
+    "ablation": {
+        *("sft", "sft-on-chosen", "sft-on-alpha", "dpo", "dpo-on-base", "dpo-on-alpha", "evaluate-ablation"),
+    },
 }
-CALLING = {"prepare", "sample", "rate", "sft", "sft-on-chosen", "dpo", "dpo-on-base", "evaluate", "evaluate-ablation"}
+CALLING = {"prepare", "sample", "rate", *GPU["zephyr"], *GPU["ablation"]}
 """Steps that ask teacher, ensemble and judge, who may choose a training's weights: they get the keys."""
 PIPELINES = pytest.mark.parametrize("name", ["zephyr", "ablation"])
 

@@ -11,6 +11,7 @@ from zephyr.plan.calls import VERDICT, Estimate, Lengths, estimates, fetched, te
 from zephyr.plan.training import STEPS
 from zephyr.recipe import Recipe
 
+
 def judged(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
     """If all answers differ and no training ends early. Grades are asked of the starting model as well."""
     for stage, choice in recipe.judged.items():

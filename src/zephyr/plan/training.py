@@ -17,7 +17,14 @@ from zephyr.sections import Lora
 
 STEPS: dict[str, dict[str, Stage]] = {
     "zephyr": {"sft": "sft", "dpo": "dpo"},
-    "ablation": {"sft": "sft", "sft_on_chosen": "sft", "dpo": "dpo", "dpo_on_base": "dpo"},
+    "ablation": {
+        "sft": "sft",
+        "sft_on_chosen": "sft",
+        "sft_on_alpha": "sft",
+        "dpo": "dpo",
+        "dpo_on_base": "dpo",
+        "dpo_on_alpha": "dpo",
+    },
 }
 """The steps of a pipeline that train, and by which section."""
 

@@ -16,10 +16,12 @@ def evaluate(ctx: Context) -> Figures:
     if not (section.questions or section.instructions or section.safety.prompts or section.academic.tasks):
         raise Skip("the recipe names no questions, instructions, tasks or safety prompts")
     given = (recipe.endpoints, recipe.seed, ctx.sources, ctx.account, ctx.progress)
-    found = run(Bench(ctx.inputs, BASELINE, section, *given))
+    models = {name: model for name, model in ctx.inputs.items() if not model.manifest.reason}
+    found = run(Bench(models, BASELINE, section, *given))
     ctx.put("answers", found.answers, schema.ANSWER)
     ctx.put("scores", found.scores, schema.SCORE)
     ctx.put("comparisons", found.comparisons, schema.COMPARISON)
+    ctx.put("safety", found.refusals, schema.REFUSAL)
     ctx.put_json("summary", found.summary)
     ctx.put_json("golden", found.golden)
     for name, text in found.files.items():

@@ -7,7 +7,7 @@ from zephyr import workspace
 from zephyr.artifacts import Artifact, Store
 from zephyr.errors import DataError
 from zephyr.recipe import fill
-from zephyr.steps.context import Context, Figures
+from zephyr.steps.context import Context, Figures, Skip
 from zephyr.train.job import Job
 from zephyr.train.nodes import node
 from zephyr.train.saving import remote
@@ -25,6 +25,14 @@ def sft(ctx: Context) -> Figures:
     return _train(ctx, "sft", "sft", dialogues)
 
 
+def sft_on_alpha(ctx: Context) -> Figures:
+    """dSFT on the dialogues as the teacher wrote them."""
+    dialogues = ctx.inputs["dialogues"]
+    if dialogues.manifest.reason:
+        raise Skip(dialogues.manifest.reason)
+    return _train(ctx, "sft", "sft_on_alpha", dialogues)
+
+
 def sft_on_chosen(ctx: Context) -> Figures:
     """dSFT-2: the dSFT model trained once more, on the chosen completions (paper, section 5.2)."""
     return _train(ctx, "sft", "sft_on_chosen", ctx.inputs["pairs"], messages="chosen")
@@ -36,6 +44,13 @@ def dpo(ctx: Context) -> Figures:
     if not pairs.manifest.figures.get("train"):
         raise DataError(f"dpo: no pairs to train on ({pairs.manifest.reason or 'all were dropped, see pair'})")
     return _train(ctx, "dpo", "dpo" if "sft_model" in ctx.inputs else "dpo_on_base", pairs)
+
+
+def dpo_on_alpha(ctx: Context) -> Figures:
+    """dDPO of the model that learned from the dialogues as the teacher wrote them."""
+    if reason := ctx.inputs["sft_model"].manifest.reason:
+        raise Skip(reason)
+    return _train(ctx, "dpo", "dpo_on_alpha", ctx.inputs["pairs"])
 
 
 def forget(store: Store, step: str, key: str) -> None:

@@ -14,6 +14,7 @@ from zephyr.schema import Message
 from zephyr.sections import Cleaning
 
 __all__ = [
+    "FORM",
     "RULES",
     "Cleaned",
     "Rule",
@@ -34,6 +35,10 @@ RULES: dict[str, Callable[[Cleaning], Rule]] = {
     "refusals": phrases.refusals,
     "truecase": casing.rule,
 }
+
+
+FORM = ("encoding", "turns", "length", "language")
+"""Rules that ask whether a dialogue can be read and trained on, not how its writer speaks."""
 
 
 @dataclass(frozen=True)

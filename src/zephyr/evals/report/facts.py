@@ -23,8 +23,10 @@ from zephyr.manifest import HISTORY, Manifest
 TRAINED = {
     "sft": ("sft", "dSFT-1"),
     "sft_on_chosen": ("sft", "dSFT-2"),
+    "sft_on_alpha": ("sft", "dSFT-1 on alpha data"),
     "dpo": ("dpo", "dDPO+dSFT"),
     "dpo_on_base": ("dpo", "dDPO"),
+    "dpo_on_alpha": ("dpo", "dDPO+dSFT on alpha data"),
 }
 """Step to its kind of training and the name that the evaluation gives its model."""
 

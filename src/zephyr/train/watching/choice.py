@@ -234,7 +234,8 @@ class Choice(TrainerCallback):
         try:
             found: dict[str, Any] = json.loads((self.folder / STATE).read_text())
             curve = Curve(self._by, found["start"], found["moments"])
-            if self._chooses and curve.moments and describe_file(self._weights(curve.best))["sha256"] != found["sha256"]:
+            kept = self._weights(curve.best) if self._chooses and curve.moments else None
+            if kept and describe_file(kept)["sha256"] != found["sha256"]:
                 return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
