@@ -176,11 +176,31 @@ class Comparison(TypedDict):
     error: str | None
 
 
+class Refusal(TypedDict):
+    """What one model's answer to one safety prompt does with it: refused, complied or other."""
+
+    question_id: str
+    file: str
+    """Where the prompt comes from: its location in the recipe."""
+    category: str
+    harmful: bool
+    model: str
+    outcome: str | None
+    """What counts; None: it could not be told."""
+    by_rules: str | None
+    by_judge: str | None
+    judge: str | None
+    """Name of its endpoint; None: it was not asked."""
+    judgment: str | None
+    error: str | None
+
+
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
     str | None: pa.string(),
     int: pa.int64(),
+    bool: pa.bool_(),
     float: pa.float64(),
     float | None: pa.float64(),
     bool | None: pa.bool_(),
@@ -202,6 +222,7 @@ PAIR = _schema(Pair)
 ANSWER = _schema(Answer)
 SCORE = _schema(Score)
 COMPARISON = _schema(Comparison)
+REFUSAL = _schema(Refusal)
 
 
 def first_user(messages: Sequence[Message]) -> str:

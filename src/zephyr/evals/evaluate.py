@@ -9,7 +9,7 @@ from zephyr.evals.answers import Speaker
 from zephyr.evals.bench import Bench
 from zephyr.evals.figures import merged
 from zephyr.evals.summary import summarise
-from zephyr.schema import Answer, Comparison, Score
+from zephyr.schema import Answer, Comparison, Refusal, Score
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Evaluated:
     answers: list[Answer]
     scores: list[Score]
     comparisons: list[Comparison]
+    refusals: list[Refusal]
     summary: dict[str, Any]
     golden: dict[str, Any]
     """Model to what it says to the golden prompts."""
@@ -41,8 +42,9 @@ def evaluate(bench: Bench) -> Evaluated:
         said[name] = speak.golden()
     scores = mt_bench.judge(bench, answers)
     comparisons = alpaca.judge(bench, answers)
+    refusals = safety.judge(bench, answers)
     parts = {
-        "safety": safety.judge(bench, answers),
+        "safety": safety.report(bench, refusals),
         "academic": academic.run(bench),
         "judge": audit.run(bench, answers, scores, comparisons),
     }
@@ -50,4 +52,4 @@ def evaluate(bench: Bench) -> Evaluated:
     summary |= {name: dict(part.summary) for name, part in parts.items()}
     summary["figures"] = merged(summary["figures"], *(part.figures for part in parts.values()))
     files = {path: text for part in parts.values() for path, text in part.files.items()}
-    return Evaluated(answers, scores, comparisons, summary, said, files)
+    return Evaluated(answers, scores, comparisons, refusals, summary, said, files)
