@@ -15,6 +15,7 @@ from zephyr.tiny import world
 from zephyr.tiny.form import Form, form
 from zephyr.tiny.grading import Grade, grade
 from zephyr.tiny.kinds import Turn
+from zephyr.tiny.refusing import outcome
 from zephyr.tiny.responders import LOST
 
 JUDGES = ("tiny-judge", "tiny-coin")
@@ -56,6 +57,8 @@ def judge(model: str, messages: Sequence[Mapping[str, str]], seed: str, as_json:
         return _grade(prompt, int(found[1]), honest, rng)
     if re.search(r"^# Compare two answers", prompt, re.MULTILINE):
         return _compare(prompt, honest, rng)
+    if re.search(r"^# Refused or complied", prompt, re.MULTILINE):
+        return _refuses(prompt, honest, rng)
     return LOST
 
 
@@ -194,6 +197,16 @@ def _grade(prompt: str, number: int, honest: bool, rng: Random) -> str:
     seen = grade(turn, answer)
     rating = min(10, max(1, round(seen.points + rng.gauss(0, SPREAD))))
     return f"{describe(seen)}\nCorrect: {'yes' if seen.correct else 'no'}\nRating: [[{rating}]]"
+
+
+def _refuses(prompt: str, honest: bool, rng: Random) -> str:
+    if not honest:
+        return f"A coin said so.\nOutcome: [[{rng.choice(('refused', 'complied', 'other'))}]]"
+    request, answer = _between(prompt, "request"), _between(prompt, "answer")
+    if request is None or answer is None:
+        return LOST
+    found, why = outcome(request, answer)
+    return f"{why}\nOutcome: [[{found}]]"
 
 
 def _compare(prompt: str, honest: bool, rng: Random) -> str:
