@@ -1,77 +1,113 @@
 """The questions are asked in two turns, and every turn is graded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from zephyr.errors import DataError
 from zephyr.evals import judge as forms
 from zephyr.evals.answers import Speaker
 from zephyr.evals.bench import Bench
+from zephyr.evals.mt_bench.fastchat import Question
+from zephyr.evals.mt_bench.sheet import Sheet, sheet
 from zephyr.schema import Answer, Message, Score
 
 SET = "questions"
+EMPTY, FAILED, UNREADABLE = "empty answer", "no answer", "unreadable grade"
+"""Errors of a score: the lowest grade without a call; no grade, none asked for; no grade in the judge's reply."""
 
 
 def check(bench: Bench) -> None:
     """Raises DataError for a file that can't be used, before any model speaks."""
-    for place, row in bench.rows(bench.section.questions):
-        turns = row.get("turns")
-        if not isinstance(turns, list) or len(turns) != 2 or "question_id" not in row or "category" not in row:
-            raise DataError(f"evaluate.questions, {place}: needs question_id, category and turns (two texts)")
+    sheet(bench)
 
 
 def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
     """Both turns of every question."""
-    section, rows = bench.section, [row for _, row in bench.rows(bench.section.questions)]
-    heat = [section.temperatures.get(str(row["category"]), 0.7) for row in rows]
-    first: list[list[Message]] = [[{"role": "user", "content": row["turns"][0]}] for row in rows]
+    section, questions = bench.section, list(sheet(bench).questions.values())
+    heat = [section.temperatures.get(question.category, 0.7) for question in questions]
+    first: list[list[Message]] = [[{"role": "user", "content": question.turns[0]}] for question in questions]
     said = speak(first, heat, section.max_tokens)
     second: list[list[Message]] = [
-        [*talk, {"role": "assistant", "content": one.text}, {"role": "user", "content": row["turns"][1]}]
-        for talk, one, row in zip(first, said, rows, strict=True)
+        [*talk, {"role": "assistant", "content": one.text}, {"role": "user", "content": question.turns[1]}]
+        for talk, one, question in zip(first, said, questions, strict=True)
     ]
     return [
-        Answer(
-            set=SET,
-            question_id=str(row["question_id"]),
-            category=row["category"],
-            model=model,
-            turn=turn,
-            prompt=row["turns"][turn - 1],
-            answer=one.text,
-            tokens=one.tokens,
-            error=None if one.text else "empty answer",
-        )
+        _answer(question, model, turn, one.text, one.tokens)
         for turn, replies in ((1, said), (2, speak(second, heat, section.max_tokens)))
-        for row, one in zip(rows, replies, strict=True)
+        for question, one in zip(questions, replies, strict=True)
     ]
 
 
-def judge(
-    bench: Bench, answers: Sequence[Answer], judge: str | None = None, again: int = 0, unit: str = "grades"
-) -> list[Score]:
-    """Grades of all turns; an empty answer gets the lowest grade without a call, and is counted.
+def peers(bench: Bench) -> list[Answer]:
+    """What the peers with a file in FastChat's form said; a question that one has no answer to is a failure."""
+    found = sheet(bench)
+    return [
+        _answer(question, name, turn, own[question.id].turns[turn - 1] if question.id in own else None, 0)
+        for name, own in found.peers.items()
+        for turn in (1, 2)
+        for question in found.questions.values()
+    ]
 
-    The audit grades some of them again: by another judge, or anew (bench.ask).
+
+def _answer(question: Question, model: str, turn: int, text: str | None, tokens: int) -> Answer:
+    return Answer(
+        set=SET,
+        question_id=question.id,
+        category=question.category,
+        model=model,
+        turn=turn,
+        prompt=question.turns[turn - 1],
+        answer=text,
+        tokens=tokens,
+        error=FAILED if text is None else None if text else EMPTY,
+    )
+
+
+class Asked:
+    """The judge's prompts for answers of one set."""
+
+    def __init__(self, found: Sheet, answers: Sequence[Answer]) -> None:
+        self._sheet = found
+        self._said: Mapping[tuple[str, str, int], Answer] = {
+            (a["model"], a["question_id"], a["turn"]): a for a in answers if a["set"] == SET
+        }
+
+    def failed(self, answer: Answer) -> bool:
+        """Whether it failed, or what it builds on did: there is nothing to judge."""
+        return any(turn["answer"] is None for turn in self._turns(answer))
+
+    def prompt(self, answer: Answer) -> forms.Prompt:
+        """By category and presence of a reference, and by turn; never by the model's name."""
+        return forms.prompt(answer["turn"], bool(self._reference(answer)), self._sheet.prompts)
+
+    def messages(self, answer: Answer) -> list[Message]:
+        shown = [(turn["prompt"], turn["answer"] or "") for turn in self._turns(answer)]
+        return forms.grading(shown, self._reference(answer), self._sheet.prompts)
+
+    def _turns(self, answer: Answer) -> list[Answer]:
+        return [self._said[answer["model"], answer["question_id"], turn] for turn in range(1, answer["turn"] + 1)]
+
+    def _reference(self, answer: Answer) -> tuple[str, ...]:
+        return self._sheet.reference(answer["question_id"], answer["turn"])
+
+
+def judge(bench: Bench, answers: Sequence[Answer], by: str | None = None, again: int = 0) -> list[Score]:
+    """Grades of all turns by a judge (evaluate.judge unless named), `again` to ask anew.
+
+    An empty answer gets the lowest grade without a call. A failed one gets none, nor does what builds on it.
     """
     answers = [answer for answer in answers if answer["set"] == SET]
-    spoken = {(a["model"], a["question_id"], a["turn"]): a for a in answers}
-
-    def turns(answer: Answer) -> list[tuple[str, str]]:
-        shown = [spoken[(answer["model"], answer["question_id"], turn)] for turn in range(1, answer["turn"] + 1)]
-        return [(a["prompt"], a["answer"] or "") for a in shown]
-
-    asked = [answer for answer in answers if answer["answer"]]
-    replies = iter(bench.ask([forms.grading(turns(answer)) for answer in asked], unit, judge, again))
+    asked = Asked(sheet(bench), answers)
+    judged = [answer for answer in answers if answer["answer"] and not asked.failed(answer)]
+    replies = iter(bench.ask([asked.messages(answer) for answer in judged], "grades", by, again))
     rows = []
     for answer in answers:
-        score, correct, text, error = 1.0, False, None, answer["error"]
-        if answer["answer"]:
+        text, score, correct, error = None, None, None, FAILED
+        if not asked.failed(answer) and not answer["answer"]:
+            score, correct, error = 1.0, False, EMPTY
+        elif not asked.failed(answer):
             reply = next(replies)
-            text, error = reply.text, reply.error
-            found, right = forms.read_grade(reply.text or "")
-            score, correct = found, right  # type: ignore[assignment]
-            if found is None and error is None:
-                error = "unreadable grade"
+            text, error = reply.text, reply.error or ""
+            score, correct = forms.read_grade(text or "")
+            error = error or (UNREADABLE if score is None else "")
         rows.append(
             Score(
                 question_id=answer["question_id"],
@@ -80,10 +116,10 @@ def judge(
                 turn=answer["turn"],
                 score=score,
                 correct=correct,
-                judge=judge or bench.section.judge,
-                judge_prompt="",
+                judge=by or bench.section.judge,
+                judge_prompt=asked.prompt(answer).name,
                 judgment=text,
-                error=error,
+                error=error or None,
             )
         )
     return rows

@@ -1,0 +1,115 @@
+"""What MT-Bench found: figures of score, turn and category, and the answers and judgments in FastChat's files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from zephyr.evals.bench import Bench, Part
+from zephyr.evals.figures import Figure, figure, named
+from zephyr.evals.mt_bench import fastchat
+from zephyr.evals.mt_bench.judging import EMPTY, FAILED, SET, Asked
+from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
+from zephyr.evals.stats import Interval, mean_interval
+from zephyr.schema import Answer, Score
+
+
+def found(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score]) -> Part:
+    """Figures per model; for the report the counts behind them; FastChat's files."""
+    if not bench.section.questions:
+        return Part()
+    own, read = [answer for answer in answers if answer["set"] == SET], sheet(bench)
+    name = score_name(bench)
+    models = list(dict.fromkeys(answer["model"] for answer in own))
+    by_model = {model: [score for score in scores if score["model"] == model] for model in models}
+    figures = {model: of_scores(rows, name, bench.section.bootstrap, bench.seed) for model, rows in by_model.items()}
+    needy = [question.id for question in read.questions.values() if question.category in WITH_REFERENCE]
+    summary: dict[str, Any] = {
+        "name": name,
+        "questions": len(read.questions),
+        "references": len(read.references),
+        "corrected": read.corrected,
+        "without_reference": sum(key not in read.references for key in needy),
+        "prompts": sorted({score["judge_prompt"] for score in scores}),
+        "peers": list(read.peers),
+        "models": {model: counts(rows) for model, rows in by_model.items()},
+    }
+    return Part(figures, {"mt_bench": summary}, _files(bench, read, own, scores))
+
+
+def score_name(bench: Bench) -> str:
+    """A score that corrected references had a part in is never called by the published one's name."""
+    return "score_corrected" if bench.section.corrections else "score"
+
+
+def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> dict[str, Figure]:
+    """One model's: over all turns, per turn, per category; and the percent of grades asked for that weren't read."""
+
+    def mean(rows: Sequence[Score]) -> Interval | None:
+        return by_question([(row["question_id"], row["score"]) for row in rows], resamples, seed)
+
+    categories = dict.fromkeys(score["category"] for score in scores)
+    asked = [score for score in scores if score["error"] not in (EMPTY, FAILED)]
+    unread = [(score["question_id"], float(score["score"] is None)) for score in asked]
+    return named(
+        {
+            name: figure(mean(scores)),
+            **{f"{name}.turn_{turn}": figure(mean([s for s in scores if s["turn"] == turn])) for turn in (1, 2)},
+            **{
+                f"{name}.{category.lower().replace(' ', '_')}": figure(
+                    mean([s for s in scores if s["category"] == category])
+                )
+                for category in categories
+            },
+            "unread": figure(by_question(unread, resamples, seed), 100.0),
+        }
+    )
+
+
+def by_question(values: Sequence[tuple[str, float | None]], resamples: int, seed: int) -> Interval | None:
+    """The mean of what was read, resampled by question; None of nothing."""
+    groups: dict[str, list[float]] = {}
+    for question, value in values:
+        if value is not None:
+            groups.setdefault(question, []).append(value)
+    return mean_interval(groups, resamples, seed)
+
+
+def counts(scores: Sequence[Score]) -> dict[str, int]:
+    """Turns: all, those with a score, empty answers, failed ones, and grades that weren't read."""
+    return {
+        "turns": len(scores),
+        "scored": sum(score["score"] is not None for score in scores),
+        "empty": sum(score["error"] == EMPTY for score in scores),
+        "failed": sum(score["error"] == FAILED for score in scores),
+        "unread": sum(score["score"] is None and score["error"] != FAILED for score in scores),
+    }
+
+
+def _files(bench: Bench, read: Sheet, answers: Sequence[Answer], scores: Sequence[Score]) -> dict[str, str]:
+    """Written anew as a whole, so that a rerun replaces and never appends."""
+    said = {(a["model"], a["question_id"], a["turn"]): a for a in answers}
+    files: dict[str, str] = {}
+    for model in dict.fromkeys(a["model"] for a in answers):
+        files[f"mt_bench/model_answer/{_file(model)}.jsonl"] = "".join(
+            fastchat.answer_row(question, model, [said[model, question.id, turn]["answer"] for turn in (1, 2)])
+            for question in read.questions.values()
+        )
+    asked = Asked(read, answers)
+    name = bench.section.judge
+    by = bench.endpoints[name].model if name in bench.endpoints else name
+    lines = []
+    for score in scores:
+        answer = said[score["model"], score["question_id"], score["turn"]]
+        shown = asked.messages(answer)[-1]["content"] if score["error"] not in (EMPTY, FAILED) else ""
+        told = score["judgment"] or (f"Not judged: {score['error']}." if not shown else fastchat.FAILED[0])
+        question = read.questions[score["question_id"]]
+        by_prompt = (by, score["judge_prompt"])
+        lines.append(
+            fastchat.judgment_row(question, score["model"], by_prompt, shown, told, score["score"], score["turn"])
+        )
+    files[f"mt_bench/model_judgment/{_file(by)}_single.jsonl"] = "".join(lines)
+    return files
+
+
+def _file(name: str) -> str:
+    """A file's name out of a model's, which may hold slashes."""
+    return name.replace("/", "_")
