@@ -40,10 +40,12 @@ def evaluate(bench: Bench) -> Evaluated:
         answers += alpaca.answer(bench, name, speak)
         answers += safety.answer(bench, name, speak)
         said[name] = speak.golden()
+    answers += mt_bench.peers(bench)
     scores = mt_bench.judge(bench, answers)
     comparisons = alpaca.judge(bench, answers)
     refusals = safety.judge(bench, answers)
     parts = {
+        "mt_bench": mt_bench.found(bench, answers, scores),
         "safety": safety.report(bench, refusals),
         "academic": academic.run(bench),
         "judge": audit.run(bench, answers, scores, comparisons),

@@ -39,6 +39,7 @@ def summarise(
             "correct_high": right["high"],
             "answers": len(said),
             "length": sum(len(a["answer"] or "") for a in said) / len(said) if said else None,
+            "failed": sum(a["error"] is not None for a in said) / len(said) if said else None,
             "errors": sum(a["error"] is not None for a in said)
             + sum(s["judgment"] is not None and s["error"] is not None for s in own),
             "categories": {
@@ -56,19 +57,15 @@ def summarise(
 
 
 def _figures(models: Mapping[str, Any], wins: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Figure]]:
-    """The same by name, flat; shares in percent."""
+    """The same by name, flat; shares in percent. Those of MT-Bench's scores are its own part's (mt_bench/found.py)."""
     found: dict[str, dict[str, Figure]] = {}
     for name, model in models.items():
         graded = sum(category["n"] for category in model["categories"].values())
-        kinds = {
-            f"score.{kind}": _figure(c["mean"], c["low"], c["high"], c["n"]) for kind, c in model["categories"].items()
-        }
         found[name] = named(
             {
-                "score": _figure(model["score"], model["score_low"], model["score_high"], graded),
                 "correct": _figure(model["correct"], model["correct_low"], model["correct_high"], graded, 100.0),
                 "length": _figure(model["length"], None, None, model["answers"]),
-                **kinds,
+                "failed": _figure(model["failed"], None, None, model["answers"], 100.0),
             }
         )
     for win in wins:

@@ -32,7 +32,7 @@ def found(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score]) -> P
         "peers": list(read.peers),
         "models": {model: counts(rows) for model, rows in by_model.items()},
     }
-    return Part(figures, {"mt_bench": summary}, _files(bench, read, own, scores))
+    return Part(figures, summary, _files(bench, read, own, scores))
 
 
 def score_name(bench: Bench) -> str:
