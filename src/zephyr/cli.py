@@ -157,10 +157,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _eval_verbs(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    group = _group(actions, "eval", "evaluations: figures by name, questions needed")
+    group = _group(actions, "eval", "evaluations: figures by name, public judgments, questions needed")
     verb = _verb(group, eval_verbs.figures, "figures", "every figure of a run's evaluation, by name")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
     verb.add_argument("--model", help="only this model's")
+    verb = _verb(group, eval_verbs.mt_bench, "mt-bench", "scores of models by judgments in FastChat's form")
+    verb.add_argument("files", nargs="+", metavar="FILE", help="model_judgment/…_single.jsonl")
+    verb.add_argument("--questions", metavar="FILE", help="question.jsonl: means per category, ids checked")
     verb = _verb(group, eval_verbs.power, "power", "how many questions a wished-for difference needs")
     verb.add_argument("difference", type=float, help="wished for, in the figure's unit")
     verb.add_argument("--spread", type=float, metavar="SD", help="of the differences between questions, in that unit")

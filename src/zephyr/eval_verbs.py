@@ -59,3 +59,45 @@ def power(options: argparse.Namespace) -> int:
     ]
     Terminal().table(["chance to see it", "questions"], rows)
     return 0
+
+
+def mt_bench(options: argparse.Namespace) -> int:
+    """Aggregate public judgments, in FastChat's form."""
+    from zephyr import workspace
+    from zephyr.data.locations import local
+    from zephyr.evals.mt_bench import published
+    from zephyr.evals.mt_bench.found import kind
+    from zephyr.terminal import Terminal
+
+    cache = workspace.home() / "cache"
+    known = published.questions(local(options.questions, cache)) if options.questions else None
+    found, replaced = published.standings([local(file, cache) for file in options.files], known)
+    terminal = Terminal()
+    counted = ("scored", "unread", "failed", "missing")
+    header = ["model", "judge", "score", "95% interval", "turn 1", "turn 2", *counted]
+    rows = [
+        [
+            *(one.model, one.judge, _mean(one.figures, "score")),
+            _ends(one.figures["score"]) if "score" in one.figures else "",
+            *(_mean(one.figures, f"score.turn_{turn}") for turn in (1, 2)),
+            *(f"{one.counts[name]:,}" for name in counted),
+        ]
+        for one in found
+    ]
+    terminal.table(header, rows)
+    if known:
+        categories = list(dict.fromkeys(question.category for question in known.values()))
+        names = [f"score.{kind(category)}" for category in categories]
+        shown = [[one.model, one.judge, *(_mean(one.figures, name) for name in names)] for one in found]
+        terminal.table(["model", "judge", *categories], shown)
+    if replaced:
+        terminal.line(f"{replaced:,} judgments are left out: newer ones of the same turn take their place")
+    for one in found:
+        if one.with_failed is not None:
+            told = f"answers that failed were judged as text, and are left out; with them {one.with_failed:.4f}"
+            terminal.line(f"{one.model}: {told}")
+    return 0
+
+
+def _mean(figures: "Mapping[str, Any]", name: str) -> str:
+    return f"{figures[name]['mean']:.4f}" if name in figures else ""

@@ -46,22 +46,23 @@ def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> 
     def mean(rows: Sequence[Score]) -> Interval | None:
         return by_question([(row["question_id"], row["score"]) for row in rows], resamples, seed)
 
-    categories = dict.fromkeys(score["category"] for score in scores)
+    kinds = {category: kind(category) for category in dict.fromkeys(row["category"] for row in scores) if category}
     asked = [score for score in scores if score["error"] not in (EMPTY, FAILED)]
     unread = [(score["question_id"], float(score["score"] is None)) for score in asked]
+    turns = {f"turn_{turn}": [row for row in scores if row["turn"] == turn] for turn in (1, 2)}
+    parts = turns | {kinds[name]: [row for row in scores if row["category"] == name] for name in kinds}
     return named(
         {
             name: figure(mean(scores)),
-            **{f"{name}.turn_{turn}": figure(mean([s for s in scores if s["turn"] == turn])) for turn in (1, 2)},
-            **{
-                f"{name}.{category.lower().replace(' ', '_')}": figure(
-                    mean([s for s in scores if s["category"] == category])
-                )
-                for category in categories
-            },
+            **{f"{name}.{part}": figure(mean(rows)) for part, rows in parts.items()},
             "unread": figure(by_question(unread, resamples, seed), 100.0),
         }
     )
+
+
+def kind(category: str) -> str:
+    """A category as a part of a figure's name."""
+    return category.lower().replace(" ", "_")
 
 
 def by_question(values: Sequence[tuple[str, float | None]], resamples: int, seed: int) -> Interval | None:
