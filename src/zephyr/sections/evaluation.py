@@ -18,12 +18,15 @@ class Academic(Section):
     include: Text | None = None
     """Folder of the harness's task files (YAML) with their data: no hub is needed then."""
     shots: Mapping[str, int] = {}
-    """Examples before each question, per task; tasks not named take the leaderboard's, else the task file's."""
+    """Examples before each question, per task; tasks not named take the task file's, else the leaderboard's."""
     limit: Positive | None = None
     """The first questions of each task only: for a try, not for a figure that is compared."""
     batch_size: Positive = 8
     endpoint: Text | None = None
-    """Ask this endpoint (completions with log-probabilities) instead of the weights in process."""
+    """Ask this endpoint (completions with log-probabilities) instead of the weights in process; its name is the
+    model's in figures, its tokenizer the base model's."""
+    peers: Mapping[str, Text] = {}
+    """Other models by name: the harness's result files of them, for tasks of the same names."""
 
 
 class Safety(Section):
@@ -117,5 +120,6 @@ class Evaluate(Section):
         """All files that an evaluation reads."""
         audit = (self.audit.human, self.audit.anchor, self.audit.anchor_questions, self.audit.anchor_judgments)
         named = (self.questions, self.references, self.corrections, self.judge_prompts, self.instructions)
-        given = (*named, self.difficulty, *self.answers.values(), self.academic.include, *self.safety.prompts, *audit)
+        academic = (self.academic.include, *self.academic.peers.values())
+        given = (*named, self.difficulty, *self.answers.values(), *academic, *self.safety.prompts, *audit)
         return tuple(dict.fromkeys(location for location in given if location))
