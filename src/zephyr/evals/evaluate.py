@@ -41,11 +41,13 @@ def evaluate(bench: Bench) -> Evaluated:
         answers += safety.answer(bench, name, speak)
         said[name] = speak.golden()
     answers += mt_bench.peers(bench)
+    answers += alpaca.peers(bench)
     scores = mt_bench.judge(bench, answers)
     comparisons = alpaca.judge(bench, answers)
     refusals = safety.judge(bench, answers)
     parts = {
         "mt_bench": mt_bench.found(bench, answers, scores),
+        "alpaca_eval": alpaca.found(bench, answers, comparisons),
         "safety": safety.report(bench, refusals),
         "academic": academic.run(bench),
         "judge": audit.run(bench, answers, scores, comparisons),

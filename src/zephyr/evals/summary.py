@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zephyr.evals.alpaca import length
+from zephyr.evals.alpaca.rates import rate
 from zephyr.evals.figures import Figure, named
 from zephyr.evals.stats import Interval, mean_interval, paired_differences
 from zephyr.schema import Answer, Comparison, Score
@@ -125,6 +126,7 @@ def _win_rate(rows: Sequence[Comparison], interval: Any, resamples: int, seed: i
 
     Beside it the same at equal length (lc_*), which no judge's love of long answers decides.
     """
+    plain = rate([row["preference"] for row in rows])
     read = [row for row in rows if row["preference"] is not None]
     found = interval({row["question_id"]: [100 * float(row["preference"] or 0.0)] for row in read})
     gaps = [row["length"] - row["baseline_length"] for row in read]
@@ -138,9 +140,13 @@ def _win_rate(rows: Sequence[Comparison], interval: Any, resamples: int, seed: i
         "lc_win_rate": equal["mean"],
         "lc_low": equal["low"],
         "lc_high": equal["high"],
-        "n": len(read),
-        "draws": sum(row["preference"] == 0.5 for row in read),
-        "unparsed": len(rows) - len(read),
+        "se": plain.se,
+        "n": plain.n,
+        "wins": plain.wins,
+        "losses": plain.losses,
+        "draws": plain.draws,
+        "unparsed": plain.unparsed,
+        "length": sum(row["length"] for row in rows) / len(rows),
         "length_gap": sum(row["length"] - row["baseline_length"] for row in rows) / len(rows),
     }
 

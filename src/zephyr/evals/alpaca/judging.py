@@ -1,97 +1,144 @@
 """The instructions are answered, and each answer is compared with the baseline's and with the reference's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from zephyr.errors import DataError
-from zephyr.evals import judge as forms
+from zephyr.evals.alpaca import forms
+from zephyr.evals.alpaca.verdicts import Match, compare
 from zephyr.evals.answers import Speaker
 from zephyr.evals.bench import Bench
+from zephyr.evals.mt_bench.judging import EMPTY, FAILED
 from zephyr.schema import Answer, Comparison, Message
 
 SET = "instructions"
-
-
-def check(bench: Bench) -> None:
-    """Raises DataError for a file that can't be used, before any model speaks."""
-    for place, row in bench.rows(bench.section.instructions):
-        if not isinstance(row.get("instruction"), str):
-            raise DataError(f"evaluate.instructions, {place}: needs an instruction text")
+REFERENCE = "reference"
+"""What a reference is called that names no generator."""
 
 
 def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
     """One answer to each instruction."""
     section, rows = bench.section, [row for _, row in bench.rows(bench.section.instructions)]
-    kinds = [str(row.get("category", "")) for row in rows]
     talks: list[list[Message]] = [[{"role": "user", "content": row["instruction"]}] for row in rows]
-    heat = [section.temperatures.get(kind, 0.7) for kind in kinds]
+    heat = [section.temperatures.get(category(row), 0.7) for row in rows]
+    said = speak(talks, heat, section.max_tokens)
     return [
-        Answer(
-            set=SET,
-            question_id=str(number),
-            category=kind,
-            model=model,
-            turn=1,
-            prompt=row["instruction"],
-            answer=one.text,
-            tokens=one.tokens,
-            error=None if one.text else "empty answer",
-        )
-        for number, (row, kind, one) in enumerate(
-            zip(rows, kinds, speak(talks, heat, section.max_tokens), strict=True), start=1
-        )
+        _answer(number, row, model, one.text, one.tokens)
+        for number, (row, one) in enumerate(zip(rows, said, strict=True), start=1)
     ]
+
+
+def peers(bench: Bench) -> list[Answer]:
+    """What evaluate.answers' files in AlpacaEval's form hold; an instruction that a file leaves out has no answer."""
+    rows = [row for _, row in bench.rows(bench.section.instructions)]
+    found = []
+    for name, texts in given(bench).items():
+        own = [
+            _answer(number, row, name, texts[row["instruction"]], 0)
+            for number, row in enumerate(rows, start=1)
+            if row["instruction"] in texts
+        ]
+        if len(own) < len(rows):
+            bench.progress.note(f"evaluate.answers, {name}: {len(rows) - len(own)} of {len(rows)} have no output")
+        found += own
+    return found
+
+
+def given(bench: Bench) -> dict[str, dict[str, str | None]]:
+    """Peer to instruction to output, of the files in AlpacaEval's form. Raises DataError at what can't be used."""
+    known = {row["instruction"] for _, row in bench.rows(bench.section.instructions)}
+    found = {}
+    for name, location in bench.section.answers.items():
+        where, rows = f"evaluate.answers, {name}", bench.rows(location)
+        if not rows:
+            raise DataError(f"{where}: {location} holds no answers")
+        if "instruction" not in rows[0][1]:
+            if "question_id" not in rows[0][1]:
+                said = "neither AlpacaEval's form (instruction, output, generator) nor FastChat's (question_id, …)"
+                raise DataError(f"{where}: {rows[0][0]}: {said}")
+            continue
+        for place, row in rows:
+            text = row.get("instruction")
+            if known and isinstance(text, str) and text not in known:
+                raise DataError(f"{where}: {place}: no such instruction in evaluate.instructions: {text[:60]!r}")
+        if not known:
+            raise DataError(f"{where}: answers instructions, but evaluate.instructions names no file")
+        found[name] = forms.outputs(rows, where)
+    return found
+
+
+def category(row: Mapping[str, object]) -> str:
+    """AlpacaEval calls it dataset."""
+    return str(row.get("category") or row.get("dataset") or "")
+
+
+def _answer(number: int, row: Mapping[str, str], model: str, text: str | None, tokens: int) -> Answer:
+    return Answer(
+        set=SET,
+        question_id=str(number),
+        category=category(row),
+        model=model,
+        turn=1,
+        prompt=row["instruction"],
+        answer=text,
+        tokens=tokens,
+        error=FAILED if text is None else None if text.strip() else EMPTY,
+    )
+
+
+def references(bench: Bench) -> dict[str, tuple[str, str]]:
+    """Of the instructions that have one: who wrote the reference, and its text."""
+    return {
+        str(number): (str(row.get("generator") or REFERENCE), row["output"])
+        for number, (_, row) in enumerate(bench.rows(bench.section.instructions), start=1)
+        if row.get("output")
+    }
 
 
 def judge(bench: Bench, answers: Sequence[Answer]) -> list[Comparison]:
     """Each model against the baseline model, and against the reference outputs where the file has them."""
     answers = [answer for answer in answers if answer["set"] == SET]
-    references = {
-        str(number): (str(row.get("generator", "reference")), row["output"])
-        for number, (_, row) in enumerate(bench.rows(bench.section.instructions), start=1)
-        if row.get("output")
-    }
-    base = {a["question_id"]: a["answer"] or "" for a in answers if a["model"] == bench.baseline}
-    matches = []
+    known = references(bench)
+    base = {a["question_id"]: _text(a) for a in answers if a["model"] == bench.baseline}
+    sides = []
     for answer in answers:
         number = answer["question_id"]
         if answer["model"] != bench.baseline and number in base:
-            matches.append((answer, bench.baseline, base[number]))
-        if number in references:
-            matches.append((answer, *references[number]))
-    order = [_model_first(bench.seed, a, other) for a, other, _ in matches]
-    decided = [_without_judge(a["answer"] or "", text) for a, _, text in matches]
-    talks = [
-        forms.comparison(a["prompt"], *((a["answer"] or "", text) if first else (text, a["answer"] or "")))
-        for (a, _, text), first, known in zip(matches, order, decided, strict=True)
-        if known is None
+            sides.append((answer, bench.baseline, base[number]))
+        if number in known:
+            sides.append((answer, *known[number]))
+    order = [_model_first(bench.seed, answer, other) for answer, other, _ in sides]
+    plain = [_without_judge(_text(answer), text) for answer, _, text in sides]
+    matches = [
+        Match(answer["prompt"], _text(answer), text, first)
+        for (answer, _, text), first, preference in zip(sides, order, plain, strict=True)
+        if preference is None
     ]
-    replies = iter(bench.ask(talks, "comparisons"))
+    verdicts = iter(compare(bench, matches))
     rows = []
-    for (answer, other, text), first, known in zip(matches, order, decided, strict=True):
-        preference, judgment, error = known, None, None
-        if known is None:
-            reply = next(replies)
-            judgment, error = reply.text, reply.error
-            preference = forms.read_verdict(reply.text or "", first)
-            if preference is None and error is None:
-                error = "unreadable verdict"
+    for (answer, other, text), first, preference in zip(sides, order, plain, strict=True):
+        asked = next(verdicts) if preference is None else None
         rows.append(
             Comparison(
                 question_id=answer["question_id"],
                 category=answer["category"],
                 model=answer["model"],
                 baseline=other,
-                preference=preference,
-                length=len(answer["answer"] or ""),
+                preference=asked.preference if asked else preference,
+                length=len(_text(answer)),
                 baseline_length=len(text),
                 judge=bench.section.judge,
-                model_first=first if known is None else None,
-                judgment=judgment,
-                error=error,
+                model_first=first if asked else None,
+                judgment=asked.judgment if asked else None,
+                error=asked.error if asked else None,
             )
         )
     return rows
+
+
+def _text(answer: Answer) -> str:
+    """ "" of one that failed: no judge reads an error's words."""
+    return "" if answer["error"] else answer["answer"] or ""
 
 
 def _without_judge(a: str, b: str) -> float | None:

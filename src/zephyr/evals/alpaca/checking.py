@@ -1,0 +1,69 @@
+"""What an evaluation's files in AlpacaEval's form must hold."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from zephyr.errors import DataError
+from zephyr.evals.alpaca import forms
+from zephyr.evals.alpaca.judging import REFERENCE, given
+from zephyr.evals.bench import Bench
+from zephyr.evals.rows import rows
+
+
+def check(bench: Bench) -> None:
+    """Raises DataError for a file that can't be used, before any model speaks."""
+    first: str | None = None
+    for place, row in bench.rows(bench.section.instructions):
+        fail = forms.failing("evaluate.instructions", place)
+        forms.text_of(row, "instruction", fail)
+        if not forms.text_of(row, "output", fail, empty=True):
+            continue
+        name = forms.text_of(row, "generator", fail, empty=True) or REFERENCE
+        first = first or name
+        if name != first:
+            raise fail(f"a reference of {name} among those of {first}; all must be of one model")
+        if name in bench.models or name in bench.section.answers:
+            raise fail(f"the reference is called {name}, as a model of this evaluation is; rename its generator")
+    for name in bench.section.answers:
+        if name in bench.models:
+            raise DataError(f"evaluate.answers, {name}: a model of the run is called so; give the peer another name")
+    given(bench)
+    difficulty(bench)
+
+
+def difficulty(bench: Bench) -> dict[str, float] | None:
+    """Each instruction's difficulty by its question_id; None where evaluate.difficulty names no file."""
+    location = bench.section.difficulty
+    if location is None:
+        return None
+    known = [row["instruction"] for _, row in bench.rows(bench.section.instructions)]
+    found = difficulties(bench.files[location], "evaluate.difficulty")
+    return {str(number): of(found, text, number - 1, location) for number, text in enumerate(known, start=1)}
+
+
+def of(found: Mapping[str | int, float], instruction: str, index: int, where: str) -> float:
+    """The difficulty of an instruction: by its words, else by its place in AlpacaEval's set."""
+    value = found.get(instruction, found.get(index))
+    if value is None:
+        raise DataError(f"{where}: no difficulty of instruction {index + 1}: {instruction[:60]!r}")
+    return value
+
+
+def difficulties(path: Path, where: str) -> dict[str | int, float]:
+    """Difficulty by instruction, or by its place from 0 (`index`), as in AlpacaEval's CSV; rows or CSV."""
+    found: dict[str | int, float] = {}
+    table = _table(path) if path.name.lower().endswith(".csv") else rows(path)
+    for place, row in table:
+        fail = forms.failing(where, place)
+        try:
+            key = str(row["instruction"]) if "instruction" in row else int(row["index"])
+            found[key] = float(row["instruction_difficulty"])
+        except (KeyError, TypeError, ValueError):
+            raise fail("needs instruction_difficulty (a number), and index or instruction") from None
+    return found
+
+
+def _table(path: Path) -> list[tuple[str, dict[str, str]]]:
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        return [(f"{path}:{number}", dict(row)) for number, row in enumerate(csv.DictReader(handle), start=2)]
