@@ -1,5 +1,33 @@
 """Intervals, differences, ranks and the number of questions that they need."""
 
-from zephyr.evals.stats.bootstrap import Interval, mean_interval, paired_differences
+from zephyr.evals.stats.bootstrap import (
+    PERCENT,
+    SCORE,
+    SHARE,
+    Difference,
+    Interval,
+    difference,
+    mean_interval,
+    on_scale,
+    paired_differences,
+)
+from zephyr.evals.stats.compare import Rank, holm, ranks
+from zephyr.evals.stats.resampling import drawings, ends, resampled
 
-__all__ = ["Interval", "mean_interval", "paired_differences"]
+__all__ = [
+    "PERCENT",
+    "SCORE",
+    "SHARE",
+    "Difference",
+    "Interval",
+    "Rank",
+    "difference",
+    "drawings",
+    "ends",
+    "holm",
+    "mean_interval",
+    "on_scale",
+    "paired_differences",
+    "ranks",
+    "resampled",
+]

@@ -1,32 +1,115 @@
-"""Means with bootstrap intervals, resampled by question: two turns of one question are not two independent facts."""
+"""Means with bootstrap intervals, resampled by question: two turns of one question are not two independent facts.
 
+docs/statistics.md says how well they cover, measured.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+
+from zephyr.evals.stats.resampling import Floats, chance, ends, resampled, student
+
+Groups = Mapping[str, Sequence[float]]
+"""Question to what was measured on it: a value for each of its turns."""
+SHARE, PERCENT, SCORE = (0.0, 1.0), (0.0, 100.0), (1.0, 10.0)
+"""The smallest and largest value there can be."""
 
 
 class Interval(NamedTuple):
     mean: float
     low: float
-    """2.5% point of the resampled means."""
+    """Lower end of the 95% interval."""
     high: float
     n: int
     """Values, not questions."""
 
 
-def mean_interval(values: Mapping[str, Sequence[float]], resamples: int, seed: int) -> Interval | None:
-    """Mean over all values and its 95% percentile interval; `values` are grouped by question. None without values."""
-    groups = [np.asarray(group, dtype=float) for group in values.values() if len(group)]
-    if not groups:
+class Difference(NamedTuple):
+    interval: Interval
+    p: float
+    """Chance of a difference as large as this, either way, where there is none."""
+    spread: float
+    """Standard deviation of the differences between questions."""
+    questions: int
+
+
+def mean_interval(
+    values: Groups, resamples: int, seed: int, within: tuple[float, float] | None = None
+) -> Interval | None:
+    """Mean over all values and its 95% interval. None without values.
+
+    `within` are the ends of the scale (SHARE, PERCENT, SCORE): the interval then stays on it, and says something where
+    every answer is right. Without, it is the resampled means' percentiles.
+    """
+    rows = _sums(values)
+    if not len(rows):
         return None
-    sums = np.array([group.sum() for group in groups])
-    sizes = np.array([len(group) for group in groups])
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(groups), size=(resamples, len(groups)))  # [resamples, questions]
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(sums.sum() / sizes.sum()), float(low), float(high), int(sizes.sum()))
+    total, count = rows.sum(axis=0)
+    mean, questions = float(total / count), len(rows)
+    drawn = resampled(rows, resamples, seed)
+    means = drawn[:, 0] / drawn[:, 1]
+    if within:
+        low, high = on_scale(mean, float(means.var()), questions, within)
+    else:
+        low, high = ends(means, questions)
+    return Interval(mean, low, high, int(count))
+
+
+def on_scale(mean: float, variance: float, questions: int, within: tuple[float, float]) -> tuple[float, float]:
+    """The 95% interval of a mean on a scale with two ends, by Wilson's form.
+
+    `variance` is that of the resampled means. It says how many independent yes-or-no answers the questions are worth;
+    where all values lie at one end it says nothing, and each question counts as one.
+    """
+    bottom, size = within[0], within[1] - within[0]
+    share = min(max((mean - bottom) / size, 0.0), 1.0)
+    spread = variance / size**2 * questions / max(questions - 1, 1)
+    apart = share * (1 - share)
+    inverse = spread / apart if apart > 1e-9 else 1 / questions  # 1 / the answers that the questions are worth
+    far = student(questions) ** 2 * inverse
+    middle = (share + far / 2) / (1 + far)
+    half = math.sqrt(far * apart + far * far / 4) / (1 + far)
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return min(bottom + size * low, mean), max(bottom + size * high, mean)
+
+
+def difference(values: Groups, resamples: int, seed: int) -> Difference | None:
+    """Mean of paired differences, its 95% interval and p-value, resampled by question. None without values.
+
+    Two questions are added, one for either side, as far from 0 as those that differ: where few differ, the sample's own
+    spread is too small (after Bonett and Price's interval of paired shares).
+    """
+    rows = _sums(values)
+    if not len(rows):
+        return None
+    total, count = rows.sum(axis=0)
+    own, questions = rows[:, 0] / rows[:, 1], len(rows)
+    size = count / questions
+    far = math.sqrt(float((own**2).sum()) / max(int((own != 0).sum()), 1))
+    drawn = resampled(np.vstack([rows, [far * size, size], [-far * size, size]]), resamples, seed)
+    means = drawn[:, 0] / drawn[:, 1]
+    low, high = ends(means, questions)
+    mean = float(total / count)
+    interval = Interval(mean, min(low, mean), max(high, mean), int(count))
+    spread = float(own.std(ddof=1)) if questions > 1 else 0.0
+    return Difference(interval, _p(means, questions), spread, questions)
+
+
+def _p(means: Floats, questions: int) -> float:
+    """The level at which the interval just reaches 0. Beyond what the resamples can tell, their spread tells it."""
+    beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    away = -NormalDist().inv_cdf(min(0.5, (beyond + 1) / (len(means) + 1)))
+    if not beyond:
+        away = max(away, abs(float(means.mean())) / float(means.std()))
+    return chance(away * math.sqrt((questions - 1) / questions), questions)
+
+
+def _sums(values: Groups) -> Floats:
+    """Each question's sum and count, [questions, 2]; questions without values are left out."""
+    return np.array([[sum(group), len(group)] for group in values.values() if len(group)], dtype=float).reshape(-1, 2)
 
 
 def paired_differences(
