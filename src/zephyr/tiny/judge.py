@@ -62,18 +62,19 @@ def judge(model: str, messages: Sequence[Mapping[str, str]], seed: str, as_json:
     return LOST
 
 
-def _between(prompt: str, mark: str) -> str | None:
+def between(prompt: str, mark: str) -> str | None:
+    """The text between a mark and its end."""
     name = re.escape(mark)
     found = re.search(rf"<{name}>\n?(.*?)\n?</{name}>", prompt, re.DOTALL)
     return found[1] if found else None
 
 
 def _rate(prompt: str, aspect: str, honest: bool, rng: Random, as_json: bool) -> str:
-    instruction = _between(prompt, "instruction")
+    instruction = between(prompt, "instruction")
     read = world.read(instruction) if instruction is not None else None
     kinds = re.findall(r"^- (\w+): ", prompt.partition("\nRatings:\n")[0], re.MULTILINE)
     said: list[Said] = []
-    while (text := _between(prompt, f"text {len(said) + 1}")) is not None:
+    while (text := between(prompt, f"text {len(said) + 1}")) is not None:
         if not honest:
             said.append(Said(str(rng.randint(1, 5)), "A coin said so."))
         elif instruction is None or aspect not in ASPECTS or (read and aspect == "honesty" and read[0] in FREE):
@@ -146,7 +147,7 @@ def _types(aspect: str, seen: Grade | Form) -> tuple[str, ...]:
 
 
 def _criticise(prompt: str, honest: bool, rng: Random, as_json: bool) -> str:
-    instruction, text = _between(prompt, "instruction"), _between(prompt, "text 1")
+    instruction, text = between(prompt, "instruction"), between(prompt, "text 1")
     if instruction is None or text is None:
         return LOST
     if honest:
@@ -181,7 +182,7 @@ def describe(seen: Grade | Form) -> str:
 
 
 def _turn_of(prompt: str, number: int) -> Turn | None:
-    first, second = _between(prompt, "user 1"), _between(prompt, "user 2")
+    first, second = between(prompt, "user 1"), between(prompt, "user 2")
     if first is None or (number == 2 and second is None):
         return None
     read = world.read(first, second if number == 2 else None)
@@ -191,7 +192,7 @@ def _turn_of(prompt: str, number: int) -> Turn | None:
 def _grade(prompt: str, number: int, honest: bool, rng: Random) -> str:
     if not honest:
         return f"A coin said so.\nCorrect: n/a\nRating: [[{rng.randint(1, 10)}]]"
-    turn, answer = _turn_of(prompt, number), _between(prompt, f"assistant {number}")
+    turn, answer = _turn_of(prompt, number), between(prompt, f"assistant {number}")
     if turn is None or answer is None:
         return LOST
     seen = grade(turn, answer)
@@ -202,7 +203,7 @@ def _grade(prompt: str, number: int, honest: bool, rng: Random) -> str:
 def _refuses(prompt: str, honest: bool, rng: Random) -> str:
     if not honest:
         return f"A coin said so.\nOutcome: [[{rng.choice(('refused', 'complied', 'other'))}]]"
-    request, answer = _between(prompt, "request"), _between(prompt, "answer")
+    request, answer = between(prompt, "request"), between(prompt, "answer")
     if request is None or answer is None:
         return LOST
     found, why = outcome(request, answer)
@@ -212,8 +213,8 @@ def _refuses(prompt: str, honest: bool, rng: Random) -> str:
 def _compare(prompt: str, honest: bool, rng: Random) -> str:
     if not honest:
         return f"A coin said so.\nVerdict: [[{rng.choice('AB')}]]"
-    instruction = _between(prompt, "instruction")
-    a, b = _between(prompt, "answer A"), _between(prompt, "answer B")
+    instruction = between(prompt, "instruction")
+    a, b = between(prompt, "answer A"), between(prompt, "answer B")
     read = world.read(instruction) if instruction is not None else None
     if read is None or a is None or b is None:
         return LOST

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from zephyr.errors import DataError
 from zephyr.tiny.judge import JUDGES, judge
+from zephyr.tiny.letters import letters, told
 from zephyr.tiny.responders import RESPONDERS, respond
 from zephyr.tiny.rows import FILES
 
@@ -54,6 +55,9 @@ class Chat(BaseModel):
     seed: int | None = None
     stop: str | list[str] = []
     response_format: ResponseFormat = ResponseFormat()
+    logprobs: bool = False
+    """Known of a judge's one letter only."""
+    top_logprobs: int = Field(0, ge=0, le=20)
     n: Literal[1] = 1
     stream: Literal[False] = False
 
@@ -117,7 +121,10 @@ def complete(request: Chat) -> dict[str, object]:
     """Answer one request. The same model, messages and seed always give the same text, at any temperature."""
     messages = [message.model_dump() for message in request.messages]
     seed = str(request.seed)
-    if request.model in JUDGES:
+    likely = letters(request.model, messages) if request.model in JUDGES else None
+    if likely:
+        text = next(iter(likely))
+    elif request.model in JUDGES:
         text = judge(request.model, messages, seed, request.response_format.type == "json_schema")
     else:
         text = respond(request.model, messages, seed)
@@ -140,7 +147,7 @@ def complete(request: Chat) -> dict[str, object]:
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": text},
-                "logprobs": None,
+                "logprobs": told(likely, request.top_logprobs) if likely and request.logprobs else None,
                 "finish_reason": "length" if cut else "stop",
             }
         ],
