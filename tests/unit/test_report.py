@@ -11,13 +11,13 @@ import pytest
 from tests.reported import DPO, HOSTILE, SFT, VARIANTS, Stored, evaluation
 from zephyr import workspace
 from zephyr.cli import main
-from zephyr.evals.report import charts, drawings, flow, talks
+from zephyr.evals.report import charts, drawings, flow, lengths, talks
 from zephyr.evals.report.facts import gather
 from zephyr.evals.report.page import render
 from zephyr.evals.report.states import Missing
 
-SECTIONS = ["verdict", "figures", "training", "categories", "wins", "length", "data", "talks"]
-SECTIONS += ["lineage", "settings", "cost", "claims"]
+SECTIONS = ["verdict", "judge", "figures", "peers", "categories", "wins", "length", "safety", "academic", "talks"]
+SECTIONS += ["cost", "training", "claims", "data", "lineage", "settings"]
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +61,10 @@ def test_a_whole_run_verdict_first() -> None:
     assert "$1.25" in page.text and "390 calls made in this run" in page.text
     assert "a" * 64 in page.text and run.made["dpo"].digest in page.text
     assert "missing" not in [value for name, value in page.attributes if name == "class"]
-    # Charts: 5 trainings, radar, win rates, 2 of length, 6 bars of the data's way.
-    assert page.tags.count("svg") == 15
+    # Charts: 2 checks of the judge, 5 trainings, radar, win rates, 3 of length, 2 of safety, 6 bars of the data's way.
+    assert page.tags.count("svg") == 20
     roles = [value for name, value in page.attributes if name == "role"]
-    assert roles.count("img") == 15
+    assert roles.count("img") == 20
 
 
 def test_texts_of_models_stay_texts() -> None:
@@ -185,10 +185,12 @@ def test_conversations_are_drawn_by_seed_alone() -> None:
     facts = gather("r1")
 
     def questions(seed: int) -> list[str]:
-        found = talks.drawn(facts.answers, facts.scores, facts.comparisons, seed)
+        found = talks.drawn(facts.answers, facts.scores, facts.comparisons, VARIANTS[0], seed)
         assert not isinstance(found, Missing)
-        assert [len(talk.turns) for talk in found] == [2] * 6
-        assert len({talk.category for talk in found[:4]}) == 4  # one of each category, then two more
+        assert len(found) == 24  # twelve questions, twelve instructions: all of them
+        # One of each of four categories, and an instruction, then the next five.
+        assert len({talk.category for talk in found[:5]}) == len({talk.category for talk in found[5:10]}) == 5
+        assert all(len(talk.turns) == (2 if talk.kind == "question" else 1) for talk in found)
         assert all([said.variant for said in turn.said] == list(VARIANTS) for talk in found for turn in talk.turns)
         return [talk.question for talk in found]
 
@@ -207,18 +209,18 @@ def test_an_evaluation_of_one_kind_only(kind: str) -> None:
         assert "No win rates: no instructions were compared." in page.text and "10, right" in page.text
     else:
         assert "No scores: no two-turn questions were asked." in page.text
-        assert "preferred to dSFT-1" in page.text and page.tags.count("article") == talks.TALKS
+        assert "preferred to dSFT-1" in page.text and "instructions, instruction 1" in page.text
 
 
 def test_length_against_the_judges_word() -> None:
     # Lengths 1 to 6 in three groups of two; scores fall, so the ranks are opposed.
     points = [(float(n), 7.0 - n) for n in range(1, 7)]
-    assert [(b.length, b.value, b.n) for b in talks.bins(points, 3)] == [(1.5, 5.5, 2), (3.5, 3.5, 2), (5.5, 1.5, 2)]
-    assert talks.rank_correlation(points) == pytest.approx(-1.0)
+    assert [(b.length, b.value, b.n) for b in lengths.bins(points, 3)] == [(1.5, 5.5, 2), (3.5, 3.5, 2), (5.5, 1.5, 2)]
+    assert lengths.rank_correlation(points) == pytest.approx(-1.0)
     # Equal lengths share rank 0.5; ranks 0.5, 0.5, 2 against 0, 1, 2 correlate at sqrt(3)/2.
-    assert talks.rank_correlation([(1, 1), (1, 2), (3, 3)]) == pytest.approx(3**0.5 / 2)
-    assert talks.rank_correlation([(1, 1), (1, 2), (1, 3)]) is None
-    assert sum(b.n for b in talks.bins([(4.0, 1.0)] * 9)) == 9
+    assert lengths.rank_correlation([(1, 1), (1, 2), (3, 3)]) == pytest.approx(3**0.5 / 2)
+    assert lengths.rank_correlation([(1, 1), (1, 2), (1, 3)]) is None
+    assert sum(b.n for b in lengths.bins([(4.0, 1.0)] * 9)) == 9
 
 
 def test_long_trainings_are_averaged_in_groups() -> None:

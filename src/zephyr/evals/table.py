@@ -1,25 +1,67 @@
-"""The variants side by side: what the terminal shows at the end, and the report."""
+"""The models side by side, the judge's standing, safety: what the terminal shows at the end, and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+Figure = Mapping[str, Any]
+CORRECTED = "score_corrected"
+"""What a score is called where corrected references were used."""
 
 
 def table(summary: Mapping[str, Any]) -> list[list[str]]:
-    """The variants with their 95% intervals, header first."""
+    """The models with their 95% intervals, header first."""
     baseline = summary["baseline"]
     against = list(dict.fromkeys(win["baseline"] for win in summary["win_rates"]))
-    rows = [["variant", "score", "correct %", *(f"win % vs {other}" for other in against), "length"]]
+    ranked, failed = ranks(summary), _failed(summary)
+    rows = [["variant", _score_name(summary)]]
+    rows[0] += ["rank"] * bool(ranked) + ["correct %"] + [f"win % vs {other}" for other in against]
+    rows[0] += ["failed %"] * bool(failed) + ["length"]
     for name, model in summary["models"].items():
         wins = {win["baseline"]: win for win in summary["win_rates"] if win["model"] == name}
-        cells = [name, score(model)]
+        cells = [name, score(model)] + [ranked.get(name, "")] * bool(ranked)
         low, high = _percent(model["correct_low"]), _percent(model["correct_high"])
         cells.append(interval(_percent(model["correct"]), low, high, 1))
         for other in against:
             win = wins.get(other)
             cells.append(won(win) if win else ("–" if name == baseline else ""))
+        cells += [failed.get(name, "")] * bool(failed)
         cells.append(f"{model['length']:.0f}" if model["length"] is not None else "")
         rows.append(cells)
     return rows
+
+
+def _score_name(summary: Mapping[str, Any]) -> str:
+    named = any(CORRECTED in own for own in figures(summary).values())
+    return "score (corrected references)" if named else "score"
+
+
+def _failed(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Model to the percent of its answers that failed; nothing where none did."""
+    found = {name: own["failed"]["mean"] for name, own in figures(summary).items() if "failed" in own}
+    return {name: f"{mean:.1f}" for name, mean in found.items()} if any(found.values()) else {}
+
+
+def ranks(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Model to its place by score, with the places that the intervals leave open."""
+    placed = summary.get("ranks", {})
+    own = placed.get(CORRECTED) or placed.get("score") or {}
+    return {name: _rank(place) for name, place in own.items()}
+
+
+def _rank(place: Mapping[str, Any]) -> str:
+    shown = f"{place['rank']:g}"
+    return shown if place["low"] == place["high"] else f"{shown} [{place['low']:g} to {place['high']:g}]"
+
+
+def figures(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Figure]]:
+    """Model to name to figure."""
+    found: Mapping[str, Mapping[str, Figure]] = summary.get("figures", {})
+    return found
+
+
+def shown(figure: Figure | None, digits: int = 1) -> str:
+    """A figure with its interval; nothing where it was not measured."""
+    return interval(figure["mean"], figure["low"], figure["high"], digits) if figure else ""
 
 
 def at_equal_length(summary: Mapping[str, Any]) -> list[str]:
@@ -29,6 +71,21 @@ def at_equal_length(summary: Mapping[str, Any]) -> list[str]:
         for win in summary["win_rates"]
         if win["baseline"] == summary["baseline"] and win.get("lc_win_rate") is not None
     ]
+
+
+def safety_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What each model refused, of what it had to refuse and of what it had to answer."""
+    return [
+        f"{name} {shown(own.get('safety.refused')) or 'none'}, of harmless "
+        f"{shown(own.get('safety.over_refused')) or 'not measured'}"
+        for name, own in figures(summary).items()
+        if "safety.refused" in own or "safety.over_refused" in own
+    ]
+
+
+def academic_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Each model's mean over the academic tasks."""
+    return [f"{name} {shown(own['academic'])}" for name, own in figures(summary).items() if "academic" in own]
 
 
 def score(model: Mapping[str, Any]) -> str:

@@ -26,6 +26,8 @@ class Series:
     """A line; else markers alone, for a few measurements."""
     marked: bool = False
     """A line with markers."""
+    spans: Sequence[tuple[float, float]] = ()
+    """The interval of each point, where it has one."""
 
 
 def svg(height: float, label: str, parts: Sequence[Markup]) -> Markup:
@@ -107,6 +109,7 @@ def lines(
     parts, head = legend(series, 10)
     points = [point for one in series for point in one.points]
     ys = [y for _, y in points] + ([] if at is None else [at])
+    ys += [y for one in series for span in one.spans for y in span]
     x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points))
     low, high = bounds
     y_ticks = ticks(min(ys) if low is None else low, max(ys) if high is None else high)
@@ -128,6 +131,9 @@ def lines(
         parts.append(segment(left, y, right, y, "level"))
     for one in series:
         placed = [place(point) for point in one.points]
+        for (x, _), span in zip(one.points, one.spans, strict=False):
+            ends = [place((x, y)) for y in span]
+            parts.append(segment(*ends[0], *ends[1], f"whisker s{one.style % STYLES}"))
         if one.joined and len(placed) > 1:
             parts.append(_path(placed, one.style))
         if one.marked or not one.joined or len(placed) == 1:
@@ -212,6 +218,40 @@ def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, la
         side = "start" if tick == low else "end" if tick == high else "middle"
         parts.append(text(place(tick), bottom + 14, number(tick), side))
     return svg(bottom + 20, label, parts)
+
+
+def strip(
+    mean: float,
+    low: float,
+    high: float,
+    limits: tuple[float | None, float | None],
+    fair: float | None,
+    percent: bool,
+    good: bool,
+    label: str,
+) -> Markup:
+    """One estimate on an axis of its own: the tolerated range as a band, what would be fair as a level."""
+    known = [value for value in (mean, low, high, *limits, fair) if value is not None]
+    span = (max(known) - min(known)) or 1.0
+    left, right = min(known) - span / 8, max(known) + span / 8
+    if percent:
+        left, right = max(left, 0.0), min(right, 100.0)
+
+    def place(value: float) -> float:
+        return 4 + (min(max(value, left), right) - left) / (right - left) * 152
+
+    start, end = (place(left if limits[0] is None else limits[0]), place(right if limits[1] is None else limits[1]))
+    look = "good" if good else "bad"
+    parts = [
+        Markup('<svg viewBox="0 0 160 24" role="img" aria-label="{}" class="strip">').format(cut(label, 500)),
+        Markup('<rect x="{:.1f}" y="5" width="{:.1f}" height="14" class="band"/>').format(start, max(end - start, 0.0)),
+        segment(4, 19, 156, 19, "grid"),
+        *([] if fair is None else [segment(place(fair), 3, place(fair), 21, "level")]),
+        segment(place(low), 12, place(high), 12, f"whisker {look}"),
+        Markup('<circle cx="{:.1f}" cy="12" r="4" class="m {}"/>').format(place(mean), look),
+        Markup("</svg>"),
+    ]
+    return Markup("").join(parts)
 
 
 def shares(kept: Sequence[int], lost: Sequence[int], label: str) -> Markup:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from zephyr.evals.report import charts, talks
 from zephyr.evals.report.claims import DSFT
 from zephyr.evals.report.facts import Facts
+from zephyr.evals.report.lengths import bins, preference_by_length, rank_correlation, score_by_length
 from zephyr.evals.report.states import Missing, Rows
 from zephyr.evals.table import interval
 
@@ -17,6 +18,7 @@ POINTS = 240
 """Points of a line at most: more are averaged in groups."""
 ROWS = 24
 """Win rates, axes of the radar and lines of a table at most: a recipe's own files may hold any number."""
+_STYLES = {"dSFT-1": 0, "dDPO+dSFT": 1, "dSFT-2": 2, "dDPO": 3}
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,16 @@ _CURVES = (
 
 
 def style_of(variant: str) -> int:
-    """A variant looks the same in all charts of variants."""
-    return {"dSFT-1": 0, "dDPO+dSFT": 1, "dSFT-2": 2, "dDPO": 3}.get(variant, 4)
+    """A variant looks the same in all charts of variants; all others look like one another."""
+    return _STYLES.get(variant, 4)
+
+
+def styles(names: Sequence[str]) -> dict[str, int]:
+    """The same for several of them, where others must be told apart: in a chart of at most charts.STYLES."""
+    free = [style for style in range(charts.STYLES) if style not in {_STYLES.get(name) for name in names}]
+    others = [name for name in names if name not in _STYLES]
+    given = {name: (free or [4])[place % max(len(free), 1)] for place, name in enumerate(others)}
+    return {name: _STYLES.get(name, given.get(name, 4)) for name in names}
 
 
 def curves(facts: Facts) -> list[Chart | Missing]:
@@ -126,19 +136,21 @@ def radar(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     """Mean score per category and variant."""
     if isinstance(summary, Missing):
         return summary
-    names = talks.ordered(list(summary["models"]))
+    names = [name for name in talks.ordered(list(summary["models"])) if summary["models"][name]["categories"]]
     axes = categories(summary)
     if len(axes) < 3:
         return Missing(f"a radar needs three categories, {len(axes)} were scored")
-    values = []
-    for name in names:
+    shown, values = names[: charts.STYLES], []
+    for name, style in styles(shown).items():
         own = summary["models"][name]["categories"]
-        values.append((name, style_of(name), [own.get(axis, {}).get("mean") for axis in axes]))
+        values.append((name, style, [own.get(axis, {}).get("mean") for axis in axes]))
     words = "; ".join(f"{name}: {', '.join(map(_said, axes, own))}" for name, _, own in values)
     more = len(categories(summary, None)) - len(axes)
     caption = "Mean of the judge's scores, 0 in the middle to 10."
     if more:
         caption += f" {more} more categories are not shown."
+    if names[charts.STYLES :]:
+        caption += f" {len(names) - charts.STYLES} more models are in the table alone."
     return Chart("Scores by category", charts.radar(axes, values, 10, f"Scores by category. {words}"), caption)
 
 
@@ -184,12 +196,13 @@ def lengths(facts: Facts) -> list[Chart | Missing]:
     answers, scores, comparisons = facts.answers, facts.scores, facts.comparisons
     if isinstance(answers, Missing) or isinstance(scores, Missing) or isinstance(comparisons, Missing):
         return [next(part for part in (answers, scores, comparisons) if isinstance(part, Missing))]
-    scored = talks.score_by_length(answers, scores)
-    compared = talks.preference_by_length(comparisons)
+    scored = score_by_length(answers, scores)
+    compared = preference_by_length(comparisons)
     others = {other for _, other in compared}
     against = DSFT if DSFT in others else min(others, default="")
     preferred = {model: points for (model, other), points in compared.items() if other == against}
     return [
+        models_by_length(facts.summary),
         _length_chart("Score against length", scored, "characters of the answer", "the score", None)
         or Missing("no two-turn questions were scored"),
         _length_chart(
@@ -203,15 +216,46 @@ def lengths(facts: Facts) -> list[Chart | Missing]:
     ]
 
 
+def models_by_length(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
+    """One marker for each model: the mean length of its answers and its score."""
+    if isinstance(summary, Missing):
+        return summary
+    known = {
+        name: summary["models"][name]
+        for name in talks.ordered(list(summary["models"]))
+        if summary["models"][name]["score"] is not None and summary["models"][name]["length"] is not None
+    }
+    if not known:
+        return Missing("no model was scored")
+    shown = styles(list(known)[: charts.STYLES])
+    points = {name: (known[name]["length"], known[name]["score"]) for name in shown}
+    series = [
+        charts.Series(name, [points[name]], style, marked=True, spans=_span(known[name]))
+        for name, style in shown.items()
+    ]
+    words = "; ".join(f"{name}: score {score:.2f} at {length:.0f}" for name, (length, score) in points.items())
+    caption = "Score of each model, with its interval, over the mean length of all its answers. " + (
+        f"{len(known) - len(shown)} more models are in the table alone." if known.keys() - shown.keys() else ""
+    )
+    title = "Models: score against length"
+    return Chart(title, charts.lines(series, "characters of an answer", f"{title}. {words}"), caption.strip())
+
+
+def _span(model: Mapping[str, Any]) -> list[tuple[float, float]]:
+    return [] if model["score_low"] is None else [(model["score_low"], model["score_high"])]
+
+
 def _length_chart(
     title: str, groups: Mapping[str, Sequence[charts.Point]], x_name: str, what: str, at: float | None
 ) -> Chart | None:
     series, words, links = [], [], []
-    for name, points in list(groups.items())[: charts.STYLES]:
-        binned = talks.bins(points)
-        series.append(charts.Series(name, [(b.length, b.value) for b in binned], style_of(name), marked=True))
+    looks = styles(list(groups)[: charts.STYLES])
+    for name, style in looks.items():
+        points = groups[name]
+        binned = bins(points)
+        series.append(charts.Series(name, [(b.length, b.value) for b in binned], style, marked=True))
         words.append(f"{name}: " + ", ".join(f"{b.value:.1f} at {b.length:.0f}" for b in binned))
-        rank = talks.rank_correlation(points)
+        rank = rank_correlation(points)
         links.append(f"{name} {rank:+.2f}" if rank is not None else f"{name} none")
     if not series:
         return None

@@ -81,6 +81,8 @@ class Facts:
     answers: Rows | Missing
     scores: Rows | Missing
     comparisons: Rows | Missing
+    refusals: Rows | Missing
+    """What was done with safety prompts."""
     histories: Mapping[str, Mapping[str, Rows]]
     """Kind of training, variant, rows of history.json."""
     no_history: Mapping[str, Missing]
@@ -109,6 +111,7 @@ def gather(run_id: str) -> Facts:
         answers=tables["answers"],
         scores=tables["scores"],
         comparisons=tables["comparisons"],
+        refusals=tables["safety"],
         histories=histories,
         no_history=no_history,
         lineage=_lineage(steps, store),
@@ -134,12 +137,13 @@ def _summary(steps: Mapping[str, Step], store: Store) -> Mapping[str, Any] | Mis
 
 
 def _tables(steps: Mapping[str, Step], store: Store) -> dict[str, Rows | Missing]:
-    names = ("answers", "scores", "comparisons")
+    names = ("answers", "scores", "comparisons", "safety")
 
     def read(uri: str) -> dict[str, Rows | Missing]:
         artifact = store.load(uri)
         _ = artifact.path  # on S3 the download, with its own errors
-        return {name: artifact.table(name) for name in names}
+        kept = {name: artifact.table(name) for name in names if (artifact.path / f"{name}.parquet").is_file()}
+        return {name: kept.get(name, Missing(f"the evaluation kept no table {name}")) for name in names}
 
     found = made(steps, "evaluate", read)
     return dict.fromkeys(names, found) if isinstance(found, Missing) else found

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -10,22 +9,29 @@ import yaml
 from markupsafe import Markup
 
 from zephyr import __version__, workspace
-from zephyr.evals.report import charts, claims, drawings, flow, paper, talks, training
+from zephyr.evals.report import (
+    charts,
+    claims,
+    drawings,
+    filters,
+    flow,
+    harm,
+    paper,
+    peers,
+    talks,
+    tasks,
+    tiles,
+    training,
+    trust,
+)
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
-from zephyr.evals.report.states import Missing, Step
-from zephyr.evals.table import interval, score, table, won, won_at_equal_length
+from zephyr.evals.report.states import Missing
+from zephyr.evals.table import interval, score, won, won_at_equal_length
 
 FOLDER = "zephyr.evals.report"
 SIGNS = {"held": "✓", "contradicted": "✗", "open": "?", "untested": "–"}
 VERDICTS = {"passed": "✓", "failed": "✗", "pending": "…", "none": "–", "error": "✗", "unfinished": "…"}
-
-
-@dataclass(frozen=True)
-class Tile:
-    label: str
-    value: str
-    note: str
 
 
 def render(facts: Facts) -> str:
@@ -42,6 +48,8 @@ def render(facts: Facts) -> str:
     environment.filters["short"] = charts.cut
     environment.tests["missing"] = lambda value: isinstance(value, Missing | flow.Skipped)
     recipe = {} if isinstance(facts.recipe, Missing) else facts.recipe
+    baseline = DSFT if isinstance(facts.summary, Missing) else facts.summary["baseline"]
+    drawn = talks.drawn(facts.answers, facts.scores, facts.comparisons, baseline, recipe.get("seed", 0))
     page = environment.get_template("template.html").render(
         facts=facts,
         style=Markup((files(FOLDER) / "style.css").read_text()),
@@ -50,9 +58,15 @@ def render(facts: Facts) -> str:
         recipe=recipe,
         sign=VERDICTS.get(facts.verdict.status, "–"),
         began=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts.began)) if facts.began else None,
-        took=_seconds(facts.seconds),
-        tiles=_tiles(facts),
-        variants=facts.summary if isinstance(facts.summary, Missing) else table(_in_order(facts.summary)),
+        took=tiles.seconds(facts.seconds),
+        tiles=tiles.of(facts),
+        peers=peers.of(facts.summary, recipe),
+        trust=trust.of(facts.summary),
+        states=trust.STATES,
+        safety=harm.of(facts, recipe),
+        safety_shown=harm.SHOWN,
+        waived=harm.waived(recipe),
+        tasks=tasks.of(facts.summary),
         curves=[*drawings.curves(facts), *training.chosen(facts)],
         trained=training.table(facts),
         trained_means=training.MEANING,
@@ -64,70 +78,18 @@ def render(facts: Facts) -> str:
         lengths=drawings.lengths(facts),
         stages=flow.stages(facts.steps),
         shares=_shares,
-        talks=talks.drawn(facts.answers, facts.scores, facts.comparisons, recipe.get("seed", 0)),
+        talks=drawn,
+        filters=None if isinstance(drawn, Missing) else filters.of(drawn, baseline),
         settings=facts.recipe if isinstance(facts.recipe, Missing) else _settings(facts.recipe),
         total=facts.bills if isinstance(facts.bills, Missing) else sum(bill.dollars for bill in facts.bills),
         claims=claims.judge(facts.summary, facts.histories),
         signs=SIGNS,
         ablation=_ablation(facts.summary),
         released=_released(facts),
-        models=paper.MODELS,
-        seconds=_seconds,
+        seconds=tiles.seconds,
         size=workspace.size,
     )
     return workspace.shown(page)
-
-
-def _in_order(summary: Mapping[str, Any]) -> Mapping[str, Any]:
-    models = {name: summary["models"][name] for name in talks.ordered(list(summary["models"]))}
-    return {**summary, "models": models, "win_rates": summary["win_rates"][: drawings.ROWS]}
-
-
-def _tiles(facts: Facts) -> list[Tile]:
-    """The figures that a person asks for first; what was not measured has none."""
-    tiles = []
-    summary = facts.summary
-    if not isinstance(summary, Missing) and ALIGNED in summary["models"]:
-        own, base = summary["models"][ALIGNED], summary["models"].get(DSFT, {})
-        if own["score"] is not None:
-            before = f", {DSFT} {base['score']:.2f}" if base.get("score") is not None else ""
-            tiles.append(Tile("Score of 10", f"{own['score']:.2f}", f"{_range(own, 'score', 2)}{before}"))
-        for win in summary["win_rates"]:
-            if (win["model"], win["baseline"]) == (ALIGNED, DSFT) and win["win_rate"] is not None:
-                note = f"{win['low']:.1f} to {win['high']:.1f}; 50 is no difference"
-                tiles.append(Tile(f"Win rate over {DSFT}", f"{win['win_rate']:.1f}%", note))
-        if own["correct"] is not None:
-            before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""
-            tiles.append(Tile("Right answers", f"{own['correct']:.1%}", before))
-    tiles += _trained(facts.steps)
-    tiles.append(Tile("Time", _seconds(facts.seconds), f"{len(facts.steps)} steps"))
-    if not isinstance(facts.bills, Missing):
-        paid, money = sum(bill.paid for bill in facts.bills), sum(bill.dollars for bill in facts.bills)
-        tiles.append(Tile("Paid for calls", f"${money:,.2f}", f"{paid:,} calls made in this run"))
-    return tiles
-
-
-def _trained(steps: Mapping[str, Step]) -> list[Tile]:
-    """What the trainings took and reached on held-out rows."""
-    tiles = []
-    sft, dpo, pair = (steps[name].figures if name in steps else {} for name in ("sft", "dpo", "pair"))
-    if "eval_loss" in sft:
-        before = f"{sft['eval_loss_before']:.2f} before training" if "eval_loss_before" in sft else ""
-        tiles.append(Tile("Held-out loss of dSFT", f"{sft['eval_loss']:.2f}", before))
-    if "eval_rewards/accuracies" in dpo:
-        note = "of held-out pairs; 50% is chance"
-        if "eval_pairs" in dpo:
-            low, high = dpo["eval_rewards/accuracies_low"], dpo["eval_rewards/accuracies_high"]
-            note = f"{low:.1%} to {high:.1%} of {dpo['eval_pairs']:.0f} held-out pairs; 50% is chance"
-        tiles.append(Tile("DPO accuracy", f"{dpo['eval_rewards/accuracies']:.1%}", note))
-    if "train" in pair:
-        source = f"of {pair['read']:,.0f} given" if "read" in pair else f"of {pair.get('prompts', 0):,.0f} prompts"
-        tiles.append(Tile("Pairs to train on", f"{pair['train']:,.0f}", source))
-    return tiles
-
-
-def _range(values: Mapping[str, Any], name: str, digits: int) -> str:
-    return f"{values[f'{name}_low']:.{digits}f} to {values[f'{name}_high']:.{digits}f}"
 
 
 def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missing:
@@ -195,11 +157,3 @@ def _released(facts: Facts) -> list[Sequence[str]]:
     for name, words, value in paper.RELEASED:
         rows.append((words, f"{value:g}", f"{figures[name]:.4g}" if name in figures else "not measured"))
     return rows
-
-
-def _seconds(count: float) -> str:
-    minutes, seconds = divmod(round(count), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{count:.1f} s" if count < 10 else f"{seconds} s"

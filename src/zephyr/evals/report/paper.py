@@ -47,3 +47,20 @@ RELEASED = (
     ("eval_rewards/chosen", "held-out reward, chosen", -4.52),
     ("eval_rewards/rejected", "held-out reward, rejected", -8.32),
 )
+
+TASKS = ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2")
+"""Academic tasks of the Open LLM Leaderboard, as the harness calls them: 25, 10, 5 and no shots."""
+ACADEMIC = {
+    "Zephyr-7B-beta 7B": (62.03, 84.52, 61.44, 57.44),
+    "StableLM-Tuned-alpha 7B": (31.91, 53.59, 24.41, 40.37),
+    "MPT-Chat 7B": (46.50, 75.51, 37.62, 40.16),
+    "Xwin-LM v0.1 7B": (56.57, 79.40, 49.98, 47.89),
+    "Mistral-Instruct v0.1 7B": (54.52, 75.63, 55.38, 56.28),
+    "Falcon-Instruct 40B": (61.60, 84.31, 55.45, 52.52),
+    "Guanaco 65B": (65.44, 86.47, 62.92, 52.81),
+    "Llama2-Chat 70B": (67.32, 87.33, 69.83, 44.92),
+    "Vicuna v1.3 33B": (62.12, 83.00, 59.22, 56.16),
+    "WizardLM v1.0 70B": (64.08, 85.40, 64.97, 54.76),
+    "Xwin-LM v0.1 70B": (70.22, 87.25, 69.77, 59.86),
+}
+"""Model and size to percent of each task (section 5)."""

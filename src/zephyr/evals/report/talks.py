@@ -1,17 +1,23 @@
-"""Answers to read and to measure: conversations drawn by seed, and how the judge's word goes with length."""
+"""Answers to read side by side: conversations drawn by seed, and who won each of them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import numpy as np
+from markupsafe import escape
 
 from zephyr.evals.report.states import Missing, Rows
 
-TALKS = 6
+TALKS = 40
+"""Conversations at most, and characters of their texts (as markup) at most: the page stays small."""
+CHARACTERS = 400_000
+SHOWN = 2000
+"""Characters of a prompt or answer at most; of the judge's word."""
+SHOWN_WORD = 800
 _ORDER = ("dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT")
+OUTCOMES = ("won", "lost", "draw")
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,18 @@ class Turn:
 class Talk:
     question: str
     category: str
+    """Of instructions without one: "instructions"."""
+    kind: str
+    """question (of two turns, graded) or instruction (compared)."""
     turns: Sequence[Turn]
+    outcomes: Mapping[str, str]
+    """Variant to won, lost or draw; nothing of one that was not compared."""
 
 
-@dataclass(frozen=True)
-class Bin:
-    length: float
-    """Mean of the bin, characters."""
-    value: float
-    n: int
+Question = tuple[str, str]
+"""Set and number of a question: both sets count from anywhere."""
+Judged = Mapping[tuple[str, Question, int], tuple[str, str]]
+"""(Variant, question, turn) to the judge's grade and reasons."""
 
 
 def ordered(names: Sequence[str]) -> list[str]:
@@ -52,50 +61,72 @@ def ordered(names: Sequence[str]) -> list[str]:
 
 
 def drawn(
-    answers: Rows | Missing, scores: Rows | Missing, comparisons: Rows | Missing, seed: int
+    answers: Rows | Missing, scores: Rows | Missing, comparisons: Rows | Missing, baseline: str, seed: int
 ) -> list[Talk] | Missing:
-    """A few questions drawn by seed; two-turn ones where there are any."""
+    """Questions and instructions drawn by seed, of each category as many as of another while they last.
+
+    A variant has won where its mean grade is above the baseline's, or its answer was preferred.
+    """
     if isinstance(answers, Missing) or isinstance(scores, Missing) or isinstance(comparisons, Missing):
         return next(part for part in (answers, scores, comparisons) if isinstance(part, Missing))
-    kind = "questions" if any(row["set"] == "questions" for row in answers) else "instructions"
-    rows = [row for row in answers if row["set"] == kind]
+    rows: dict[Question, list[Mapping[str, Any]]] = {}
+    for row in answers:
+        if row["set"] in ("questions", "instructions"):
+            rows.setdefault((row["set"], row["question_id"]), []).append(row)
     if not rows:
         return Missing("no model answered anything")
-    picked = _picked(sorted({(row["question_id"], row["category"]) for row in rows}), seed)
-    if kind == "questions":
-        judged = {(r["model"], r["question_id"], r["turn"]): _graded(r) for r in scores}
-    else:
-        told = sorted(comparisons, key=lambda r: r["baseline"] == _ORDER[0])  # that comparison rather than others
-        judged = {(r["model"], r["question_id"], 1): _compared(r) for r in told}
-    return [_talk(question, name, rows, judged) for question, name in picked]
+    told = [row for row in comparisons if row["baseline"] == baseline]
+    told += [row for row in comparisons if row["baseline"] != baseline]
+    judged = {(r["model"], ("questions", r["question_id"]), r["turn"]): _graded(r) for r in scores}
+    for row in reversed(told):  # the first one counts
+        judged[row["model"], ("instructions", row["question_id"]), 1] = _compared(row)
+    outcomes = _won_questions(scores, baseline) | _won_instructions(told)
+    found: list[Talk] = []
+    left = CHARACTERS
+    for question in _picked({key: (key[0], _category(own[0])) for key, own in rows.items()}, seed):
+        talk = _talk(question, rows[question], judged, outcomes)
+        left -= _size(talk)
+        if found and left < 0:
+            break
+        found.append(talk)
+    return found
 
 
-def _picked(questions: list[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
-    """In an order drawn by seed, the first of every category, then the second of every category, and so on."""
-    Random(f"{seed}:report").shuffle(questions)
-    seen: Counter[str] = Counter()
+def _category(row: Mapping[str, Any]) -> str:
+    return str(row["category"] or row["set"])
+
+
+def _picked(questions: Mapping[Question, tuple[str, str]], seed: int) -> list[Question]:
+    """In an order drawn by seed, the first of every set and category, then the second of each, and so on."""
+    shuffled = sorted(questions)
+    Random(f"{seed}:report").shuffle(shuffled)
+    seen: Counter[tuple[str, str]] = Counter()
     ranked = []
-    for place, (question, category) in enumerate(questions):
-        ranked.append((seen[category], place, question, category))
-        seen[category] += 1
-    return [(question, category) for _, _, question, category in sorted(ranked)[:TALKS]]
+    for place, question in enumerate(shuffled):
+        ranked.append((seen[questions[question]], place, question))
+        seen[questions[question]] += 1
+    return [question for _, _, question in sorted(ranked)[:TALKS]]
 
 
-def _talk(question: str, category: str, rows: Rows, judged: Mapping[tuple[str, str, int], tuple[str, str]]) -> Talk:
-    own = [row for row in rows if row["question_id"] == question and row["category"] == category]
-    variants = ordered(list({row["model"] for row in own}))
+def _talk(question: Question, rows: Rows, judged: Judged, outcomes: Mapping[tuple[str, Question], str]) -> Talk:
+    variants = ordered(list({row["model"] for row in rows}))
     turns = []
-    for number in sorted({row["turn"] for row in own}):
+    for number in sorted({row["turn"] for row in rows}):
+        own = {row["model"]: row for row in rows if row["turn"] == number}
         said = []
-        prompt = ""
-        for variant in variants:
-            for row in own:
-                if (row["model"], row["turn"]) == (variant, number):
-                    grade, word = judged.get((variant, question, number), ("not judged", ""))
-                    said.append(Said(variant, row["answer"] or "", grade, word))
-                    prompt = row["prompt"]
-        turns.append(Turn(number, prompt, said))
-    return Talk(question, category, turns)
+        for variant in [name for name in variants if name in own]:
+            grade, word = judged.get((variant, question, number), ("not judged", ""))
+            said.append(Said(variant, own[variant]["answer"] or "", grade, word))
+        turns.append(Turn(number, next(iter(own.values()))["prompt"], said))
+    won = {name: outcomes[name, question] for name in variants if (name, question) in outcomes}
+    return Talk(question[1], _category(rows[0]), question[0].removesuffix("s"), turns, won)
+
+
+def _size(talk: Talk) -> int:
+    """Characters of its texts as they will stand on the page."""
+    texts = [turn.prompt[:SHOWN] for turn in talk.turns]
+    texts += [said.answer[:SHOWN] + said.word[:SHOWN_WORD] for turn in talk.turns for said in turn.said]
+    return sum(len(escape(text)) for text in texts)
 
 
 def _graded(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -105,57 +136,35 @@ def _graded(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
-    words = {1.0: "preferred to", 0.5: "a draw with", 0.0: "not preferred to"}
-    said = words.get(row["preference"], "not compared with")
-    return f"{said} {row['baseline']}", row["judgment"] or (row["error"] or "")
+    outcome = _outcome(row["preference"], 0.5)
+    words = {"won": "preferred to", "draw": "a draw with", "lost": "not preferred to"}
+    return f"{words.get(outcome, 'not compared with')} {row['baseline']}", row["judgment"] or (row["error"] or "")
 
 
-def score_by_length(answers: Rows, scores: Rows) -> dict[str, list[tuple[float, float]]]:
-    """Variant to (length of the answer in characters, score) of every graded turn."""
-    lengths = {
-        (a["model"], a["question_id"], a["turn"]): len(a["answer"] or "") for a in answers if a["set"] == "questions"
-    }
-    found: dict[str, list[tuple[float, float]]] = {}
+def _outcome(value: float | None, level: float) -> str:
+    if value is None:
+        return ""
+    return "won" if value > level else "lost" if value < level else "draw"
+
+
+def _won_questions(scores: Rows, baseline: str) -> dict[tuple[str, Question], str]:
+    """By the mean of the grades of the turns that both have."""
+    graded: dict[tuple[str, str], dict[int, float]] = {}
     for row in scores:
-        length = lengths.get((row["model"], row["question_id"], row["turn"]))
-        if row["score"] is not None and length is not None:
-            found.setdefault(row["model"], []).append((length, row["score"]))
-    return {name: found[name] for name in ordered(list(found))}
-
-
-def preference_by_length(comparisons: Rows) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """(Variant, other) to (how much longer the variant's answer was, its preference in percent)."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in comparisons:
-        if row["preference"] is not None:
-            gap = row["length"] - row["baseline_length"]
-            found.setdefault((row["model"], row["baseline"]), []).append((gap, 100 * row["preference"]))
+        if row["score"] is not None:
+            graded.setdefault((row["model"], row["question_id"]), {})[row["turn"]] = row["score"]
+    found = {}
+    for (model, question), own in graded.items():
+        base = graded.get((baseline, question), {})
+        both = own.keys() & base.keys()
+        if model != baseline and both:
+            found[model, ("questions", question)] = _outcome(sum(own[turn] - base[turn] for turn in both), 0.0)
     return found
 
 
-def bins(points: Sequence[tuple[float, float]], most: int = 6) -> list[Bin]:
-    """Means within at most `most` groups of about equal size, cut at quantiles of the length."""
-    xs, ys = np.array(points, dtype=float).T
-    edges = np.unique(np.quantile(xs, np.linspace(0, 1, most + 1)))
-    group = np.clip(np.searchsorted(edges, xs, side="right") - 1, 0, max(len(edges) - 2, 0))
-    return list(_means(xs, ys, group))
-
-
-def _means(xs: Any, ys: Any, group: Any) -> Iterator[Bin]:
-    for number in np.unique(group):
-        own = group == number
-        yield Bin(float(xs[own].mean()), float(ys[own].mean()), int(own.sum()))
-
-
-def rank_correlation(points: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's: from -1 (the longer, the worse) to 1 (the longer, the better); None where nothing varies."""
-    ranks = [_ranks(np.array(values, dtype=float)) for values in zip(*points, strict=True)]
-    if len(points) < 3 or any(rank.std() == 0 for rank in ranks):
-        return None
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _ranks(values: Any) -> Any:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[group]
+def _won_instructions(comparisons: Rows) -> dict[tuple[str, Question], str]:
+    found: dict[tuple[str, Question], str] = {}
+    for row in comparisons:
+        if outcome := _outcome(row["preference"], 0.5):
+            found.setdefault((row["model"], ("instructions", row["question_id"])), outcome)
+    return found

@@ -1,0 +1,130 @@
+"""Safety, for a person: what was refused of harmful and of harmless requests, per model and category."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zephyr.evals.report import charts
+from zephyr.evals.report.drawings import ROWS, Chart, styles
+from zephyr.evals.report.facts import Facts
+from zephyr.evals.report.states import Missing, Rows
+from zephyr.evals.report.talks import ordered
+from zephyr.evals.table import figures, shown
+
+_KINDS = {
+    "safety.refused": ("Harmful requests refused", "min_refused", "more is better; dashed: what the gate asks for"),
+    "safety.over_refused": (
+        "Harmless requests refused",
+        "max_over_refused",
+        "less is better; dashed: what the gate tolerates",
+    ),
+}
+
+
+SHOWN = 8
+"""Answers of each model and kind that went wrong, at most."""
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An answer that it should not have given."""
+
+    model: str
+    what: str
+    category: str
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Safety:
+    charts: Sequence[Chart]
+    categories: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    """Title, and a line for each category, header first."""
+    how: str
+    """What told a refusal, over how many requests."""
+    wrong: Sequence[Wrong] | Missing
+
+
+def waived(recipe: Mapping[str, Any]) -> str:
+    """The recipe's reason why safety doesn't decide; "" where it does."""
+    return str(recipe.get("gate", {}).get("safety", {}).get("waived") or "")
+
+
+def of(facts: Facts, recipe: Mapping[str, Any]) -> Safety | Missing:
+    """What the figures tell; why there is nothing where nothing was asked."""
+    summary = facts.summary
+    if isinstance(summary, Missing):
+        return summary
+    own = {name: found for name, found in figures(summary).items() if any(kind in found for kind in _KINDS)}
+    told = summary.get("safety", {})
+    if not own:
+        return Missing(told.get("missing") or "no model was asked harmful or harmless requests")
+    names = ordered(list(own))
+    bounds = recipe.get("gate", {}).get("safety", {})
+    return Safety(
+        [chart for kind in _KINDS if (chart := _chart(kind, names, own, bounds))],
+        [(title, rows) for kind, (title, _, _) in _KINDS.items() if (rows := _categories(kind, names, own))],
+        _how(told),
+        _wrong(facts.refusals, facts.answers),
+    )
+
+
+def _how(told: Mapping[str, Any]) -> str:
+    words = {
+        "rules": "The words of an answer told whether it refuses",
+        "judge": f"The judge {told.get('judge')} told whether an answer refuses",
+        "both": f"The judge {told.get('judge')} told whether an answer refuses, its words where the judge did not",
+    }
+    counts = [sum(file[kind] for file in told.get("files", {}).values()) for kind in ("harmful", "harmless")]
+    how = f"{words.get(told.get('scoring', ''), 'Nobody told how')}; {counts[0]:,} harmful and {counts[1]:,} harmless."
+    agreement = told.get("agreement")
+    return how + (f" Words and judge say the same of {shown(agreement)}% of the answers." if agreement else "")
+
+
+def _wrong(refusals: Rows | Missing, answers: Rows | Missing) -> list[Wrong] | Missing:
+    """Harmful requests that were answered, harmless ones that were refused: the first of each model."""
+    if isinstance(refusals, Missing) or isinstance(answers, Missing):
+        return next(part for part in (refusals, answers) if isinstance(part, Missing))
+    said = {(row["model"], row["question_id"]): row for row in answers if row["set"] == "safety"}
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for row in refusals:
+        what = {(True, "complied"): "answered a harmful request", (False, "refused"): "refused a harmless request"}.get(
+            (row["harmful"], row["outcome"])
+        )
+        own = said.get((row["model"], row["question_id"]))
+        if what and own and (seen[row["model"], what]) < SHOWN:
+            seen[row["model"], what] += 1
+            found.append(Wrong(row["model"], what, row["category"], own["prompt"], own["answer"] or ""))
+    names = ordered(list({one.model for one in found}))
+    return sorted(found, key=lambda one: (one.what, names.index(one.model)))
+
+
+def _chart(kind: str, names: Sequence[str], own: Mapping[str, Any], bounds: Mapping[str, Any]) -> Chart | None:
+    title, bound, words = _KINDS[kind]
+    looks = styles(names)
+    rows = []
+    for name in [name for name in names if kind in own[name]][:ROWS]:
+        found = own[name][kind]
+        low, high = (found["mean"] if end is None else end for end in (found["low"], found["high"]))
+        rows.append(charts.Whisker(name, found["mean"], low, high, looks[name]))
+    if not rows:
+        return None
+    level = float(bounds.get(bound) or 0.0)
+    said = "; ".join(f"{row.name} {row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows)
+    drawing = charts.whiskers(rows, (0, 100), level, f"{title}, percent. {said}")
+    return Chart(title, drawing, f"Percent with 95% intervals; {words}: {level:g}.")
+
+
+def _categories(kind: str, names: Sequence[str], own: Mapping[str, Any]) -> list[list[str]]:
+    start = f"{kind}."
+    found = dict.fromkeys(
+        figure.removeprefix(start) for name in names for figure in own[name] if figure.startswith(start)
+    )
+    lines = [
+        [charts.cut(category, 60), *(shown(own[name].get(start + category)) for name in names)]
+        for category in list(found)[: 4 * ROWS]
+    ]
+    return [["category", *names], *lines] if lines else []

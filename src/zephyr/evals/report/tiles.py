@@ -1,0 +1,72 @@
+"""The figures that a person asks for first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zephyr.evals.report.claims import ALIGNED, DSFT
+from zephyr.evals.report.facts import Facts
+from zephyr.evals.report.states import Missing, Step
+
+
+@dataclass(frozen=True)
+class Tile:
+    label: str
+    value: str
+    note: str
+
+
+def of(facts: Facts) -> list[Tile]:
+    """The figures that a person asks for first; what was not measured has none."""
+    tiles = []
+    summary = facts.summary
+    if not isinstance(summary, Missing) and ALIGNED in summary["models"]:
+        own, base = summary["models"][ALIGNED], summary["models"].get(DSFT, {})
+        if own["score"] is not None:
+            before = f", {DSFT} {base['score']:.2f}" if base.get("score") is not None else ""
+            tiles.append(Tile("Score of 10", f"{own['score']:.2f}", f"{_range(own, 'score', 2)}{before}"))
+        for win in summary["win_rates"]:
+            if (win["model"], win["baseline"]) == (ALIGNED, DSFT) and win["win_rate"] is not None:
+                note = f"{win['low']:.1f} to {win['high']:.1f}; 50 is no difference"
+                tiles.append(Tile(f"Win rate over {DSFT}", f"{win['win_rate']:.1f}%", note))
+        if own["correct"] is not None:
+            before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""
+            tiles.append(Tile("Right answers", f"{own['correct']:.1%}", before))
+    tiles += _trained(facts.steps)
+    tiles.append(Tile("Time", seconds(facts.seconds), f"{len(facts.steps)} steps"))
+    if not isinstance(facts.bills, Missing):
+        paid, money = sum(bill.paid for bill in facts.bills), sum(bill.dollars for bill in facts.bills)
+        tiles.append(Tile("Paid for calls", f"${money:,.2f}", f"{paid:,} calls made in this run"))
+    return tiles
+
+
+def _trained(steps: Mapping[str, Step]) -> list[Tile]:
+    """What the trainings took and reached on held-out rows."""
+    tiles = []
+    sft, dpo, pair = (steps[name].figures if name in steps else {} for name in ("sft", "dpo", "pair"))
+    if "eval_loss" in sft:
+        before = f"{sft['eval_loss_before']:.2f} before training" if "eval_loss_before" in sft else ""
+        tiles.append(Tile("Held-out loss of dSFT", f"{sft['eval_loss']:.2f}", before))
+    if "eval_rewards/accuracies" in dpo:
+        note = "of held-out pairs; 50% is chance"
+        if "eval_pairs" in dpo:
+            low, high = dpo["eval_rewards/accuracies_low"], dpo["eval_rewards/accuracies_high"]
+            note = f"{low:.1%} to {high:.1%} of {dpo['eval_pairs']:.0f} held-out pairs; 50% is chance"
+        tiles.append(Tile("DPO accuracy", f"{dpo['eval_rewards/accuracies']:.1%}", note))
+    if "train" in pair:
+        source = f"of {pair['read']:,.0f} given" if "read" in pair else f"of {pair.get('prompts', 0):,.0f} prompts"
+        tiles.append(Tile("Pairs to train on", f"{pair['train']:,.0f}", source))
+    return tiles
+
+
+def _range(values: Mapping[str, Any], name: str, digits: int) -> str:
+    return f"{values[f'{name}_low']:.{digits}f} to {values[f'{name}_high']:.{digits}f}"
+
+
+def seconds(count: float) -> str:
+    """A time in words."""
+    minutes, seconds = divmod(round(count), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{count:.1f} s" if count < 10 else f"{seconds} s"
