@@ -16,27 +16,18 @@
       rule          what counts as ok, in words
       why           why it was not measured, or is doubted; "" where it is ok
       figures       [{name, says, unit, mean, low, high, n}]: the first one decides; `says` names it in words, `unit`
-                    is "%", "points", or "" (Cohen's kappa, correlation); low and high may be null
+                    is "%", "points", "percentage points" or "" (Cohen's kappa, correlation); low and high may be null
       limit         {low, high, fair} of the deciding figure: its tolerated range (an end may be null), and what a fair
                     judge would have (may be null); null where the check was not measured
     anchor          null, or {model, key, grades}: key (SHA-256 of its questions and answers) and the grade by
                     "QUESTION/TURN", so that two evaluations can be compared grade by grade
 
-The same figures stand under the model name `judge` (figures.py): position, first, stability, stability.score, agreement,
-agreement.kappa, agreement.score, self_preference, verbosity, verbosity.slope, human, human.ceiling, anchor,
-anchor_drift, unreadable.
+The same figures stand under the model name `judge` (figures.py): unreadable, first, position, stability,
+stability.score, agreement, agreement.kappa, agreement.score, self_preference, verbosity, verbosity.slope, human,
+human.gap, human.ceiling, anchor, anchor_drift.
 """
 
-from collections.abc import Sequence
+from zephyr.evals.audit.anchor import against
+from zephyr.evals.audit.auditing import check, run
 
-from zephyr.evals.bench import Bench, Part
-from zephyr.schema import Answer, Comparison, Score
-
-
-def check(bench: Bench) -> None:
-    """Raises DataError for a file that can't be used, before any model speaks."""
-
-
-def run(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score], comparisons: Sequence[Comparison]) -> Part:
-    """Figures of the judge itself, under the name `judge`."""
-    return Part()
+__all__ = ["against", "check", "run"]
