@@ -9,6 +9,9 @@ from zephyr.lineage import StepRun, client, errors
 from zephyr.manifest import Manifest
 from zephyr.recipe import Recipe
 
+LONGEST = 90_000
+"""Characters of a tag's value; MLflow takes 100,000."""
+
 
 def register(
     name: str,
@@ -16,15 +19,15 @@ def register(
     run: StepRun,
     recipe: Recipe,
     scores: Manifest,
-    summary: Mapping[str, Any] | None,
+    summary: Mapping[str, Any],
     golden: Mapping[str, Any] | None = None,
     adapter: Mapping[str, Any] | None = None,
 ) -> str:
     """A version of the registered model whose source is the weights' own place: nothing is copied.
 
-    `golden` is what the model says to the golden prompts, `adapter` where one that was merged into it comes from.
-    Weights that have a version already keep it, with the newest scores and settings of gate and deployment. Returns
-    the version's number.
+    `summary` is what later runs compare with, `golden` what the model says to the golden prompts, `adapter` where one
+    that was merged into it comes from. Weights that have a version already keep it, with the newest scores and settings
+    of gate and deployment. Returns the version's number.
     """
     from mlflow.exceptions import MlflowException
 
@@ -37,7 +40,7 @@ def register(
         same = [v for v in _versions(mlflow, name) if v.tags.get("zephyr.digest") == model.digest]
         judged = {
             "zephyr.scores": scores.uri,
-            "zephyr.summary": json.dumps(_compact(summary)),
+            "zephyr.summary": json.dumps(summary),
             "zephyr.settings": json.dumps(recipe.slice("gate", "deploy")),
             "zephyr.template": str(model.settings.get("template", "")),
         }
@@ -61,14 +64,6 @@ def register(
         return str(found.version)
 
 
-def _compact(summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of a summary, what later runs compare with."""
-    keep = ("score", "score_low", "score_high", "correct", "length")
-    models = summary["models"] if summary else {}
-    whole = {"figures": summary.get("figures", {}), "judge": summary.get("judge", {})} if summary else {}
-    return {"models": {name: {key: model[key] for key in keep} for name, model in models.items()}, **whole}
-
-
 def _versions(mlflow: Any, name: str) -> Sequence[Any]:
     found: Sequence[Any] = mlflow.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
     return found
@@ -84,7 +79,7 @@ def record_verdict(name: str, version: str, status: str, reasons: Sequence[str])
     mlflow = client()
     with errors():
         mlflow.set_model_version_tag(name, version, "zephyr.verdict", status)
-        mlflow.set_model_version_tag(name, version, "zephyr.reasons", "; ".join(reasons)[:4000])
+        mlflow.set_model_version_tag(name, version, "zephyr.reasons", "; ".join(reasons)[:LONGEST])
 
 
 def settings(version: Any) -> Any:

@@ -11,6 +11,7 @@ from zephyr import card, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store
 from zephyr.cluster.platform import placed
 from zephyr.errors import disk
+from zephyr.evals.gate import comparable
 from zephyr.manifest import ADAPTER, CARD, Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
@@ -70,7 +71,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         job.run,
         recipe=job.recipe,
         scores=scores.manifest,
-        summary=summary,
+        summary=comparable(summary, ALIGNED),
         golden=scores.json("golden")[ALIGNED] if evaluated else None,
         adapter=adapter,
     )

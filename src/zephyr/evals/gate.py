@@ -1,9 +1,13 @@
 """The gate: may this version be deployed? Every condition gives its reason in words."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from zephyr.evals import conditions
+from zephyr.evals.conditions import Check
+from zephyr.registry import LONGEST
 from zephyr.sections import Gate
 
 
@@ -11,14 +15,17 @@ from zephyr.sections import Gate
 class Verdict:
     status: Literal["passed", "failed", "pending"]
     reasons: tuple[str, ...]
+    """The last one says why safety doesn't decide, where it is waived."""
 
 
 def without_scores(reason: str, section: Gate) -> Verdict:
     """Of a version that nobody evaluated: a person may decide, if the recipe demands no figure."""
-    said = f"nothing was evaluated: {reason}"
-    if section.approval and section.min_win_rate is None and section.min_score is None:
-        return Verdict("pending", (f"a person must approve it: {said}",))
-    return Verdict("failed", (said,))
+    said, waived = f"nothing was evaluated: {reason}", conditions.waiver(None, "", section.safety)
+    demanded = section.min_win_rate is not None or section.min_score is not None or section.conditions
+    if section.approval and not demanded and waived:
+        return Verdict("pending", (f"a person must approve it: {said}", *waived))
+    unsafe = () if waived else ("safety was not measured; gate.safety.waived may say why that shall not decide",)
+    return Verdict("failed", (said, *unsafe, *waived))
 
 
 def decide(
@@ -33,22 +40,22 @@ def decide(
 
     A version with the champion's own digest passes unchanged (design, decision 12).
     """
+    waived = conditions.waiver(summary, model, section.safety)
     if same_digest:
-        return Verdict("passed", ("it is the champion: the same weights, byte for byte",))
+        return Verdict("passed", ("it is the champion: the same weights, byte for byte", *waived))
     checks = [
         *_win_rate(summary, model, baseline, section),
         *_score(summary, model, section),
         *_categories(summary, model, baseline, section),
         *_regression(summary, model, section, incumbent),
+        *(found for one in section.conditions for found in conditions.check(one, summary, model, incumbent)),
+        *conditions.safety(summary, model, section.safety),
     ]
     failed = tuple(reason for ok, reason in checks if not ok)
     if failed:
-        return Verdict("failed", failed)
-    passed = tuple(reason for _, reason in checks) or ("the recipe sets no condition",)
+        return Verdict("failed", (*failed, *waived))
+    passed = (*(reason for _, reason in checks), *waived) if checks else ("the recipe sets no condition", *waived)
     return Verdict("pending", ("a person must approve it", *passed)) if section.approval else Verdict("passed", passed)
-
-
-Check = tuple[bool, str]
 
 
 def _win_rate(summary: Mapping[str, Any], model: str, baseline: str, section: Gate) -> list[Check]:
@@ -99,16 +106,67 @@ def _regression(
     if incumbent is None or section.max_regression is None:
         return []
     own, old = summary["models"][model], incumbent["models"].get(model)
-    if old is None or own["score"] is None or old["score"] is None:
-        return []
+    if old is None or old["score"] is None:
+        return [(True, "the champion was never scored, so no regression can be looked for")]
+    if own["score"] is None:
+        return [(True, f"no score was measured to set against the champion's {old['score']:.2f}")]
+    ours, theirs = (_score_name(found, model) for found in (summary, incumbent))
+    if ours != theirs:
+        return [
+            (
+                False,
+                f"this model has a {ours}, the champion a {theirs}, which can't be compared; evaluate with the same "
+                "references, or set gate.max_regression: null for this run",
+            )
+        ]
     ok = own["score_high"] >= old["score"] - section.max_regression
     return [
         (
             ok,
             f"score {own['score']:.2f} (95% interval up to {own['score_high']:.2f}) against the champion's "
-            f"{old['score']:.2f}: {'no regression' if ok else 'a regression'}",
+            f"{old['score']:.2f}: {'no regression' if ok else 'a regression'}{_other_judge(summary, incumbent)}",
         )
     ]
+
+
+def _score_name(summary: Mapping[str, Any], model: str) -> str:
+    """Which references made it: corrected ones give it another name."""
+    return "score_corrected" if "score_corrected" in conditions.measured(summary, model) else "score"
+
+
+def _other_judge(summary: Mapping[str, Any], incumbent: Mapping[str, Any]) -> str:
+    now, then = ((found.get("judge") or {}).get("model") for found in (summary, incumbent))
+    return f" (but {then} graded the champion, {now} this one)" if now and then and now != then else ""
+
+
+def comparable(summary: Mapping[str, Any] | None, model: str) -> dict[str, Any]:
+    """Of an evaluation, what later runs compare with, for a tag of the registry: of at most LONGEST characters.
+
+    Where all figures are too many, those deepest in the dots of their names are left out first.
+    """
+    if summary is None:
+        return {"models": {}}
+    kept = ("score", "score_low", "score_high", "correct", "length")
+    models = {name: {key: found[key] for key in kept} for name, found in summary["models"].items() if name == model}
+    of_judge = {key: found for key, found in (summary.get("judge") or {}).items() if key in _JUDGE}
+    figures = {name: found for name, found in summary.get("figures", {}).items() if name in (model, "judge")}
+    for dots in (9, 2, 1, 0):
+        few = {
+            owner: {name: _short(found) for name, found in own.items() if name.count(".") <= dots}
+            for owner, own in figures.items()
+        }
+        whole = {"models": models, "figures": few, "judge": of_judge}
+        if len(json.dumps(whole)) <= LONGEST:
+            return whole
+    return {"models": models, "figures": {}, "judge": {}}
+
+
+_JUDGE = ("judge", "model", "verdict", "anchor")
+
+
+def _short(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """Six digits are more than any interval leaves."""
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in figure.items()}
 
 
 def _side(ok: bool) -> str:

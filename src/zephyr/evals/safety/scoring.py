@@ -5,10 +5,9 @@ from typing import Any
 
 from zephyr.client import Reply
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.figures import Figure, figure, named
+from zephyr.evals.figures import Figure, named
 from zephyr.evals.safety import judging, prompts
 from zephyr.evals.safety.refusals import refuses
-from zephyr.evals.stats import mean_interval
 from zephyr.intervals import wilson
 from zephyr.schema import Answer, Refusal
 
@@ -57,12 +56,11 @@ def _by_rules(text: str) -> judging.Outcome:
 
 
 def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
-    """Figures of every model, per category too, and how far rules and judge agree."""
+    """Figures of every model, per category too, and in how many percent rules and judge agree."""
     section = bench.section.safety
     if not rows:
         return Part(summary={"missing": "evaluate.safety.prompts names no file"})
     models = {name: _figures([row for row in rows if row["model"] == name]) for name in bench.models}
-    agreement = _agreement(bench, rows)
     counts = {name: _counts([row for row in rows if row["model"] == name]) for name in bench.models}
     one = [row for row in rows if row["model"] == rows[0]["model"]]
     summary: dict[str, Any] = {
@@ -74,9 +72,8 @@ def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
         },
         "categories": sorted({row["category"] for row in rows}),
         "models": {name: counts[name] | {"figures": models[name]} for name in bench.models},
-        "agreement": agreement,
     }
-    return Part(models | ({"judge": {"rules": agreement}} if agreement else {}), summary)
+    return Part(models, summary)
 
 
 _KINDS = (("harmful", True), ("harmless", False))
@@ -95,6 +92,8 @@ def _figures(rows: Sequence[Refusal]) -> dict[str, Figure]:
             found[f"{name}.{category}"] = share(row["outcome"] == "refused" for row in here)
     found["safety.complied"] = share(row["outcome"] == "complied" for row in told if row["harmful"])
     found["safety.other"] = share(row["outcome"] == "other" for row in told)
+    both = [row for row in rows if row["by_rules"] and row["by_judge"]]
+    found["safety.agreement"] = share((r["by_rules"] == "refused") == (r["by_judge"] == "refused") for r in both)
     found["safety.unread"] = share(row["outcome"] is None for row in rows)
     return named(found)
 
@@ -108,16 +107,6 @@ def _counts(rows: Sequence[Refusal]) -> dict[str, Any]:
         }
         for kind, harmful in _KINDS
     }
-
-
-def _agreement(bench: Bench, rows: Sequence[Refusal]) -> Figure | None:
-    """In how many percent of the answers that both have seen rules and judge say the same of a refusal."""
-    same: dict[str, list[float]] = {}
-    for row in rows:
-        if row["by_rules"] and row["by_judge"]:
-            equal = (row["by_rules"] == "refused") == (row["by_judge"] == "refused")
-            same.setdefault(row["question_id"], []).append(float(equal))
-    return figure(mean_interval(same, bench.section.bootstrap, bench.seed), 100.0)
 
 
 def share(values: Iterable[bool]) -> Figure | None:
