@@ -99,5 +99,36 @@ def mt_bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def alpaca(options: argparse.Namespace) -> int:
+    """Win rates by annotations in AlpacaEval's form, as AlpacaEval counts them."""
+    from zephyr import workspace
+    from zephyr.data.locations import local
+    from zephyr.evals.alpaca import published
+    from zephyr.terminal import Terminal
+
+    terminal, cache = Terminal(), workspace.home() / "cache"
+    known = published.instructions(local(options.instructions, cache)) if options.instructions else None
+    difficulty = local(options.difficulty, cache) if options.difficulty else None
+    found = [published.standing(local(place, cache), known, difficulty) for place in options.files]
+    header = ["model", "against", "judge", "win rate", "se", "95% interval", "n", "won", "lost", "draw", "unread"]
+    rows = []
+    for one in found:
+        rate, ends = one.rate, one.interval
+        counts = (rate.n, rate.wins, rate.losses, rate.draws, rate.unparsed)
+        mean, se = ("" if value is None else f"{value:.4f}" for value in (rate.win_rate, rate.se))
+        shown = f"{ends.low:.2f} to {ends.high:.2f}" if ends else ""
+        controlled = [f"{end:.2f}" for end in one.controlled[:3]] if one.controlled else ["", "", ""]
+        equal = f"{controlled[0]} ({controlled[1]} to {controlled[2]})" if one.controlled else ""
+        plain = (one.model, one.baseline, one.judge, mean, se, shown)
+        rows.append([*plain, *(f"{count:,}" for count in counts), f"{int(one.length):,}", equal])
+    terminal.table([*header, "length", "at equal length"], rows)
+    if any(one.controlled for one in found):
+        how = f"by {options.difficulty}" if difficulty else "not given: the length-controlled rate is fitted without"
+        terminal.line(f"difficulty of the instructions: {how}")
+    if replaced := sum(one.replaced for one in found):
+        terminal.line(f"{replaced:,} verdicts are left out: newer ones of the same instruction take their place")
+    return 0
+
+
 def _mean(figures: "Mapping[str, Any]", name: str) -> str:
     return f"{figures[name]['mean']:.4f}" if name in figures else ""

@@ -1,7 +1,7 @@
 """AlpacaEval's files: instructions with a reference, a model's outputs, annotations; what is wrong is told by row."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from zephyr.errors import DataError
@@ -64,11 +64,12 @@ def outputs(rows: Iterable[Row], where: str) -> dict[str, str | None]:
     return found
 
 
-def annotations(rows: Iterable[Row], where: str) -> tuple[list[Annotation], int]:
+def annotations(rows: Iterable[Row], where: str, known: Collection[str] | None = None) -> tuple[list[Annotation], int]:
     """A file's verdicts, and how many were replaced: of an instruction that comes again the last one counts.
 
-    Raises DataError, naming the row, at a wrong form, where a second pair of models begins, and where another judge
-    speaks on an instruction again. Judges that share the instructions are a pool, as AlpacaEval's are.
+    Raises DataError, naming the row, at a wrong form, where a second pair of models begins, where another judge speaks
+    on an instruction again, and at an instruction that isn't `known`, if any are. Judges that share the instructions
+    are a pool, as AlpacaEval's are.
     """
     found: dict[str, Annotation] = {}
     count = 0
@@ -77,6 +78,8 @@ def annotations(rows: Iterable[Row], where: str) -> tuple[list[Annotation], int]
         fail = failing(where, place)
         one = _annotation(row, fail)
         first = first or one
+        if known is not None and one.instruction not in known:
+            raise fail(f"none of the {len(known)} instructions: {one.instruction[:60]!r}")
         if (one.model, one.baseline) != (first.model, first.baseline):
             said = f"{one.model} against {one.baseline} among those of {first.model} against {first.baseline}"
             raise fail(f"{said}; give each pair of models a file of its own")
@@ -85,12 +88,12 @@ def annotations(rows: Iterable[Row], where: str) -> tuple[list[Annotation], int]
             raise fail(f"{one.judge} judges what {before.judge} did before; give each judge a file of its own")
         found[one.instruction] = one
         count += 1
-    if not found:
-        raise DataError(f"{where}: holds no annotations")
     return list(found.values()), count - len(found)
 
 
 def _annotation(row: Mapping[str, Any], fail: Callable[[str], DataError]) -> Annotation:
+    if "output" in row and "output_2" not in row:
+        raise fail("an output, not an annotation; give the annotations.json that a judge wrote of it")
     return Annotation(
         instruction=asked(row, fail),
         model=text_of(row, "generator_2", fail),
