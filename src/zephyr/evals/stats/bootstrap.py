@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zephyr.evals.stats.resampling import Floats, chance, ends, resampled, student
+from zephyr.evals.stats.resampling import Floats, chance, ends, resampled, stretch, student
 
 Groups = Mapping[str, Sequence[float]]
 """Question to what was measured on it: a value for each of its turns."""
@@ -66,7 +66,7 @@ def on_scale(mean: float, variance: float, questions: int, within: tuple[float, 
     """
     bottom, size = within[0], within[1] - within[0]
     share = min(max((mean - bottom) / size, 0.0), 1.0)
-    spread = variance / size**2 * questions / max(questions - 1, 1)
+    spread = variance / size**2 * stretch(questions) ** 2
     apart = share * (1 - share)
     inverse = spread / apart if apart > 1e-9 else 1 / questions  # 1 / the answers that the questions are worth
     far = student(questions) ** 2 * inverse
@@ -79,32 +79,33 @@ def on_scale(mean: float, variance: float, questions: int, within: tuple[float, 
 def difference(values: Groups, resamples: int, seed: int) -> Difference | None:
     """Mean of paired differences, its 95% interval and p-value, resampled by question. None without values.
 
-    Two questions are added, one for either side, as far from 0 as those that differ: where few differ, the sample's own
-    spread is too small (after Bonett and Price's interval of paired shares).
+    Two questions are added, one for either side of the mean, as far from it as those that differ are: where few differ,
+    the drawings without them say too little (after Bonett and Price's interval of paired shares).
     """
     rows = _sums(values)
     if not len(rows):
         return None
     total, count = rows.sum(axis=0)
-    own, questions = rows[:, 0] / rows[:, 1], len(rows)
-    size = count / questions
-    far = math.sqrt(float((own**2).sum()) / max(int((own != 0).sum()), 1))
-    drawn = resampled(np.vstack([rows, [far * size, size], [-far * size, size]]), resamples, seed)
+    mean, questions, size = float(total / count), len(rows), count / len(rows)
+    own = rows[:, 0] / rows[:, 1]
+    differ = max(int((own != 0).sum()), 1)
+    far = math.sqrt(float(((own - mean)[own != 0] ** 2).sum()) / differ + mean**2 / questions)
+    sides = [[(mean + far) * size, size], [(mean - far) * size, size]]
+    drawn = resampled(np.vstack([rows, sides]), resamples, seed)
     means = drawn[:, 0] / drawn[:, 1]
-    low, high = ends(means, questions)
-    mean = float(total / count)
+    low, high = ends(means, questions, len(sides))
     interval = Interval(mean, min(low, mean), max(high, mean), int(count))
     spread = float(own.std(ddof=1)) if questions > 1 else 0.0
-    return Difference(interval, _p(means, questions), spread, questions)
+    return Difference(interval, _p(means, questions, len(sides)), spread, questions)
 
 
-def _p(means: Floats, questions: int) -> float:
+def _p(means: Floats, questions: int, added: int) -> float:
     """The level at which the interval just reaches 0. Beyond what the resamples can tell, their spread tells it."""
     beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
     away = -NormalDist().inv_cdf(min(0.5, (beyond + 1) / (len(means) + 1)))
-    if not beyond:
+    if not beyond and means.std() > 0:
         away = max(away, abs(float(means.mean())) / float(means.std()))
-    return chance(away * math.sqrt((questions - 1) / questions), questions)
+    return chance(away / stretch(questions, added), questions)
 
 
 def _sums(values: Groups) -> Floats:

@@ -44,19 +44,20 @@ def _drawn(rng: np.random.Generator, count: int, resamples: int) -> Floats:
     return np.bincount(picks.ravel(), minlength=resamples * count).reshape(resamples, count).astype(float)
 
 
-def ends(values: Floats, questions: int) -> tuple[float, float]:
+def ends(values: Floats, questions: int, added: int = 0) -> tuple[float, float]:
     """95% interval of what was resampled from so many questions: its percentiles at Student's level.
 
-    The plain 2.5% and 97.5% points are too close where questions are few: their spread is itself a guess.
+    The plain 2.5% and 97.5% points are too close where questions are few: their spread is itself a guess. `added`
+    questions were made up, and make it no smaller.
     """
-    low = 100 * _NORMAL.cdf(-stretch(questions))
+    low = 100 * _NORMAL.cdf(-student(questions) * stretch(questions, added))
     below, above = np.percentile(values, [low, 100 - low])
     return float(below), float(above)
 
 
-def stretch(questions: int) -> float:
-    """Standard deviations of the resampled means, in place of a normal distribution's 1.96."""
-    return student(questions) * math.sqrt(questions / max(questions - 1, 1))
+def stretch(questions: int, added: int = 0) -> float:
+    """The mean's standard error by that of the resampled means."""
+    return math.sqrt((questions + added) / max(questions - 1, 1))
 
 
 def student(questions: int, level: float = 0.05) -> float:
