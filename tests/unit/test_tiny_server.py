@@ -63,7 +63,7 @@ def test_judges_write_json_and_a_stop_ends_a_text(url: str) -> None:
         assert ask("tiny-judge", critique) == f"{said['critique']}\nOverall score: {said['overall_score']}"
         scores = {int(ask("tiny-coin", f"{critique} {n}").rpartition(" ")[2]) for n in range(60)}
         assert min(scores) <= 2 and max(scores) >= 9  # 60 throws: neither end has a chance of (8/10)^60
-        with pytest.raises(openai.BadRequestError, match="only tiny-judge, tiny-coin write JSON"):
+        with pytest.raises(openai.BadRequestError, match="only tiny-judge, tiny-second, tiny-coin write JSON"):
             ask("tiny-strong", "What is 7 plus 5?", response_format=wanted)
         whole = ask("tiny-strong", "What is 7 plus 5?")
         assert ask("tiny-strong", "What is 7 plus 5?", stop=["12"]) == whole.partition("12")[0]

@@ -1,8 +1,8 @@
 """The judges of the world: they read a judge prompt by its marks and answer in its format, or in JSON.
 
 `tiny-judge` knows the truth about the world's instructions and adds noise of known size. Of others it knows nothing: it
-rates their answers by form alone (form.py), with the same noise, and says so in every rationale. `tiny-coin` throws
-coins (a negative control).
+rates their answers by form alone (form.py), with the same noise, and says so in every rationale. `tiny-second` is
+another such judge, whose noise is its own. `tiny-coin` throws coins (a negative control).
 """
 
 import json
@@ -18,7 +18,7 @@ from zephyr.tiny.kinds import Turn
 from zephyr.tiny.refusing import outcome
 from zephyr.tiny.responders import LOST
 
-JUDGES = ("tiny-judge", "tiny-coin")
+JUDGES = ("tiny-judge", "tiny-second", "tiny-coin")
 SLIP = 0.15
 """How often a rating of one aspect is one step off."""
 SPREAD = 0.5
@@ -48,7 +48,7 @@ def judge(model: str, messages: Sequence[Mapping[str, str]], seed: str, as_json:
     if prompt.startswith("# Write it again"):
         prompt = messages[0]["content"]
     rng = Random(f"{seed}:{model}:{prompt}")
-    honest = model == "tiny-judge"
+    honest = model != "tiny-coin"
     if found := re.search(r"^# Assessment: (\w+)", prompt, re.MULTILINE):
         return _rate(prompt, found[1], honest, rng, as_json)
     if re.search(r"^# Critique", prompt, re.MULTILINE):
@@ -196,8 +196,12 @@ def _grade(prompt: str, number: int, honest: bool, rng: Random) -> str:
     if turn is None or answer is None:
         return LOST
     seen = grade(turn, answer)
-    rating = min(10, max(1, round(seen.points + rng.gauss(0, SPREAD))))
-    return f"{describe(seen)}\nCorrect: {'yes' if seen.correct else 'no'}\nRating: [[{rating}]]"
+    return f"{describe(seen)}\nCorrect: {'yes' if seen.correct else 'no'}\nRating: [[{noisy(seen, rng)}]]"
+
+
+def noisy(seen: Grade, rng: Random) -> int:
+    """A grade from 1 to 10, with the judge's noise."""
+    return min(10, max(1, round(seen.points + rng.gauss(0, SPREAD))))
 
 
 def _refuses(prompt: str, honest: bool, rng: Random) -> str:
