@@ -1,0 +1,444 @@
+"""MT-Bench: published figures from public files, the judge's prompts, odd rows by rule, FastChat's files."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benching import bench
+from tests.openai_server import Scripted, serving
+from zephyr.cli import main
+from zephyr.data.locations import checked_rows
+from zephyr.errors import DataError
+from zephyr.evals import judge, mt_bench
+from zephyr.evals.answers import Said, Speaker
+from zephyr.evals.mt_bench import fastchat, published
+from zephyr.schema import Answer, Message, Score
+from zephyr.sections import Endpoint, Evaluate, Safety
+
+Row = dict[str, Any]
+PUBLIC = Path(__file__).resolve().parents[3] / "shared" / "data" / "mt_bench"
+PUBLISHED = PUBLIC / "model_judgment" / "medusa_vicuna7b_gpt-4_single.jsonl"
+real = pytest.mark.skipif(not PUBLIC.exists(), reason="the public files of ../shared/data/mt_bench are not here")
+
+QUESTIONS: list[Row] = [
+    {"question_id": 81, "category": "writing", "turns": ["write", "shorter"], "reference": ["not shown", "nor this"]},
+    {"question_id": 111, "category": "math", "turns": ["1 + 1?", "and 1?"]},
+    {"question_id": 112, "category": "math", "turns": ["2 + 2?", "and 2?"]},
+]
+
+
+def answered(question: int, *turns: str | None, model: str = "m", **more: Any) -> Row:
+    return {"question_id": question, "model_id": model, "choices": [{"index": 0, "turns": list(turns)}], **more}
+
+
+def judged(question: Any, score: Any, turn: int = 1, **more: Any) -> Row:
+    prompt = "single-v1-multi-turn" if turn == 2 else "single-v1"
+    return {"question_id": question, "model": "m", "judge": ["j", prompt], "score": score, "turn": turn, **more}
+
+
+def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# Public files
+
+
+@real
+def test_real_judgments_give_the_published_scores(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    assert main(["eval", "mt-bench", str(PUBLISHED), "--questions", str(PUBLIC / "question.jsonl")]) == 0
+    scores, kinds = (
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("vicuna-7b-v1.3 ")
+    )
+    assert scores[1:] == ["gpt-4", "6.1031", *scores[3:6], "6.7313", "5.4750", "160", "0", "0", "0"]
+    # writing, roleplay, reasoning, math, coding, extraction, stem, humanities
+    assert kinds[2:] == ["8.1250", "7.6000", "4.8000", "2.3500", "3.4500", "5.3500", "8.0000", "9.1500"]
+
+
+@real
+def test_real_prompts_are_filled_as_they_were_when_they_were_judged() -> None:
+    questions = fastchat.questions(checked_rows(PUBLIC / "question.jsonl"), "")
+    references = fastchat.answers(checked_rows(PUBLIC / "reference_answer" / "gpt-4.jsonl"), "", questions)
+    given = judge.prompts(checked_rows(PUBLIC / "judge_prompts.jsonl"))
+    count = 0
+    for _, row in checked_rows(PUBLISHED):
+        turn, asked = row["turn"], questions[str(row["question_id"])]
+        right = references[asked.id].turns[:turn] if asked.id in references else ()
+        said = _answers_within(row["user_prompt"], turn, asked.turns)
+        messages = judge.grading(list(zip(asked.turns, said, strict=False)), [text or "" for text in right], given)
+        assert messages[-1]["content"] == row["user_prompt"]
+        assert judge.prompt(turn, bool(right), given).name == row["judge"][1]
+        assert judge.read_grade(row["judgment"]) == (row["score"], None)
+        count += 1
+    assert count == 480
+
+
+def _answers_within(prompt: str, turn: int, asked: tuple[str, str]) -> list[str]:
+    """What the model said, by the marks around it."""
+    if turn == 1:
+        said = prompt.partition("[The Start of Assistant's Answer]\n")[2]
+        return [said.removesuffix("\n[The End of Assistant's Answer]")]
+    talk = prompt.rpartition(f"<|The Start of Assistant A's Conversation with User|>\n\n### User:\n{asked[0]}")[2]
+    first, _, second = talk.partition(f"\n\n### User:\n{asked[1]}\n\n### Assistant A:\n")
+    second = second.removesuffix("\n\n<|The End of Assistant A's Conversation with User|>")
+    return [first.removeprefix("\n\n### Assistant A:\n"), second]
+
+
+@real
+def test_every_public_answer_file_is_read() -> None:
+    questions = fastchat.questions(checked_rows(PUBLIC / "question.jsonl"), "")
+    files = sorted((PUBLIC / "model_answer").glob("*.jsonl"))
+    assert len(files) == 8
+    for file in files:
+        found = fastchat.answers(checked_rows(file), "", questions)
+        assert len(found) == 80 and all(len(answer.turns) == 2 for answer in found.values())
+
+
+# Odd rows, by rule
+
+
+def standing(rows: Sequence[Row], tmp_path: Path, asked: Sequence[Row] | None = None) -> published.Standing:
+    known = published.questions(written(tmp_path / "q.jsonl", asked)) if asked else None
+    (one,), _ = published.standings([written(tmp_path / "j.jsonl", rows)], known)
+    return one
+
+
+def test_odd_judgments_count_by_rule(tmp_path: Path) -> None:
+    failure = "[Question]\nq\n\n[The Start of Assistant's Answer]\n$ERROR$\n[The End of Assistant's Answer]"
+    rows = [
+        judged(1, 2),  # replaced by the later row
+        judged(1, 8.5),
+        judged(2, 9, tstamp=20.0),  # newer than the row behind it
+        judged(2, 1, tstamp=10.0),
+        judged(3, -1),
+        judged(4, None),
+        judged(5.0, 0),  # a nought is on the scale; an id of pandas
+        judged(6, 85),  # off the scale
+        judged(7, 1, user_prompt=failure),
+        {key: value for key, value in judged(8, 4, turn=2).items() if key != "turn"},  # an old file: by the prompt
+    ]
+    one = standing(rows, tmp_path)
+    # turn 1: 8.5, 9 and 0; turn 2: 4. (8.5 + 9 + 0 + 4) / 4 = 5.375; with the failure's 1: 22.5 / 5
+    assert {name: value["mean"] for name, value in one.figures.items()} == {
+        "score": 5.375,
+        "score.turn_1": pytest.approx(17.5 / 3),
+        "score.turn_2": 4.0,
+        "unread": pytest.approx(100 * 3 / 7),  # of the 8 turns one was of a failure
+    }
+    # eight questions in the file are sixteen turns, eight of which nobody judged
+    assert one.counts == {"turns": 8, "scored": 4, "empty": 0, "failed": 1, "unread": 3, "missing": 8}
+    assert one.with_failed == 4.5
+
+
+def test_models_and_judges_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = [{**judged(1, 4), "model": "n"}, {**judged(1, 6), "judge": ["k", "single-v1"]}]
+    file = written(tmp_path / "j.jsonl", [judged(1, 2), *others, judged(1, 3)])
+    found, replaced = published.standings([file])
+    assert [(one.model, one.judge, one.figures["score"]["mean"]) for one in found] == [
+        ("m", "k", 6.0),
+        ("n", "j", 4.0),
+        ("m", "j", 3.0),
+    ]
+    assert replaced == 1
+    assert main(["eval", "mt-bench", str(file)]) == 0
+    assert "1 judgments are left out: newer ones" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"question_id": 1, "model_1": "a", "model_2": "b", "g1_winner": "tie"}, "a comparison of two models"),
+        (answered(1, "a", "b"), "an answer, not a judgment"),
+        (judged(1, "8"), "needs question_id, model, judge"),
+        (judged(1, True), "needs question_id, model, judge"),
+        ({**judged(1, 5), "judge": "gpt-4"}, "needs question_id, model, judge"),
+        ({**judged(1, 5), "judge": ["gpt-4", "single-v2"]}, "judged with the prompt single-v2"),
+        ({**judged(1, 5), "turn": 2}, "turn 2 judged with the prompt single-v1, which is of turn 1"),
+        (judged(None, 5), "needs a question_id"),
+        (judged(999, 5), "question 999 is none of the 3 questions"),
+    ],
+)
+def test_bad_judgments_get_one_line(row: Row, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path / "j.jsonl", [judged(81, 5), row])
+    asked = written(tmp_path / "q.jsonl", QUESTIONS)
+    assert main(["eval", "mt-bench", str(file), "--questions", str(asked)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {file}:2: ") and told in line
+
+
+# An evaluation
+
+
+class Tells(Speaker):
+    """A model with a script, which keeps how it was asked."""
+
+    def __init__(self, say: Callable[[str], str]) -> None:
+        self.say = say
+        self.heat: list[tuple[str, float]] = []
+
+    def __call__(
+        self, talks: Sequence[Sequence[Message]], temperatures: Sequence[float], max_tokens: int
+    ) -> list[Said]:
+        asked = [talk[-1]["content"] for talk in talks]
+        self.heat += zip(asked, temperatures, strict=True)
+        return [Said(self.say(text), 1) for text in asked]
+
+
+PROMPTS: list[Row] = [
+    {
+        "name": name,
+        "type": "single",
+        "system_prompt": "Judge." if "multi" in name else "",
+        "prompt_template": f"{name}|" + "|".join(f"{field}={{{field}}}" for field in sorted(fields)),
+        "output_format": "[[rating]]",
+    }
+    for name, fields in judge.FIELDS.items()
+]
+
+
+class World:
+    """An evaluation's files, and a judge that gives what `rate` makes of its prompt."""
+
+    def __init__(self, tmp_path: Path, rate: Callable[[str], str] = lambda text: "So.\nRating: [[7]]") -> None:
+        self.tmp_path, self.rate = tmp_path, rate
+        self.rows: dict[str, list[Row]] = {"q": QUESTIONS}
+        self.section: dict[str, Any] = {}
+
+    def run(self, say: Callable[[str], str] = lambda text: f"said {text}") -> "Found":
+        section = Evaluate(questions="q", judge="j", bootstrap=20, safety=Safety(prompts=()), **self.section)
+        speaker = Tells(say)
+        with serving(lambda body, before: self.rate(body["messages"][-1]["content"])) as server:
+            ends = {"j": Endpoint(base_url=server.url, model="org/gpt")}
+            work = bench(section, self.tmp_path, self.rows, {}, ends)
+            mt_bench.check(work)
+            answers = mt_bench.answer(work, "new", speaker) + mt_bench.peers(work)
+            scores = mt_bench.judge(work, answers)
+            part = mt_bench.found(work, answers, scores)
+        return Found(answers, scores, part, speaker, server)
+
+
+class Found:
+    def __init__(self, answers: list[Answer], scores: list[Score], part: Any, speaker: Tells, server: Scripted) -> None:
+        self.answers, self.scores, self.part, self.speaker = answers, scores, part, speaker
+        self.asked = [call["messages"] for call in server.calls]
+
+    def means(self, model: str = "new") -> dict[str, float]:
+        return {name: value["mean"] for name, value in self.part.figures[model].items()}
+
+    def lines(self, name: str) -> list[Row]:
+        return [json.loads(line) for line in self.part.files[name].splitlines()]
+
+
+def test_prompts_go_by_category_reference_and_turn(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.section = {"references": "r", "judge_prompts": "p"}
+    world.rows |= {"r": [answered(81, "w1", "w2"), answered(111, "2", "3")], "p": PROMPTS}
+    found = world.run()
+    # Of writing the protocol shows no reference, and question 112 has none.
+    assert {(s["question_id"], s["turn"]): s["judge_prompt"] for s in found.scores} == {
+        ("81", 1): "single-v1",
+        ("81", 2): "single-v1-multi-turn",
+        ("111", 1): "single-math-v1",
+        ("111", 2): "single-math-v1-multi-turn",
+        ("112", 1): "single-v1",
+        ("112", 2): "single-v1-multi-turn",
+    }
+    asked = sorted(messages[-1]["content"] for messages in found.asked)
+    assert asked[0] == "single-math-v1-multi-turn|answer_1=said 1 + 1?|answer_2=said and 1?|question_1=1 + 1?|" + (
+        "question_2=and 1?|ref_answer_1=2|ref_answer_2=3"
+    )
+    assert asked[1] == "single-math-v1|answer=said 1 + 1?|question=1 + 1?|ref_answer_1=2"
+    assert asked[-1] == "single-v1|answer=said write|question=write"
+    systems = {
+        tuple(m["content"] for m in messages[:-1]) for messages in found.asked if "multi" in messages[-1]["content"]
+    }
+    assert systems == {("Judge.",)}
+    assert found.part.summary["without_reference"] == 1  # question 112
+    assert "not shown" not in repr(found.asked)
+
+
+def test_temperatures_go_by_category(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.rows["q"] = [*QUESTIONS, {"question_id": "own", "category": "cooking", "turns": ["bake", "again"]}]
+    heat = dict(world.run().speaker.heat)
+    free = dict.fromkeys(("write", "shorter", "bake", "again"), 0.7)
+    assert heat == free | dict.fromkeys(("1 + 1?", "and 1?", "2 + 2?", "and 2?"), 0.0)
+
+
+def test_failed_answers_are_counted_and_never_judged(tmp_path: Path) -> None:
+    world = World(tmp_path, lambda text: "[[9]]" if "write\n" in text else "no grade" if "2 + 2" in text else "[3]")
+    world.section = {"answers": {"peer": "a"}}
+    world.rows["a"] = [
+        answered(81, "peer write", "$ERROR$", tstamp=3.0),
+        answered(81, "old write", "old", tstamp=2.0),
+        answered(111, None, "second"),
+    ]
+    found = world.run(lambda text: "" if text == "shorter" else f"new {text}")
+    peer = {(s["question_id"], s["turn"]): (s["score"], s["error"]) for s in found.scores if s["model"] == "peer"}
+    assert peer == {
+        ("81", 1): (9.0, None),
+        ("81", 2): (None, "no answer"),
+        ("111", 1): (None, "no answer"),
+        ("111", 2): (None, "no answer"),  # it builds on one that failed
+        ("112", 1): (None, "no answer"),  # not in the file
+        ("112", 2): (None, "no answer"),
+    }
+    assert "ERROR" not in repr(found.asked) and "old" not in repr(found.asked)
+    assert found.means("peer") == {"score": 9.0, "score.turn_1": 9.0, "score.writing": 9.0, "unread": 0.0}
+    assert found.part.summary["models"]["peer"] == {"turns": 6, "scored": 1, "empty": 0, "failed": 5, "unread": 0}
+    # An empty answer is the model's own and gets a 1 without a call; what isn't read is left out: (9 + 1 + 3 + 3) / 4
+    assert found.means()["score"] == 4.0
+    assert found.means()["unread"] == 40.0  # two of five
+    assert found.part.summary["models"]["new"] == {"turns": 6, "scored": 4, "empty": 1, "failed": 0, "unread": 2}
+    assert len(found.asked) == 5 + 1
+
+
+def test_files_tell_the_same_when_they_are_read_back(tmp_path: Path) -> None:
+    world = World(tmp_path, lambda text: f"[[{1 + len(text) % 9}.5]]" if "write\n" in text else "no")
+    first = world.run(lambda text: "" if text == "and 1?" else text)
+    name = "mt_bench/model_judgment/org_gpt_single.jsonl"
+    again = World(tmp_path)
+    again.section = {"answers": {"peer": "a"}}
+    again.rows["a"] = first.lines("mt_bench/model_answer/new.jsonl")
+    second = again.run()
+    by_file = [(a["answer"], a["error"]) for a in second.answers if a["model"] == "peer"]
+    assert by_file == [(a["answer"], a["error"]) for a in first.answers]
+    one = standing(first.lines(name), tmp_path, QUESTIONS)
+    assert (one.model, one.judge) == ("new", "org/gpt")
+    ours = {key: value["mean"] for key, value in one.figures.items() if key != "unread"}
+    assert ours == {key: value for key, value in first.means().items() if key != "unread"}
+    assert {row["question_id"] for row in first.lines(name)} == {81, 111, 112}
+    assert {tuple(row["judge"]) for row in first.lines(name)} == {
+        ("org/gpt", "zephyr-single-v1"),
+        ("org/gpt", "zephyr-single-v1-multi-turn"),
+    }
+
+
+def test_a_rerun_writes_the_same_files(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first = world.run()
+    assert len(first.asked) == 6
+    second = world.run()
+    assert second.asked == []  # journalled
+    assert second.part.files == first.part.files
+    assert len(second.lines("mt_bench/model_judgment/org_gpt_single.jsonl")) == 6
+
+
+def test_corrected_references_change_the_score_s_name(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.section = {"references": "r", "corrections": "c", "judge_prompts": "p"}
+    world.rows |= {
+        "r": [answered(111, "5", "6"), answered(112, "4", "6")],
+        "c": [answered(111, "2", "3")],
+        "p": PROMPTS,
+    }
+    found = world.run()
+    assert found.means() == dict.fromkeys(
+        ["score_corrected", *(f"score_corrected.{part}" for part in ("turn_1", "turn_2", "writing", "math"))], 7.0
+    ) | {"unread": 0.0}
+    shown = {m[-1]["content"].partition("ref_answer_1=")[2][:1] for m in found.asked}
+    assert shown == {"", "2", "4"}
+    assert (found.part.summary["name"], found.part.summary["corrected"]) == ("score_corrected", 1)
+
+
+BAD: list[tuple[str, list[Row], str]] = [
+    ("q", [{"question_id": 1, "category": "math", "turns": ["one"]}], "questions, FILE:1: needs question_id"),
+    ("q", [{"question_id": 1, "category": "math", "turns": ["one", 2]}], "questions, FILE:1: needs question_id"),
+    ("q", [{"question_id": True, "category": "m", "turns": ["1", "2"]}], "questions, FILE:1: needs a question_id"),
+    ("q", [*QUESTIONS, QUESTIONS[0]], "questions, FILE:4: question 81 is there twice"),
+    ("r", [answered(999, "a", "b")], "references, FILE:1: question 999 is none of the 3 questions"),
+    ("r", [answered(111, "a")], "references, FILE:1: the reference lacks a turn"),
+    ("c", [answered(111, "a", "b"), {"question_id": 112}], "corrections, FILE:2: needs question_id, model_id"),
+    ("a", [], "answers.peer, FILE: the file is empty"),
+    (
+        "a",
+        [answered(81, "a", "b"), answered(111, "a", "b", model="n")],
+        "answers.peer, FILE:2: answers of n, in a file",
+    ),
+    ("a", [answered(82, "a", "b")], "answers.peer, FILE:1: question 82 is none"),
+    ("a", [{**answered(81), "choices": [{"turns": ["a", 5]}]}], "answers.peer, FILE:1: a turn is no text"),
+    ("p", PROMPTS[:3], "judge_prompts, FILE:3: the file ends without single-math-v1-multi-turn"),
+    ("p", [*PROMPTS, PROMPTS[0]], "judge_prompts, FILE:5: single-v1 is there twice"),
+    ("p", [{**PROMPTS[0], "name": "single-v2"}], "judge_prompts, FILE:1: a judge prompt named 'single-v2'"),
+    ("p", [{**PROMPTS[0], "output_format": "[[A]]"}], "judge_prompts, FILE:1: single-v1 asks for '[[A]]'"),
+    ("p", [{**PROMPTS[0], "prompt_template": "{question}"}], "FILE:1: single-v1 has the fields question; needs answer"),
+    (
+        "p",
+        [{**PROMPTS[0], "prompt_template": "{"}],
+        "judge_prompts, FILE:1: single-v1: prompt_template has a stray brace",
+    ),
+    ("p", [{**PROMPTS[0], "system_prompt": None}], "judge_prompts, FILE:1: single-v1 needs system_prompt"),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "told"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_files_get_one_line_before_any_model_speaks(name: str, rows: list[Row], told: str, tmp_path: Path) -> None:
+    named = {"q": "q", "r": "r", "c": "c", "p": "p", "a": "a"}
+    section = Evaluate(
+        questions="q",
+        references="r",
+        corrections="c",
+        judge_prompts="p",
+        answers={"peer": "a"},
+        safety=Safety(prompts=()),
+    )
+    good: dict[str, list[Row]] = {
+        "q": QUESTIONS,
+        "r": [answered(111, "2", "3")],
+        "c": [answered(111, "2", "3")],
+        "p": PROMPTS,
+        "a": [answered(81, "a", "b")],
+    }
+    mt_bench.check(bench(section, tmp_path, good))
+    work = bench(section, tmp_path, {**good, named[name]: rows})
+    with pytest.raises(DataError) as caught:
+        mt_bench.check(work)
+    line = str(caught.value).replace(str(work.files[name]), "FILE")
+    assert told in line and "\n" not in line
+
+
+def test_a_peer_can_not_have_a_model_s_name(tmp_path: Path) -> None:
+    section = Evaluate(questions="q", answers={"base": "a"}, safety=Safety(prompts=()))
+    rows = {"q": QUESTIONS, "a": [answered(81, "a", "b")]}
+    with pytest.raises(DataError, match=r"evaluate\.answers\.base: a model of this run has that name"):
+        mt_bench.check(bench(section, tmp_path, rows, {"base": tmp_path}))
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("Rating: [[8]]", 8.0),
+        ("Rating: [[8.5]], not [[2]]", 8.5),
+        ("Rating: [8]", 8.0),
+        ("As in [2] I say [[9]]", 9.0),  # double brackets go first, wherever they are
+        ("Rating: [[11]], or [5]", None),
+        ("Rating: [[-1]]", None),
+        ("Rating: 8/10", None),
+        ("", None),
+    ],
+)
+def test_scores_are_read_as_published(reply: str, score: float | None) -> None:
+    assert judge.read_grade(reply)[0] == score
+
+
+def test_the_embedded_judge_reads_all_four_of_our_prompts() -> None:
+    from zephyr.tiny import world
+    from zephyr.tiny.judge import judge as reply
+
+    (task,) = (task for task in world.tasks(8, "test", "0") if task.family == "math")
+    right, wrong = [turn.answers[0] for turn in task.turns], [turn.mistakes[0] for turn in task.turns]
+    for turns in (1, 2):
+        for references in ((), right[:turns]):
+            grades = []
+            for said in (right, wrong):
+                (message,) = judge.grading(list(zip(task.prompts, said, strict=True))[:turns], references)
+                grades.append(judge.read_grade(reply("tiny-judge", [{**message}], "0")))
+            assert [correct for _, correct in grades] == [True, False]
+            high, low = (score for score, _ in grades)
+            assert high is not None and low is not None and high > low
