@@ -438,7 +438,11 @@ def test_the_embedded_judge_reads_all_four_of_our_prompts() -> None:
             grades = []
             for said in (right, wrong):
                 (message,) = judge.grading(list(zip(task.prompts, said, strict=True))[:turns], references)
-                grades.append(judge.read_grade(reply("tiny-judge", [{**message}], "0")))
+                grades.append(
+                    judge.read_grade(
+                        reply("tiny-judge", [{"role": message["role"], "content": message["content"]}], "0")
+                    )
+                )
             assert [correct for _, correct in grades] == [True, False]
             high, low = (score for score, _ in grades)
             assert high is not None and low is not None and high > low

@@ -87,10 +87,11 @@ def _figure(mean: float | None, low: float | None, high: float | None, n: int, t
 def headline(summary: Mapping[str, Any]) -> dict[str, float]:
     """The few figures of a summary that the step reports."""
     figures = {}
+    graded = summary.get("mt_bench", {}).get("name", "score")
     for name, model in summary["models"].items():
-        for figure in ("score", "correct", "length"):
+        for shown, figure in ((graded, "score"), ("correct", "correct"), ("length", "length")):
             if model.get(figure) is not None:
-                figures[f"{name}/{figure}"] = float(model[figure])
+                figures[f"{name}/{shown}"] = float(model[figure])
     for win in summary["win_rates"]:
         if win["win_rate"] is not None:
             figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])

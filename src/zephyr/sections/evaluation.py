@@ -64,9 +64,10 @@ class Audit(Section):
 
 class Evaluate(Section):
     questions: Text | None = None
-    """Two-turn questions in MT-Bench's form: `question_id, category, turns`; and `reference`, if there is one."""
+    """Two-turn questions in MT-Bench's form: `question_id, category, turns`. (Its `reference` is the authors' hint: the
+    protocol doesn't show it to the judge.)"""
     references: Text | None = None
-    """Reference answers in FastChat's form (reference_answer/gpt-4.jsonl), for the judge where a question has one."""
+    """Reference answers in FastChat's form (reference_answer/gpt-4.jsonl), for the judge: math, reasoning, coding."""
     corrections: Text | None = None
     """Corrected ones that take the place of some; the score is then called score_corrected."""
     judge_prompts: Text | None = None
