@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from zephyr.evals.report import claims
+import pytest
+
+from zephyr.evals.report import ablation, claims
 from zephyr.evals.report.states import Missing
+
+OVERFITTING = 7
+"""The claim's place."""
 
 
 def summary(**differences: tuple[float, float, float]) -> dict[str, Any]:
@@ -31,8 +36,10 @@ def statuses(found: dict[str, Any] | Missing, accuracies: Sequence[float] = ()) 
 
 def test_claims_are_judged_from_the_figures() -> None:
     assert set(statuses(Missing("no evaluation"))) == {"untested"}
-    # In the paper's order: score, win rate, reference, dDPO alone, dSFT-2, DPO over dSFT-2, overfitting, two more.
+    # In the paper's order: score, win rate, reference, dDPO alone, dSFT-2, DPO over dSFT-2, cleaned dialogues,
+    # overfitting, two more.
     papers = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(-0.5, -0.8, -0.2))
+    papers["models"][claims.ALPHA] = papers["models"]["dDPO+dSFT"] | {"score_low": 5.0, "score_high": 6.0}
     papers["win_rates"] = [
         win("dDPO+dSFT", "dSFT-1", 55, 51, 59),
         win("dDPO+dSFT", "ref", 86.1, 83.7, 88.5),
@@ -40,7 +47,7 @@ def test_claims_are_judged_from_the_figures() -> None:
     ]
     learned = [0.5] * 8 + [0.97, 0.99]  # the last fifth of the steps: 98%
     assert statuses(papers, learned) == [
-        "held", "held", "open", "held", "held", "held", "held", "untested", "untested",
+        "held", "held", "open", "held", "held", "held", "held", "held", "untested", "untested",
     ]  # fmt: skip
     others = summary(dDPO_dSFT=(-0.4, -0.7, -0.1), dDPO=(0.1, -0.2, 0.4), dSFT_2=(0.5, 0.2, 0.8))
     others["win_rates"] = [
@@ -49,16 +56,54 @@ def test_claims_are_judged_from_the_figures() -> None:
         win("dSFT-1", "ref", 70, 66, 74),
     ]
     assert statuses(others, learned) == [
-        "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "contradicted", "untested",
-        "untested",
+        "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "untested", "contradicted",
+        "untested", "untested",
     ]  # fmt: skip
 
 
 def test_overfitting_is_untested_while_training_accuracy_is_low() -> None:
     good = summary(dDPO_dSFT=(0.4, 0.1, 0.7))
-    assert statuses(good, [0.9] * 10)[6] == "untested"
-    assert statuses(good, [0.96] * 10)[6] == "held"
-    assert statuses(good)[6] == "untested"
+    assert statuses(good, [0.9] * 10)[OVERFITTING] == "untested"
+    assert statuses(good, [0.96] * 10)[OVERFITTING] == "held"
+    assert statuses(good)[OVERFITTING] == "untested"
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        ((6.5, 6.0, 7.1), "held"),  # its interval reaches the best grade before, 7
+        ((6.2, 5.7, 6.7), "open"),  # it doesn't, but the best grade's own interval begins at 6.5
+        ((5.8, 5.2, 6.4), "contradicted"),  # the two intervals lie apart
+    ],
+)
+def test_a_judge_on_the_way_tells_whether_overfitting_harms(last: tuple[float, float, float], status: str) -> None:
+    rows: list[dict[str, float]] = [{"step": n, "rewards/accuracies": 0.99} for n in range(1, 31)]
+    for step, (value, low, high) in ((10, (7.0, 6.5, 7.5)), (20, (6.8, 6.3, 7.3)), (30, last)):
+        rows.append({"step": step, "choice/value": value, "choice/low": low, "choice/high": high})
+    found = claims.judge(Missing("no evaluation"), {"dpo": {"dDPO+dSFT": rows}})[OVERFITTING]
+    assert found.status == status
+    assert "7.00 [6.50, 7.50] at step 10, the best before the end" in found.measured
+    # The other trainings' grades say nothing of this one.
+    assert claims.judge(Missing("no evaluation"), {"dpo": {"dDPO": rows}})[OVERFITTING].status == "untested"
+
+
+def test_the_ablation_stands_beside_the_papers() -> None:
+    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(0.5, 0.2, 0.8))
+    found["win_rates"] = [win("dDPO+dSFT", "dSFT-1", 55, 51, 59), win("dDPO+dSFT", "ref", 60, 57, 63)]
+    found["models"][claims.ALPHA] = found["models"]["dDPO+dSFT"]
+    head, alone, base, again, aligned, alpha = ablation.table(found)
+    assert head[-1] == "win % over ref"
+    # The paper's changes: 4.76 - 6.64, 6.19 - 6.64, 7.00 - 6.64.
+    assert alone[:6] == ["dDPO", "4.76", "-1.88", "30.76 (1.63)", "4.10 [3.80, 4.40]", "-1.90 [-2.20, -1.60]"]
+    assert base[2] == base[5] == "" and again[2] == "-0.45" and again[6] == "not measured"
+    assert aligned[2] == "+0.36" and aligned[5:] == ["+0.40 [+0.10, +0.70]", "60.0 [57.0, 63.0]"]
+    assert alpha[:5] == [claims.ALPHA, "–", "–", "–", "6.40 [6.10, 6.70]"]
+    assert ablation.order(found) == (
+        "From best to worst by score, the paper: dDPO+dSFT, dSFT-1, dSFT-2, dDPO; "
+        "this run: dSFT-2, dDPO+dSFT, dSFT-1, dDPO."
+    )
+    assert ablation.order(summary()) == "" == ablation.order(Missing("no evaluation"))
+    assert all(row[4:] == ["not measured"] * 3 for row in ablation.table(Missing("no evaluation"))[1:])
 
 
 def test_length_controlled_figures_are_told_where_there_are_any() -> None:

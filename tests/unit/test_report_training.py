@@ -44,6 +44,20 @@ def test_speed_and_the_chosen_moment() -> None:
     assert "dDPO+dSFT: choice by score" in page.text and "Length gap" in page.text
 
 
+def test_accuracy_and_the_judges_grades_over_epochs() -> None:
+    """Four steps an epoch, grades of 10 shown as percent; nothing was chosen, so no chart tells of a choice."""
+    rows = [{"step": n, "epoch": n / 4, "rewards/accuracies": 0.5 + n / 16} for n in range(1, 9)]
+    rows += [{"step": n, "epoch": n / 4, "eval_rewards/accuracies": 0.75} for n in (4, 8)]
+    rows += [{"step": n, "choice/value": v, "choice/low": v - 1, "choice/high": v + 1} for n, v in ((4, 7.0), (8, 6.5))]
+    facts = gather(run_of(FIGURES | {"last_score": 6.5, "start_score": 5.0}, rows).run_id)
+    (chart,) = training.chosen(facts)
+    assert chart.title == "dDPO+dSFT: accuracy and the judge's score"
+    said = str(chart.drawing)
+    assert "held-out accuracy: 75 at 1, 75 at 2" in said and "100 at 2" in said
+    assert "judge&#39;s score, times 10: 50 at 0, 70 at 1, 65 at 2" in said
+    assert said.count("whisker") == 3  # of two moments, and none to see at the start
+
+
 def test_harm_comes_first_and_a_usual_course_is_no_alarm() -> None:
     usual = {"eval_rewards/chosen": -1.0, "eval_rewards/margins": 2.5}
     (said,) = training.warnings(gather(run_of(FIGURES | usual, DPO).run_id))

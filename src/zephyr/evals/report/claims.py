@@ -8,6 +8,8 @@ from zephyr.evals.report.states import Missing, Rows
 from zephyr.evals.table import interval, score, won, won_at_equal_length
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
+ALPHA = "dDPO+dSFT on alpha data"
+"""Its dialogues are as their teacher wrote them."""
 OVERFIT = 0.95
 """Training accuracy from which it counts as near 100%."""
 _NEAR = 0.8
@@ -84,6 +86,14 @@ def _of_ablation(summary: Mapping[str, Any] | Missing) -> list[Claim]:
             "they overlap.",
             *_scores(summary, ALIGNED, DSFT2),
         ),
+        Claim(
+            "Cleaning the teacher's dialogues makes a better model",
+            "Cleaned for wrong capitals and needless disclaimers (section 4); what that is worth was not measured "
+            "alone: MT-Bench 6.88 for Zephyr-7B-alpha, 7.34 for Zephyr-7B-beta.",
+            f"Held if the interval of {ALIGNED}'s score lies above that of {ALPHA}; contradicted if it lies below; "
+            "open if they overlap.",
+            *_scores(summary, ALIGNED, ALPHA),
+        ),
     ]
 
 
@@ -92,9 +102,11 @@ def _of_overfitting(summary: Mapping[str, Any] | Missing, histories: Mapping[str
         Claim(
             "DPO's training accuracy approaches 100%, and chat scores do not fall",
             "Training accuracy reaches 100% after one epoch; scores don't fall (section 5).",
-            f"Tested if the training accuracy, mean over the last fifth of the steps, reaches {OVERFIT:.0%}; then "
-            f"held if the interval of the paired score difference, {ALIGNED} less {DSFT}, does not reach below 0; "
-            "contradicted if it lies below 0; open if it holds 0.",
+            f"Tested if the training accuracy, mean over the last fifth of the steps, reaches {OVERFIT:.0%}. Where the "
+            "judge graded held-out answers on the way: held if the last grade's interval reaches the best earlier "
+            "grade; contradicted if it lies below that one's whole interval; else open. Where it didn't: held if the "
+            f"interval of the paired score difference, {ALIGNED} less {DSFT}, lies above 0; contradicted if it lies "
+            "below 0; open if it holds 0.",
             *_overfit(summary, histories),
         ),
         Claim(
@@ -187,8 +199,22 @@ def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found
     said = f"Training accuracy ended at {accuracy:.1%}."
     if accuracy < OVERFIT:
         return "untested", f"{said} It did not come near 100%."
-    status, change = _difference(summary, ALIGNED, above=True)
+    moments = [row for row in histories["dpo"][ALIGNED] if "choice/value" in row and "choice/low" in row]
+    status, change = _course(moments) if len(moments) > 1 else _difference(summary, ALIGNED, above=True)
     return status, f"{said} {change}"
+
+
+def _course(moments: Rows) -> Found:
+    """Of the judge's grades at moments of the training."""
+    *earlier, last = moments
+    best = max(earlier, key=lambda row: row["choice/value"])
+    fell: Status = "contradicted" if last["choice/high"] < best["choice/low"] else "open"
+    status = "held" if last["choice/high"] >= best["choice/value"] else fell
+    return status, f"Judged on the way: {_graded(best)}, the best before the end; {_graded(last)}, the end."
+
+
+def _graded(row: Mapping[str, Any]) -> str:
+    return f"{interval(row['choice/value'], row['choice/low'], row['choice/high'], 2)} at step {row['step']:.0f}"
 
 
 def _apart(low: float, high: float, other_low: float, other_high: float) -> Status:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from zephyr import __version__, workspace
 from zephyr.evals.report import (
+    ablation,
     charts,
     claims,
     drawings,
@@ -27,7 +28,7 @@ from zephyr.evals.report import (
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing
-from zephyr.evals.table import interval, score, won, won_at_equal_length
+from zephyr.evals.table import interval, won, won_at_equal_length
 
 FOLDER = "zephyr.evals.report"
 SIGNS = {"held": "✓", "contradicted": "✗", "open": "?", "untested": "–"}
@@ -84,7 +85,9 @@ def render(facts: Facts) -> str:
         total=facts.bills if isinstance(facts.bills, Missing) else sum(bill.dollars for bill in facts.bills),
         claims=claims.judge(facts.summary, facts.histories),
         signs=SIGNS,
-        ablation=_ablation(facts.summary),
+        ablation=ablation.table(facts.summary),
+        ablation_note=ablation.NOTE,
+        order=ablation.order(facts.summary),
         released=_released(facts),
         seconds=tiles.seconds,
         size=workspace.size,
@@ -134,21 +137,6 @@ def _shares(stage: flow.Stage) -> Markup:
 
 def _settings(recipe: Mapping[str, Any]) -> str:
     return charts.cut(yaml.safe_dump(dict(recipe), sort_keys=False, width=100, allow_unicode=True), 100_000)
-
-
-def _ablation(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
-    """The paper's variants beside this run's, header first."""
-    models = {} if isinstance(summary, Missing) else summary["models"]
-    wins = [] if isinstance(summary, Missing) else summary["win_rates"]
-    other = next((win["baseline"] for win in wins if win["baseline"] != DSFT), None)
-    head = f"this run: win % over {charts.cut(other, 30)}" if other else "this run: win %"
-    rows = [["variant", "paper: MT-Bench", "paper: AlpacaEval % (SE)", "this run: score", head]]
-    for row in paper.ABLATION:
-        own = models.get(row.variant)
-        win = next((w for w in wins if other and (w["model"], w["baseline"]) == (row.variant, other)), None)
-        ours = [(score(own) if own else "") or "not measured", (won(win) if win else "") or "not measured"]
-        rows.append([row.variant, f"{row.mt_bench:.2f}", f"{row.alpaca_eval:.2f} ({row.error:.2f})", *ours])
-    return rows
 
 
 def _released(facts: Facts) -> list[Sequence[str]]:

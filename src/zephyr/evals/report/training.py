@@ -1,9 +1,11 @@
 """How the trainings went: their speed, which moment's weights became the model, and what should worry a person."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from zephyr.evals.report import charts, drawings
 from zephyr.evals.report.facts import TRAINED, Facts
+from zephyr.evals.report.states import Rows
 
 Figures = Mapping[str, float]
 
@@ -12,7 +14,10 @@ _MEASURES = {
     "win_rate": "Percent of answers to held-out prompts that the judge prefers to the starting model's",
     "loss": "Loss of held-out rows; lower is better",
 }
-_CHOSEN, _MARGIN = "eval_rewards/chosen", "eval_rewards/margins"
+_CHOSEN, _MARGIN, _ACCURACY = "eval_rewards/chosen", "eval_rewards/margins", "rewards/accuracies"
+_TIMES = {"score": 10.0, "win_rate": 1.0}
+"""What makes percent of a judge's measure."""
+_WORDS = {"score": "judge's score, times 10", "win_rate": "win rate over the start"}
 _NAMES = {"score": "the judge's score", "win_rate": "the win rate", "loss": "the held-out loss"}
 _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "steps": ("steps", "{:,.0f}".format),
@@ -64,15 +69,50 @@ def warnings(facts: Facts) -> list[str]:
 
 
 def chosen(facts: Facts) -> list[drawings.Chart]:
-    """What was measured at the moments of each training that chose among them."""
+    """What was measured at the moments of each training: what it chose by, and a judge's word beside DPO's accuracy."""
     drawn = []
     for step, (kind, variant) in TRAINED.items():
         figures = facts.steps[step].figures if step in facts.steps else {}
         rows = facts.histories.get(kind, {}).get(variant, ())
         points = [(float(row["step"]), float(row["choice/value"])) for row in rows if "choice/value" in row]
-        if points and _measure(figures) in _MEASURES:
-            drawn.append(_chart(variant, _measure(figures), points, figures))
+        measure = _measure(figures)
+        if points and "chosen_step" in figures:
+            drawn.append(_chart(variant, measure, points, figures))
+        per_epoch = max((row["step"] / row["epoch"] for row in rows if row.get("epoch")), default=0.0)
+        if points and kind == "dpo" and measure in _TIMES and per_epoch:
+            drawn.append(_beside_accuracy(variant, measure, rows, per_epoch, figures.get(f"start_{measure}")))
     return drawn
+
+
+def _beside_accuracy(variant: str, measure: str, rows: Rows, per_epoch: float, start: float | None) -> drawings.Chart:
+    """Accuracy on the pairs and the judge's word over the epochs, all in percent (paper, section 5: overfitting).
+
+    `per_epoch` are optimizer steps, `start` is the judge's word on the model that the training began with.
+    """
+
+    def points(figure: str, times: float = 100.0) -> list[charts.Point]:
+        return [(row["step"] / per_epoch, times * row[figure]) for row in rows if figure in row]
+
+    times = _TIMES[measure]
+    moments = points("choice/value", times)
+    ends = zip(points("choice/low", times), points("choice/high", times), strict=True)
+    spans = [(low, high) for (_, low), (_, high) in ends]
+    if start is not None:
+        moments, spans = [(0.0, times * start), *moments], [(times * start, times * start), *spans]
+    series = [
+        charts.Series("training accuracy", points(_ACCURACY), 0),
+        charts.Series("held-out accuracy", points(f"eval_{_ACCURACY}"), 2, marked=True),
+        charts.Series(_WORDS[measure], moments, 1, marked=True, spans=spans),
+    ]
+    drawn = [replace(one, points=drawings.thinned(one.points)) for one in series if one.points]
+    title = f"{variant}: accuracy and {_NAMES[measure]}"
+    words = "; ".join(f"{one.name}: {', '.join(f'{y:.3g} at {x:.2g}' for x, y in one.points[-12:])}" for one in drawn)
+    return drawings.Chart(
+        title,
+        charts.lines(drawn, "epochs", f"{title}, in percent. {words}", bounds=(0, 100)),
+        "Percent. Accuracy on the pairs trained on, each point of a few steps, and on held-out pairs; and what the "
+        "judge says of answers to held-out prompts, with 95% intervals (none at the start).",
+    )
 
 
 def _chart(variant: str, measure: str, points: list[charts.Point], figures: Figures) -> drawings.Chart:
@@ -93,7 +133,7 @@ def _chart(variant: str, measure: str, points: list[charts.Point], figures: Figu
 
 
 def _measure(figures: Figures) -> str:
-    return next((name for name in _MEASURES if f"chosen_{name}" in figures), "")
+    return next((name for name in _MEASURES if f"last_{name}" in figures or f"chosen_{name}" in figures), "")
 
 
 def _trained(facts: Facts) -> Iterator[tuple[str, Figures]]:
