@@ -53,10 +53,10 @@ KINDS: Mapping[str, Kind] = {
     "readable": Kind("Form of its replies", "Can the judge's replies be read?"),
     "position": Kind("Order of the answers", "Does the verdict change when the two answers change places?"),
     "stability": Kind("Stability", "Does it say the same when it is asked again?"),
-    "agreement": Kind("A second judge", "Does another judge see the same?"),
+    "agreement": Kind("Agreement with a second judge", "Does another judge see the same?"),
     "self_preference": Kind("Self-preference", "Does it favour models of its own maker, or that it taught?"),
-    "verbosity": Kind("Love of length", "Does it prefer an answer that says the same twice?"),
-    "human": Kind("People", "Does it agree with people?"),
+    "verbosity": Kind("Length", "Does it prefer an answer that says the same twice?"),
+    "human": Kind("Agreement with people", "Does it agree with people?"),
     "anchor": Kind("Drift", "Does it grade the same answers as it did before?"),
 }
 
