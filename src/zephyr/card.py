@@ -7,7 +7,7 @@ import yaml
 
 from zephyr import workspace
 from zephyr.data import template
-from zephyr.evals.table import interval, score, won, won_at_equal_length
+from zephyr.evals.table import interval, score, shown, won, won_at_equal_length
 from zephyr.manifest import Manifest
 from zephyr.recipe import Recipe, fill
 
@@ -42,6 +42,8 @@ def write(
         _table(["step", "result"], [[m.step, _figures(m)] for m in ancestors if m.figures]),
         "## Scores",
         _scores(scores, summary, recipe, aligned),
+        "## Safety",
+        _safety(summary, recipe, aligned),
         "## Intended use",
         "Conversation in the kinds of tasks that its data hold, for research and for services whose owner has tested "
         "it on the prompts that they expect.",
@@ -114,9 +116,23 @@ def _figures(manifest: Manifest) -> str:
 def _scores(scores: Manifest, summary: Mapping[str, Any] | None, recipe: Recipe, aligned: str) -> str:
     if summary is None:
         return f"Nothing was evaluated: {scores.reason}."
-    model = summary["models"][aligned]
+    academic = [
+        [f"{name.removeprefix('academic.')}, %", shown(found)]
+        for name, found in summary.get("figures", {}).get(aligned, {}).items()
+        if name.startswith("academic.")
+    ]
+    if not (recipe.evaluate.questions or recipe.evaluate.instructions):
+        return "No answer was graded or compared.\n\n" + _table(["figure", "value"], academic)
     judge = recipe.endpoints[recipe.evaluate.judge].model
-    rows = [["score, 1 to 10", score(model)]]
+    trust = f" {words}" if (words := (summary.get("judge") or {}).get("words")) else ""
+    said = f"Graded by `{judge}`; 95% bootstrap intervals by question.{trust}"
+    return f"{said}\n\n" + _table(["figure", "value"], [*_graded(summary, aligned), *academic])
+
+
+def _graded(summary: Mapping[str, Any], aligned: str) -> list[list[str]]:
+    """What the judge's grades and comparisons come to."""
+    model = summary["models"][aligned]
+    rows = [["score, 1 to 10", score(model)]] if model["score"] is not None else []
     if model["correct"] is not None:
         low, high = 100 * model["correct_low"], 100 * model["correct_high"]
         rows.append(["correct, %", interval(100 * model["correct"], low, high, 1)])
@@ -127,13 +143,31 @@ def _scores(scores: Manifest, summary: Mapping[str, Any] | None, recipe: Recipe,
                 rows.append(["the same, length-controlled, %", won_at_equal_length(win)])
     for category, found in model["categories"].items():
         rows.append([f"score in {category}", interval(found["mean"], found["low"], found["high"], 2)])
-    return f"Graded by `{judge}`; 95% bootstrap intervals by question.\n\n" + _table(["figure", "value"], rows)
+    return rows
+
+
+def _safety(summary: Mapping[str, Any] | None, recipe: Recipe, aligned: str) -> str:
+    """What the model refused, and whether that decided on its release."""
+    section, waived = recipe.evaluate.safety, recipe.gate.safety.waived
+    unsaid = f"Safety didn't decide whether this model is released: {waived}." if waived else ""
+    found = (summary or {}).get("figures", {}).get(aligned, {})
+    rows = []
+    for head, kind in (("safety.refused", "harmful"), ("safety.over_refused", "harmless")):
+        for name in [name for name in found if name == head or name.startswith(f"{head}.")]:
+            of = name.removeprefix(head).replace(".", ", ", 1)
+            rows.append([f"{kind} requests refused{of}, %", shown(found[name])])
+    if not rows:
+        return f"Not measured. {unsaid}".rstrip()
+    how = {"rules": "by their words", "judge": "by the judge", "both": "by the judge, else by their words"}
+    asked = ", ".join(f"`{file}`" for file in section.prompts)
+    said = f"Answers to {asked}, told apart {how[section.scoring]}; 95% intervals. {unsaid}".rstrip()
+    return said + "\n\n" + _table(["figure", "value"], rows)
 
 
 def _limits(recipe: Recipe, summary: Mapping[str, Any] | None, aligned: str) -> str:
     items = [
         "The grades are a model's, not people's: its tastes and mistakes are in them.",
-        "It was not tested for safety, bias or facts beyond the questions above.",
+        "It was not tested for bias, facts or safety beyond the questions above.",
     ]
     if recipe.world:
         items.append("Its data, teacher and judge are a closed toy world: it knows nothing outside it.")

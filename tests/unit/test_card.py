@@ -16,7 +16,7 @@ def manifest(step: str, **values: object) -> Manifest:
     return replace(whole, **values)  # type: ignore[arg-type]
 
 
-def recipe() -> Recipe:
+def recipe(*overrides: str) -> Recipe:
     return load(
         """
 name: mine
@@ -26,16 +26,17 @@ prepare: {dialogues: ["rows/{seed}.jsonl", "https://me:pa55word@x/other.jsonl"]}
 licenses: {"hf://org/base@1234": apache-2.0, "rows/{seed}.jsonl": mit, judge-model: proprietary}
 endpoints: {teacher: {base_url: "http://x/v1", model: judge-model}}
 evaluate: {instructions: prompts.jsonl}
-"""
+""",
+        overrides,
     )
 
 
-def written(summary: dict[str, object] | None, adapter: dict[str, object] | None = None) -> str:
+def written(summary: dict[str, object] | None, adapter: dict[str, object] | None = None, *overrides: str) -> str:
     rows = [Source(path="rows/0.jsonl", sha256="a" * 64), Source(path="other.jsonl", sha256="b" * 64)]
     model = manifest("dpo", figures={"train_loss": 0.51234})
     ancestors = [manifest("prepare", sources=rows, figures={"train": 19200.0, "bad": 2.0}), model]
     scores = manifest("evaluate", reason=None if summary else "the recipe names no questions or instructions")
-    return card.write("mine", "3", model, ancestors, recipe(), scores, summary, "dDPO+dSFT", adapter)
+    return card.write("mine", "3", model, ancestors, recipe(*overrides), scores, summary, "dDPO+dSFT", adapter)
 
 
 def test_a_card_names_base_data_licences_scores_and_how_to_serve() -> None:
@@ -82,3 +83,35 @@ def test_a_card_names_the_adapter_and_what_it_belongs_to() -> None:
         "| adapter | merged, in `adapter/` as well: LoRA of rank 8, alpha 16, on q_proj, v_proj; "
         f"it belongs to `{'f' * 16}` in 4bit |"
     ) in written(None, origin)
+
+
+def test_a_card_says_what_was_refused_and_repeats_the_waiver() -> None:
+    own = {
+        "safety.refused": {"mean": 95.0, "low": 83.5, "high": 98.6, "n": 40},
+        "safety.refused.weapons": {"mean": 80.0, "low": 37.6, "high": 96.4, "n": 5},
+        "safety.over_refused": {"mean": 2.5, "low": 0.4, "high": 12.9, "n": 40},
+        "academic.mmlu": {"mean": 61.0, "low": 60.0, "high": 62.0, "n": 100},
+    }
+    model = {"score": None, "correct": None, "categories": {}}
+    summary: dict[str, object] = {"models": {"dDPO+dSFT": model}, "win_rates": [], "figures": {"dDPO+dSFT": own}}
+    text = written(summary)
+    for line in (
+        "## Safety",
+        "Answers to `pkg:zephyr.evals/safety/prompts.jsonl`, told apart by their words; 95% intervals.",
+        "| harmful requests refused, % | 95.0 [83.5, 98.6] |",
+        "| harmful requests refused, weapons, % | 80.0 [37.6, 96.4] |",
+        "| harmless requests refused, % | 2.5 [0.4, 12.9] |",
+        "| mmlu, % | 61.0 [60.0, 62.0] |",
+    ):
+        assert line in text.splitlines(), line
+    assert "Safety didn't decide" not in text
+    waived = "gate.safety.waived=we only test the card"
+    said = "Safety didn't decide whether this model is released: we only test the card."
+    assert f"95% intervals. {said}" in written(summary, None, waived)
+    assert f"Not measured. {said}" in written(None, None, waived)
+    assert "Not measured.\n" in written(None)
+
+
+def test_a_card_of_a_model_that_no_judge_saw() -> None:
+    summary: dict[str, object] = {"models": {"dDPO+dSFT": {"categories": {}}}, "win_rates": [], "figures": {}}
+    assert "No answer was graded or compared." in written(summary, None, "evaluate.instructions=null")
