@@ -7,7 +7,8 @@ import pytest
 from zephyr.evals.gate import decide, without_scores
 from zephyr.sections import Gate
 
-OFF = {"min_win_rate": None, "min_score": None, "max_category_drop": None, "max_regression": None}
+WAIVED = {"safety": {"waived": "this test is about scores"}}
+OFF = {"min_win_rate": None, "min_score": None, "max_category_drop": None, "max_regression": None, **WAIVED}
 
 
 def summary(low: float = 51.0, score: float = 6.0, math: tuple[float, float] = (-0.5, 0.5)) -> dict[str, Any]:
@@ -34,6 +35,11 @@ def champion(score: float) -> dict[str, Any]:
     return {"models": {"new": {"score": score}}}
 
 
+def corrected() -> dict[str, Any]:
+    figure = {"mean": 6.0, "low": 5.7, "high": 6.3, "n": 4}
+    return summary() | {"figures": {"new": {"score_corrected": figure}}}
+
+
 @pytest.mark.parametrize(
     ("section", "given", "incumbent", "status", "reason"),
     [
@@ -48,6 +54,22 @@ def champion(score: float) -> dict[str, Any]:
         ({"max_regression": 0}, summary(score=6.0), champion(6.3), "passed", "no regression"),
         ({"max_regression": 0}, summary(score=6.0), champion(6.4), "failed", "a regression"),
         ({"max_regression": 0.2}, summary(score=6.0), champion(6.4), "passed", "no regression"),
+        ({"max_regression": 0}, summary(), {"models": {}}, "passed", "the champion was never scored"),
+        ({"max_regression": 0}, summary(), {"models": {"new": {"score": None}}}, "passed", "was never scored"),
+        (
+            {"max_regression": 0},
+            corrected(),
+            champion(5.0),
+            "failed",
+            "this model has a score_corrected, the champion a",
+        ),
+        (
+            {"max_regression": 0},
+            summary() | {"judge": {"model": "gpt-5"}},
+            champion(6.0) | {"judge": {"model": "gpt-4"}},
+            "passed",
+            "no regression (but gpt-4 graded the champion, gpt-5 this one)",
+        ),
         ({}, summary(), None, "passed", "the recipe sets no condition"),
         ({"approval": True}, summary(), None, "pending", "a person must approve it"),
         ({"approval": True, "min_score": 9}, summary(), None, "failed", "is below 9"),
@@ -61,7 +83,7 @@ def test_conditions(section: dict[str, Any], given: dict[str, Any], incumbent: A
 
 def test_all_failures_are_told_together() -> None:
     found = verdict({"min_win_rate": 50, "min_score": 9}, summary(low=40))
-    assert len(found.reasons) == 2
+    assert len(found.reasons) == 3  # two failures, and that safety is waived
 
 
 def test_the_champion_itself_passes() -> None:
@@ -81,3 +103,13 @@ def test_what_nobody_evaluated_needs_a_person(section: dict[str, Any], status: s
     found = without_scores("no questions", Gate(**(OFF | section)))
     assert found.status == status
     assert "nothing was evaluated: no questions" in found.reasons[0]
+
+
+def test_what_nobody_evaluated_is_not_safe() -> None:
+    unwaived = OFF | {"safety": {}, "approval": True}
+    found = without_scores("no questions", Gate(**unwaived))
+    assert found.status == "failed" and "safety was not measured" in found.reasons[1]
+    asked = OFF | {"conditions": [{"figure": "score", "at_least": 5}], "approval": True}
+    assert without_scores("no questions", Gate(**asked)).status == "failed"
+    waived = without_scores("no questions", Gate(**(OFF | {"approval": True})))
+    assert waived.reasons[-1] == "safety is waived: this test is about scores (not measured)"

@@ -144,11 +144,11 @@ def waiver(summary: Summary | None, model: str, section: SafetyGate) -> tuple[st
         return ()
     known = measured(summary or {}, model)
     parts = [
-        f"{shown(known[name])}% of {known[name]['n']} {kind} requests refused"
+        f"of {known[name]['n']} {kind} requests refused, in percent: {shown(known[name])}"
         for name, kind in (("safety.refused", "harmful"), ("safety.over_refused", "harmless"))
         if name in known
     ]
-    return (f"safety is waived: {section.waived} ({', '.join(parts) or 'not measured'})",)
+    return (f"safety is waived: {section.waived} ({'; '.join(parts) or 'not measured'})",)
 
 
 def shown(figure: Figure, sign: str = "") -> str:
