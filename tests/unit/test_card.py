@@ -92,7 +92,7 @@ def test_a_card_says_what_was_refused_and_repeats_the_waiver() -> None:
         "safety.over_refused": {"mean": 2.5, "low": 0.4, "high": 12.9, "n": 40},
         "academic.mmlu": {"mean": 61.0, "low": 60.0, "high": 62.0, "n": 100},
     }
-    model = {"score": None, "correct": None, "categories": {}}
+    model: dict[str, object] = {"score": None, "correct": None, "categories": {}}
     summary: dict[str, object] = {"models": {"dDPO+dSFT": model}, "win_rates": [], "figures": {"dDPO+dSFT": own}}
     text = written(summary)
     for line in (

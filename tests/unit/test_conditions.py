@@ -1,4 +1,4 @@
-"""Conditions over figures by name: both ends of an interval, against the champion; and safety, which is never silent."""
+"""Conditions over figures by name: both ends of an interval, against the champion; safety, which is never silent."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ JUDGE = {"position": figure(90.0, 80.0, 95.0)}
 
 
 def summary(own: dict[str, Any], judge: dict[str, Any] | None = None) -> dict[str, Any]:
-    model = {"score": 6.0, "score_low": 5.5, "score_high": 6.5, "correct": None, "length": 900.0, "differences": {}}
+    model: dict[str, Any] = {"score": 6.0, "score_low": 5.5, "score_high": 6.5, "correct": None, "length": 900.0, "differences": {}}
     figures = {"new": own} | ({"judge": judge} if judge else {})
     return {"models": {"new": model}, "win_rates": [], "figures": figures}
 
