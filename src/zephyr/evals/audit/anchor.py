@@ -98,14 +98,14 @@ def judge(anchor: Anchor) -> dict[str, float]:
 
 def check(grades: Grades, before: Grades | None, since: str, draws: Draws) -> Check:
     """The change of the grades that both have, in points; `since` says whose the earlier ones are."""
-    level = Measure("anchor", "mean grade of the anchor", "points", draws.mean(_rows(grades)))
+    level = Measure("anchor", "mean grade of the anchor", "points", draws.grade(_rows(grades)))
     if before is None:
         shown = [rules.shown(level)] if level.interval else []
         return rules.absent(
             "anchor", "no earlier grades: set evaluate.audit.anchor_judgments, or make a champion", shown
         )
     changes = [(key.rsplit("/", 1)[0], grades[key] - before[key]) for key in grades if key in before]
-    drift = Measure("anchor_drift", f"change since {since}", "points", draws.mean(changes), rules.DRIFT)
+    drift = Measure("anchor_drift", f"change since {since}", "points", draws.change(changes), rules.DRIFT)
     return rules.judged("anchor", [drift, level])
 
 

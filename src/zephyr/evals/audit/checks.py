@@ -12,7 +12,7 @@ import numpy as np
 from zephyr.evals.audit import measures, rules
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.audit.sample import Pair, Place, decided
-from zephyr.evals.stats import Interval, mean_interval
+from zephyr.evals.stats import PERCENT, SCORE, Interval, difference, mean_interval
 from zephyr.schema import Comparison
 
 Grades = Mapping[Place, float]
@@ -33,9 +33,18 @@ class Draws(NamedTuple):
     resamples: int
     seed: int
 
-    def mean(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
-        """Mean of values by question."""
-        return mean_interval(measures.grouped(rows), self.resamples, self.seed)
+    def percent(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
+        """Mean of values from 0 to 100, by question."""
+        return mean_interval(measures.grouped(rows), self.resamples, self.seed, PERCENT)
+
+    def grade(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
+        """Mean of grades, by question."""
+        return mean_interval(measures.grouped(rows), self.resamples, self.seed, SCORE)
+
+    def change(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
+        """Mean of differences, by question."""
+        found = difference(measures.grouped(rows), self.resamples, self.seed)
+        return found.interval if found else None
 
     def of(self, rows: Sequence[tuple[str, Sequence[float]]], measure: measures.Measured) -> Interval | None:
         """A measure of sums by question; n counts the rows."""
@@ -45,7 +54,7 @@ class Draws(NamedTuple):
 
 def readable(unread: Sequence[tuple[str, bool]], draws: Draws) -> Check:
     """`unread`: of each reply its question, and whether nothing could be read from it."""
-    share = draws.mean([(question, 100.0 * missed) for question, missed in unread])
+    share = draws.percent([(question, 100.0 * missed) for question, missed in unread])
     return rules.judged("readable", [Measure("unreadable", "replies without a verdict", "%", share, rules.UNREADABLE)])
 
 
@@ -66,8 +75,8 @@ def position(asked: Sequence[Verdict], swapped: Sequence[Verdict], draws: Draws)
     return rules.judged(
         "position",
         [
-            Measure("first", "decided verdicts for the answer shown first", "%", draws.mean(wins), rules.FIRST),
-            Measure("position", "verdicts that survive the swap", "%", draws.mean(kept), rules.SURVIVES),
+            Measure("first", "decided verdicts for the answer shown first", "%", draws.percent(wins), rules.FIRST),
+            Measure("position", "verdicts that survive the swap", "%", draws.percent(kept), rules.SURVIVES),
         ],
     )
 
@@ -96,7 +105,7 @@ def stability(
     return rules.judged(
         "stability",
         [
-            Measure("stability", "verdicts that stay when asked again", "%", draws.mean(kept), rules.STABLE),
+            Measure("stability", "verdicts that stay when asked again", "%", draws.percent(kept), rules.STABLE),
             Measure("stability.score", "spread of a grade asked again", "points", noise, rules.STEADY),
         ],
     )
@@ -123,7 +132,7 @@ def agreement(
         "agreement",
         [
             Measure("agreement.kappa", "agreement beyond chance (Cohen's kappa)", "", beyond, rules.KAPPA),
-            Measure("agreement", "same verdict", "%", draws.mean(same)),
+            Measure("agreement", "same verdict", "%", draws.percent(same)),
             Measure("agreement.score", "correlation of grades", "", together, rules.CORRELATION),
         ],
     )
@@ -139,9 +148,9 @@ def self_preference(own: Sequence[int], asked: Sequence[Verdict], second: Sequen
         for side, one, two in zip(own, asked, second, strict=True)
         if side and one.preference is not None and two.preference is not None
     ]
-    more = draws.mean([(question, 100.0 * side * (a - b)) for question, side, a, b in pairs])
-    here = draws.mean([(question, 100.0 * (a if side > 0 else 1 - a)) for question, side, a, _ in pairs])
-    there = draws.mean([(question, 100.0 * (b if side > 0 else 1 - b)) for question, side, _, b in pairs])
+    more = draws.change([(question, 100.0 * side * (a - b)) for question, side, a, b in pairs])
+    here = draws.percent([(question, 100.0 * (a if side > 0 else 1 - a)) for question, side, a, _ in pairs])
+    there = draws.percent([(question, 100.0 * (b if side > 0 else 1 - b)) for question, side, _, b in pairs])
     return rules.judged(
         "self_preference",
         [
@@ -160,7 +169,9 @@ def verbosity(probes: Sequence[Verdict], comparisons: Sequence[Comparison], draw
     return rules.judged(
         "verbosity",
         [
-            Measure("verbosity", "wins of an answer that says the same twice", "%", draws.mean(longer), rules.LONGER),
+            Measure(
+                "verbosity", "wins of an answer that says the same twice", "%", draws.percent(longer), rules.LONGER
+            ),
             Measure(
                 "verbosity.slope",
                 "more wins of answers longer by one standard deviation",

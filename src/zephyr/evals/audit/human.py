@@ -122,15 +122,15 @@ def check(items: Sequence[Item], verdicts: Sequence[Verdict], draws: Draws) -> C
     with_people = [(i.question, a, b) for i, _ in given for a, b in combinations(i.votes.values(), 2)]
     decided = [(q, 100.0 * (a == b)) for q, a, b in with_judge if a and b]
     ceiling = [(q, 100.0 * (a == b)) for q, a, b in with_people if a and b]
-    whole = draws.mean([(q, 100.0 * (a == b)) for q, a, b in with_judge])
+    whole = draws.percent([(q, 100.0 * (a == b)) for q, a, b in with_judge])
     plain = [
-        Measure("human", "agreement with people where both decide", "%", draws.mean(decided), rules.WITH_PEOPLE),
+        Measure("human", "agreement with people where both decide", "%", draws.percent(decided), rules.WITH_PEOPLE),
         Measure("human.draws", "the same with draws", "%", whole),
     ]
     if len(ceiling) < rules.FEWEST:
         return rules.judged("human", plain)
     rows = [(q, (1.0, hit, 0.0, 0.0)) for q, hit in decided] + [(q, (0.0, 0.0, 1.0, hit)) for q, hit in ceiling]
-    gap, people = draws.of(rows, measures.gap), draws.mean(ceiling)
+    gap, people = draws.of(rows, measures.gap), draws.percent(ceiling)
     return rules.judged(
         "human",
         [

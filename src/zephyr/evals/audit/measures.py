@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zephyr.evals.stats import Interval
+from zephyr.evals.stats import Interval, ends, resampled
 
 Sums = NDArray[np.float64]
 """[drawings, sums]; a measure turns them into [drawings] values, NaN where a drawing has none."""
@@ -21,15 +21,14 @@ def of_sums(sums: Mapping[str, Sequence[float]], measure: Measured, resamples: i
     if not sums:
         return None
     rows = np.array(list(sums.values()), dtype=float)  # [questions, sums]
-    drawn = np.random.default_rng(seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=resamples)
     with np.errstate(invalid="ignore", divide="ignore"):
         whole = float(measure(rows.sum(axis=0, keepdims=True))[0])
-        values = measure(drawn @ rows)
+        values = measure(resampled(rows, resamples, seed))
     values = values[np.isfinite(values)]
     if not np.isfinite(whole) or not len(values):
         return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(whole, float(low), float(high), len(rows))
+    low, high = ends(values, len(rows))
+    return Interval(whole, min(low, whole), max(high, whole), len(rows))
 
 
 def added(rows: Sequence[tuple[str, Sequence[float]]]) -> dict[str, list[float]]:
