@@ -44,6 +44,8 @@ class Sequence:
     seed: int | str = 0
     top_logprobs: int | None = None
     """None: no logprobs; else so many of the likeliest tokens beside each chosen one."""
+    prompt_logprobs: list[Logprob] | None = None
+    """A list to be filled with those of the prompt, from its second token on; the end of the sequence has one then."""
     tokens: list[int] = field(default_factory=list)
     """Without the end of the sequence."""
     logprobs: list[Logprob] = field(default_factory=list)
@@ -157,9 +159,13 @@ class Engine:
         width = max(lengths)
         ids = torch.tensor([[*s.prompt, *[0] * (width - len(s.prompt))] for s in newcomers], device=self._device)
         ends = torch.tensor([n - 1 for n in lengths], device=self._device)
-        wanted, place = ends.unique(return_inverse=True)  # logits of these positions alone are computed
+        read = [n for n, s in enumerate(newcomers) if s.prompt_logprobs is not None]
+        # Logits of these positions alone are computed.
+        wanted, place = (torch.arange(width, device=self._device), ends) if read else ends.unique(return_inverse=True)
         with self._slots.joining(lengths) as cache:
             logits = self._forward(ids, cache, logits_to_keep=wanted)
+        for number in read:
+            _read_prompt(newcomers[number], logits[number])
         self._rows += newcomers
         self._last += [0] * len(newcomers)
         return self._say(newcomers, logits[torch.arange(len(newcomers), device=self._device), place])
@@ -192,9 +198,10 @@ class Engine:
         for number, (sequence, token) in enumerate(zip(rows, choose(logits, rows), strict=True)):
             self._last[first + number] = token
             sequence.first_token = sequence.first_token or perf_counter()
-            if sequence.top_logprobs is not None and token not in self._stops:
+            over = token in self._stops
+            if sequence.top_logprobs is not None and not (over and sequence.prompt_logprobs is None):
                 sequence.logprobs.append(_logprob(logits[number], token, sequence.top_logprobs))
-            if token in self._stops:
+            if over:
                 sequence.finish_reason = "stop"
                 continue
             sequence.tokens.append(token)
@@ -246,6 +253,18 @@ def _nucleus(chances: "Tensor", top_p: "Tensor") -> "Tensor":
     beyond[:, 0] = False  # a top_p that rounds to 0 keeps the likeliest
     ordered[beyond] = 0.0
     return chances.scatter(-1, place, ordered)
+
+
+def _read_prompt(sequence: Sequence, logits: "Tensor") -> None:
+    """Fill in the prompt's log-probabilities from logits [positions, vocabulary]; padding stands behind its end."""
+    import torch
+
+    assert sequence.prompt_logprobs is not None
+    logs = logits[: len(sequence.prompt) - 1].float().log_softmax(-1)
+    own = logs.gather(-1, torch.tensor(sequence.prompt[1:], device=logs.device)[:, None])[:, 0].tolist()
+    values, tokens = logs.topk(sequence.top_logprobs or 0)
+    tops = (tuple(zip(*row, strict=True)) for row in zip(tokens.tolist(), values.tolist(), strict=True))
+    sequence.prompt_logprobs += map(Logprob, sequence.prompt[1:], own, tops)
 
 
 def _logprob(logits: "Tensor", token: int, count: int) -> Logprob:

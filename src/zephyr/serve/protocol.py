@@ -62,28 +62,22 @@ _NEUTRAL = {
     "function_call": "none",
     "repetition_penalty": 1,
     "top_k": -1,
+    "n": 1,
+    "best_of": 1,
 }
 """Values with which a setting that isn't supported changes nothing; so does every false one."""
 
 
-class ChatRequest(BaseModel):
-    """The body of /chat/completions; fields that change what is said and aren't known here are refused."""
+class Asked(BaseModel):
+    """What all bodies hold; fields that change what is said and aren't known here are refused."""
 
     model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[Said] = Field(min_length=1)
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     seed: int | None = None
     stop: list[str] = []
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -102,12 +96,47 @@ class ChatRequest(BaseModel):
         for name, value in (self.model_extra or {}).items():
             if name not in _HARMLESS and value and value != _NEUTRAL.get(name):
                 raise Refusal(400, f"`{name}` is not supported by this server", "unsupported_parameter", name)
+
+
+class ChatRequest(Asked):
+    """The body of /chat/completions."""
+
+    messages: list[Said] = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    def check(self) -> None:
+        """Refuse what would be ignored although it changes the answer."""
+        super().check()
         if self.top_logprobs is not None and not self.logprobs:
             raise Refusal(400, "top_logprobs: needs `logprobs: true`", "invalid_request", "top_logprobs")
 
     @property
     def limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(Asked):
+    """The body of /completions: texts or token ids that the model goes on from, without the chat template."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: int | None = Field(None, ge=0)
+    """OpenAI's 16 where it isn't given; 0 with echo: the prompt's log-probabilities alone."""
+    logprobs: int | None = Field(None, ge=0, le=20)
+    """So many of the likeliest tokens beside each one."""
+    echo: bool | None = None
+    """The prompt comes back before the text, its log-probabilities with it."""
+
+    def check(self) -> None:
+        """Refuse what would be ignored although it changes the answer."""
+        super().check()
+        if self.max_tokens == 0 and not self.echo:
+            raise Refusal(400, "max_tokens: 0 says nothing without `echo: true`", "invalid_request", "max_tokens")
 
 
 class PredictRequest(BaseModel):
@@ -117,7 +146,9 @@ class PredictRequest(BaseModel):
     parameters: dict[str, Any] = {}
 
 
-def envelope(kind: Literal["chat.completion", "chat.completion.chunk"], name: str, model: str) -> dict[str, Any]:
+def envelope(
+    kind: Literal["chat.completion", "chat.completion.chunk", "text_completion"], name: str, model: str
+) -> dict[str, Any]:
     """What replies and chunks have in common."""
     return {"id": name, "object": kind, "created": int(time.time()), "model": model}
 

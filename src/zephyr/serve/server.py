@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from zephyr.engine import Engine
 from zephyr.errors import RunError
 from zephyr.serve import metrics
+from zephyr.serve.completions import Completions
 from zephyr.serve.protocol import Refusal
 from zephyr.serve.service import Service
 from zephyr.serve.target import Target
@@ -53,6 +54,7 @@ def serve(target: Target, host: str, port: int, key: str | None, max_rows: int, 
         metrics.watch(worker.engine)
         service = Service(target.name, worker)
         app.include_router(service.router())
+        app.include_router(Completions(service).router())
         app.add_exception_handler(Refusal, _refused)
         if key is not None:
             app.add_middleware(Guard, key=key)

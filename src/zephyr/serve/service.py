@@ -61,7 +61,7 @@ class Service:
         self.name = name
         self.worker = worker
         self._tokenizer = worker.engine.tokenizer
-        self._encoding = asyncio.Lock()  # a tokenizer encodes one text at a time
+        self.encoding = asyncio.Lock()  # a tokenizer encodes one text at a time
         self._entry = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "zephyr"}
 
     def router(self) -> APIRouter:
@@ -76,29 +76,29 @@ class Service:
         return {"object": "list", "data": [self._entry]}
 
     async def one_model(self, name: str) -> dict[str, Any]:
-        self._check_name(name)
+        self.check_name(name)
         return self._entry
 
     async def chat(self, request: Request) -> Response:
         """POST /chat/completions, whole or streamed."""
         try:
-            asked = ChatRequest.model_validate_json(await _body(request))
+            asked = ChatRequest.model_validate_json(await read(request))
         except ValidationError as error:
-            raise _invalid(error) from None
-        self._check_name(asked.model)
+            raise invalid(error) from None
+        self.check_name(asked.model)
         asked.check()
         talk = await self._begin(asked)
         if asked.stream:
             return StreamingResponse(self._stream(talk, asked), media_type="text/event-stream")
-        return await _unless_gone(request, self._whole(talk, asked))
+        return await unless_gone(request, self._whole(talk, asked))
 
     async def predict(self, name: str, request: Request) -> Response:
         """KServe's v1 predict: the answers to all instances, generated together; greedy unless asked otherwise."""
-        self._check_name(name)
+        self.check_name(name)
         try:
-            body = PredictRequest.model_validate_json(await _body(request))
+            body = PredictRequest.model_validate_json(await read(request))
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise invalid(error) from None
         if len(body.instances) > MAX_WAITING:
             raise Refusal(400, f"instances: {len(body.instances)} of them, {MAX_WAITING} at most", "invalid_request")
         settings = {"temperature": 0.0} | body.parameters
@@ -109,35 +109,46 @@ class Service:
             replies = await asyncio.gather(*map(self._whole, talks, asked))
             return {"predictions": [reply["choices"][0]["message"]["content"] for reply in replies]}
 
-        return await _unless_gone(request, answers())
+        return await unless_gone(request, answers())
 
     def _instance(self, number: int, instance: str | dict[str, Any], settings: dict[str, Any]) -> ChatRequest:
         said = {"messages": [{"role": "user", "content": instance}]} if isinstance(instance, str) else instance
         try:
             asked = ChatRequest.model_validate(settings | said | {"model": self.name})
         except ValidationError as error:
-            raise _invalid(error, f"instances[{number}]") from None
+            raise invalid(error, f"instances[{number}]") from None
         asked.check()
         if asked.stream or (asked.n or 1) > 1 or asked.logprobs:
             raise Refusal(400, "predict gives one text for each instance: no stream, n, logprobs", "invalid_request")
         return asked
 
-    def _check_name(self, name: str) -> None:
+    def check_name(self, name: str) -> None:
+        """Raises Refusal for a model that isn't here."""
         if name != self.name:
             message = f"the model `{name}` does not exist; this server has `{self.name}`"
             raise Refusal(404, message, "model_not_found", "model")
 
+    def check_queue(self) -> None:
+        """Raises Refusal when too many wait."""
+        waiting = self.worker.engine.waiting
+        if waiting >= MAX_WAITING:
+            raise Refusal(429, f"{waiting} requests wait already; try again later", "overloaded")
+
+    def check_room(self, length: int, where: str, what: str) -> None:
+        """Raises Refusal when `what` at `where` in the body has so many tokens that nothing can be said to it."""
+        context = self.worker.engine.context
+        if length >= context:
+            message = f"{what} {length} tokens long, this model's context holds {context}"
+            raise Refusal(400, message, "context_length_exceeded", where)
+
     async def _begin(self, asked: ChatRequest) -> Talk:
         """Sequences for a request; Refusal when it leaves no room in the context or too many wait."""
+        self.check_queue()
         engine = self.worker.engine
-        if engine.waiting >= MAX_WAITING:
-            raise Refusal(429, f"{engine.waiting} requests wait already; try again later", "overloaded")
         messages = [message.plain() for message in asked.messages]
-        async with self._encoding:  # in a thread, since a long text would hold up everybody's streams
+        async with self.encoding:  # in a thread, since a long text would hold up everybody's streams
             prompt = await asyncio.to_thread(template.encode_prompt, self._tokenizer, messages)
-        if len(prompt) >= engine.context:
-            message = f"the messages are {len(prompt)} tokens long, this model's context holds {engine.context}"
-            raise Refusal(400, message, "context_length_exceeded", "messages")
+        self.check_room(len(prompt), "messages", "the messages are")
         seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(8))
         sequences = [
             Sequence(
@@ -155,7 +166,7 @@ class Service:
 
     async def _whole(self, talk: Talk, asked: ChatRequest) -> dict[str, Any]:
         pieces: list[list[str]] = [[] for _ in talk.sequences]
-        async for choice, piece, _ in self._pieces(talk, bool(asked.stop)):
+        async for choice, piece, _ in self.pieces(talk, bool(asked.stop)):
             pieces[choice].append(piece)
         choices = [
             {
@@ -180,7 +191,7 @@ class Service:
             yield chunk(choice, {"role": "assistant", "content": ""})
         told = [0] * len(talk.sequences)
         try:
-            async for choice, piece, over in self._pieces(talk, True):
+            async for choice, piece, over in self.pieces(talk, True):
                 found = None
                 if asked.logprobs:
                     new = talk.logprobs(choice, told[choice])
@@ -197,7 +208,7 @@ class Service:
             yield f"data: {json.dumps(head | {'choices': [], 'usage': talk.usage})}\n\n"
         yield "data: [DONE]\n\n"
 
-    async def _pieces(self, talk: Talk, every_token: bool) -> AsyncIterator[tuple[int, str, bool]]:
+    async def pieces(self, talk: Talk, every_token: bool) -> AsyncIterator[tuple[int, str, bool]]:
         """(choice, new text, whether that choice is over) until all are over; leaving it ends the generation."""
         over: set[int] = set()
         outcome = "hung_up"
@@ -223,7 +234,8 @@ class Service:
             metrics.finished(talk.sequences, outcome)
 
 
-async def _body(request: Request) -> bytes:
+async def read(request: Request) -> bytes:
+    """The body. Raises Refusal for one that is too long or breaks off."""
     body = bytearray()
     try:
         async for part in request.stream():
@@ -235,7 +247,8 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _invalid(error: ValidationError, where: str = "") -> Refusal:
+def invalid(error: ValidationError, where: str = "") -> Refusal:
+    """What pydantic says of a body, in one line."""
     problem = max(error.errors(), key=lambda found: len(found["loc"]))  # of a union, the part that nearly fits
     kinds = ("str", "list[Part]", "dict[str,any]")
     where = ".".join([*[where] * bool(where), *(str(part) for part in problem["loc"] if part not in kinds)])
@@ -243,7 +256,7 @@ def _invalid(error: ValidationError, where: str = "") -> Refusal:
     return Refusal(400, message, "invalid_request", where or None)
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
     """The reply with what `work` comes to, which ends when the client hangs up."""
     whole = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_hang_up(request))

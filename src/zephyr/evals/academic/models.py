@@ -1,7 +1,8 @@
 """Models as the harness asks them: weights in this process, or an endpoint that gives log-probabilities."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from zephyr.engine import Engine
 from zephyr.errors import EndpointError
 from zephyr.progress import Progress
 from zephyr.sections import Academic, Endpoint
+
+SAMPLE = "It wasn't 1994 any more: 3.5 % of Z\u00fcrich's (na\u00efve) cats\n\tsat on 12 mats."
+NEAR = 0.5
+"""Between log-probabilities of the same tokens, computed twice."""
 
 
 def in_process(folder: Path, section: Academic, progress: Progress) -> Any:
@@ -39,7 +44,7 @@ def behind(name: str, endpoint: Endpoint, folder: Path, section: Academic, progr
         def parse_logprobs(self, outputs: Any, tokens: Any = None, ctxlens: Any = None, **options: Any) -> Any:
             for output in outputs if isinstance(outputs, list) else [outputs]:
                 for choice, ids in zip(sorted(output["choices"], key=lambda c: c["index"]), tokens, strict=True):
-                    _check_told(name, choice, tokenizer.decode(ids))
+                    _trim(name, choice, len(ids))
             return super().parse_logprobs(outputs, tokens=tokens, ctxlens=ctxlens, **options)
 
     lm = Completions(
@@ -54,14 +59,56 @@ def behind(name: str, endpoint: Endpoint, folder: Path, section: Academic, progr
         timeout=endpoint.timeout,
         header=_header(name, endpoint),
     )
-    return _told(lm, progress)
+    with _errors(name):
+        _check_tokens(name, lm, tokenizer)
+    return _told(lm, progress, partial(_errors, name))
 
 
-def _check_told(name: str, choice: Any, prompt: str) -> None:
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """What goes wrong on the way to an endpoint, in one line that holds no address: there may be a key in it."""
+    import aiohttp
+    import requests  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except requests.HTTPError as error:
+        said = f"{error.response.status_code} {error.response.reason}"
+    except aiohttp.ClientResponseError as error:
+        said = f"{error.status} {error.message}"
+    except (requests.RequestException, aiohttp.ClientError, TimeoutError) as error:
+        said = f"can't be reached ({type(error).__name__})"
+    else:
+        return
+    raise EndpointError(f"endpoints.{name}: /completions: {said}; is it up, and does it serve the model?") from None
+
+
+def _trim(name: str, choice: Any, asked: int) -> None:
+    """Leave the log-probabilities of the prompt's tokens and of one more, which the harness drops: servers that say
+    nothing at the end of a text give none for that."""
+    told = _told_of(name, choice)
+    for kind, last in (("token_logprobs", 0.0), ("top_logprobs", {"": 0.0})):
+        told[kind] = [*told[kind][:asked], last]
+
+
+def _told_of(name: str, choice: Any) -> Any:
+    """The log-probabilities that came."""
     told = choice.get("logprobs") or {}
-    if not told.get("token_logprobs") or not told.get("top_logprobs"):
-        said = "gives no log-probabilities of prompts (echo and logprobs of /completions)"
-        raise EndpointError(f"endpoints.{name}: {said}; serve the model with vLLM or `zephyr serve`")
+    if len(told.get("token_logprobs") or ()) < 2 or len(told.get("top_logprobs") or ()) < 2:
+        said = "gives no log-probabilities of prompts (`echo` and `logprobs` of /completions)"
+        raise EndpointError(f"endpoints.{name}: {said}; serve the model with `zephyr serve` or vLLM")
+    return told
+
+
+def _check_tokens(name: str, lm: Any, tokenizer: Any) -> None:
+    """A text and its token ids must be the same to the endpoint; else its model has another tokenizer."""
+    ids = tokenizer(SAMPLE)["input_ids"]
+    asked = [lm.model_call([prompt], generate=False)["choices"][0] for prompt in (SAMPLE, ids)]
+    read = [_told_of(name, choice)["token_logprobs"] for choice in asked]
+    same = len(read[0]) == len(read[1]) and all(abs(a - b) < NEAR for a, b in zip(*(r[1:] for r in read), strict=True))
+    if not same:
+        said = "reads a text as other tokens than the base model's tokenizer"
+        raise EndpointError(f"endpoints.{name}: {said}; serve a model of the same family")
 
 
 def _header(name: str, endpoint: Endpoint) -> dict[str, str]:
@@ -97,14 +144,15 @@ class _Count:
         self._progress.advance(min(self._done, self._total), self._total, "academic requests")
 
 
-def _told(lm: Any, progress: Progress) -> Any:
-    """The model, which tells how far it is."""
+def _told(lm: Any, progress: Progress, guard: Callable[[], AbstractContextManager[None]] = nullcontext) -> Any:
+    """The model, which tells how far it is; it is asked under a guard."""
     count = _Count(progress)
     lm.set_cache_hook(count)
 
     def answer(ask: Any, requests: Sequence[Any], **options: Any) -> Any:
         count.begin(len(requests))
-        return ask(requests, **options)
+        with guard():
+            return ask(requests, **options)
 
     for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
         setattr(lm, kind, partial(answer, getattr(lm, kind)))
