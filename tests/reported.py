@@ -81,12 +81,14 @@ DPO = [
 ]
 
 
+SURVIVE = {"name": "position", "says": "survive", "unit": "%", "mean": 88.0, "low": 80.2, "high": 93.0, "n": 100}
+LONGER = {"name": "verbosity", "says": "won", "unit": "%", "mean": 50.5, "low": 47.0, "high": 54.0, "n": 100}
 AUDIT = {
     "judge": "judge",
     "model": "judge-v1",
     "second": None,
     "verdict": "doubtful",
-    "words": f"It may be believed where differences are large. {HOSTILE}",
+    "words": f"With doubts: order of the answers could not be cleared. {HOSTILE}",
     "reasons": ["Order of the answers: 12 of 100 verdicts turn with the order", "Second judge: none is named"],
     "sample": {"comparisons": 100, "of_comparisons": 800, "grades": 90, "of_grades": 640},
     "checks": [
@@ -98,7 +100,7 @@ AUDIT = {
             "found": "88.0% [80.2, 93.0] of 100 verdicts survive",
             "rule": "ok from 90%",
             "why": "12 of 100 verdicts turn",
-            "figures": [{"name": "position", "says": "survive", "unit": "%", "mean": 88.0, "low": 80.2, "high": 93.0, "n": 100}],
+            "figures": [SURVIVE],
             "limit": {"low": 90.0, "high": None, "fair": 100.0},
         },
         {
@@ -109,7 +111,7 @@ AUDIT = {
             "found": "50.5% [47.0, 54.0] of 100 lengthened answers won",
             "rule": "ok where the interval holds 50%",
             "why": "",
-            "figures": [{"name": "verbosity", "says": "won", "unit": "%", "mean": 50.5, "low": 47.0, "high": 54.0, "n": 100}],
+            "figures": [LONGER],
             "limit": {"low": 45.0, "high": 55.0, "fair": 50.0},
         },
         {
@@ -125,7 +127,7 @@ AUDIT = {
         },
     ],
     "anchor": None,
-}  # fmt: skip
+}
 """What the audit of a judge found, in the form of evals/audit."""
 
 
@@ -219,7 +221,7 @@ def evaluation(
                 scores.append(
                     Score(
                         question_id=question, category=category, model=model, turn=turn,
-                        score=float(5 + rank + number % 3), correct=True, judge="judge", judge_prompt="",
+                        score=min(float(5 + rank + number % 3), 10.0), correct=True, judge="judge", judge_prompt="",
                         judgment=f"Good. {text}", error=None,
                     )
                 )  # fmt: skip
@@ -284,8 +286,10 @@ def sceptical(summary: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
     }
     task = {"metric": "acc_norm", "shots": 25, "n": 1172, "mean": 62.5, "low": 59.7, "high": 65.3, "error": 1.4}
     return summary | {
-        "figures": merged(summary["figures"], {model: own for model in models}),
-        "ranks": {"score": {m: {"rank": n + 1, "low": n + 1, "high": len(models)} for n, m in enumerate(models)}},
+        "figures": merged(summary["figures"], dict.fromkeys(models, own)),
+        "ranks": {
+            "score": {m: {"rank": len(models) - n, "low": 1, "high": len(models) - n} for n, m in enumerate(models)}
+        },
         "judge": AUDIT,
         "safety": {
             "scoring": "rules",

@@ -81,7 +81,7 @@ class Terminal:
         """The variants with their intervals, the time, and where outputs lie."""
         from zephyr.evals.report.facts import summary_of
         from zephyr.evals.report.states import Missing
-        from zephyr.evals.table import at_equal_length, table
+        from zephyr.evals.table import notes, table
 
         self._clear()
         done = [event for event in events if event["event"] == "done"]
@@ -92,15 +92,17 @@ class Terminal:
             header, *rows = table(summary)
             self.console.print()
             self.table(header, rows)
-            if lines := at_equal_length(summary):
-                self.console.print(f"win % at equal length  {'; '.join(lines)}")
+            for line in notes(summary):
+                self.console.print(line, markup=False)
         self.console.print()
         self.console.print(f"steps took {total:.0f} s, of which {total - work:.0f} s outside their own work")
         self._report(folder)
         self.console.print(f"logs     zephyr logs {run_id}")
         for event in done:
             if event.get("verdict"):
-                self.console.print(f"verdict  {event['verdict']}: {'; '.join(event['reasons'])}")
+                self.console.print(f"verdict  {event['verdict']}", markup=False)
+                for reason in event["reasons"]:
+                    self.console.print(f"         {reason}", markup=False)
             if event.get("version"):
                 name = f"{event['name']} version {event['version']}"
                 self.console.print(f"model    {name}  (zephyr lineage {event['name']}@candidate)")

@@ -94,3 +94,63 @@ def test_a_table_that_is_cut_shows_that_it_scrolls(tab: Page, pages: dict[str, P
         ".map(e => getComputedStyle(e).backgroundAttachment)"
     )
     assert cut and all(one.startswith("local, local, scroll, scroll") for one in cut)
+
+
+SHOWN = """[...document.querySelectorAll('#talks .talk')].filter(e => e.offsetParent !== null)"""
+
+
+def choose(tab: Page, name: str, label: str) -> None:
+    """Click the button with these words."""
+    found = f"""[...document.querySelectorAll('#talks label:has([name={name}])')]
+        .find(e => e.textContent.trim() === '{label}')"""
+    tab.run(f"{found}.click()")
+    assert tab.run(f"{found}.querySelector('input').checked") is True
+
+
+def seen(tab: Page) -> list[str]:
+    """The first lines of the conversations that are shown."""
+    lines: list[str] = tab.run(SHOWN + ".map(e => e.querySelector('summary').innerText.replace(/\\s+/g, ' '))")
+    return lines
+
+
+def test_a_person_reads_the_verdict_and_filters_conversations(tab: Page, pages: dict[str, Path]) -> None:
+    tab.show(pages["passed"], 1280, 900, False)
+    tab.run(OPEN)
+    assert tab.run("document.querySelector('#verdict strong').innerText") == "Gate passed"
+    assert tab.run("document.querySelector('#judge strong').innerText") == "The judge can be trusted with doubts"
+    # Both stand on the first screen, the verdict first.
+    tops = tab.run("['#verdict', '#judge strong'].map(s => document.querySelector(s).getBoundingClientRect().top)")
+    assert 0 < tops[0] < tops[1] < 900
+
+    everything = seen(tab)
+    assert len(everything) == 24
+    answers = SHOWN + ".map(e => [...e.querySelectorAll('.said h4')].filter(h => h.offsetParent !== null).length)"
+    assert set(tab.run(answers)) <= {4, 8}  # four variants, one turn or two
+
+    choose(tab, "category", "math")
+    assert len(seen(tab)) == 3 and all("math, question" in line for line in seen(tab))
+    choose(tab, "category", "all")
+    assert seen(tab) == everything
+
+    choose(tab, "variant", "dDPO")
+    assert set(tab.run(answers)) <= {2, 4}  # it and the baseline
+    names = SHOWN + ".flatMap(e => [...e.querySelectorAll('.said h4')].filter(h => h.offsetParent !== null))"
+    assert set(tab.run(names + ".map(h => h.firstElementChild.innerText)")) == {"dSFT-1", "dDPO"}
+    parts = []
+    for outcome in ("won", "lost", "draw"):
+        choose(tab, "outcome", outcome)
+        parts.append(seen(tab))
+        assert parts[-1] and all(line.count(f"dDPO {outcome}") == 1 for line in parts[-1])
+    assert sorted(line for part in parts for line in part) == sorted(seen_with(tab, "all"))
+
+    choose(tab, "variant", "all")
+    choose(tab, "outcome", "lost")  # of the aligned model now
+    assert seen(tab) and all("dDPO+dSFT lost" in line for line in seen(tab))
+    choose(tab, "category", "math")
+    assert seen(tab) == []  # it won every question
+    assert tab.run("document.querySelector('#talks .count').offsetParent !== null") is True
+
+
+def seen_with(tab: Page, outcome: str) -> list[str]:
+    choose(tab, "outcome", outcome)
+    return seen(tab)

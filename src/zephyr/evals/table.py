@@ -1,6 +1,6 @@
 """The models side by side, the judge's standing, safety: what the terminal shows at the end, and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 Figure = Mapping[str, Any]
@@ -73,19 +73,22 @@ def at_equal_length(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def safety_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What each model refused, of what it had to refuse and of what it had to answer."""
-    return [
-        f"{name} {shown(own.get('safety.refused')) or 'none'}, of harmless "
-        f"{shown(own.get('safety.over_refused')) or 'not measured'}"
-        for name, own in figures(summary).items()
-        if "safety.refused" in own or "safety.over_refused" in own
-    ]
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """What stands below the table, a line each: equal length, safety, academic tasks, whether the judge is trusted."""
+    own = figures(summary)
+    told = {
+        "win % at equal length": at_equal_length(summary),
+        "harmful refused %": _of_all(own, "safety.refused"),
+        "harmless refused %": _of_all(own, "safety.over_refused"),
+        "academic tasks %": _of_all(own, "academic"),
+    }
+    lines = [f"{name}  {'; '.join(said)}" for name, said in told.items() if said]
+    judge = summary.get("judge")
+    return lines + ([f"can the judge be trusted?  {judge['words']}"] if judge else [])
 
 
-def academic_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Each model's mean over the academic tasks."""
-    return [f"{name} {shown(own['academic'])}" for name, own in figures(summary).items() if "academic" in own]
+def _of_all(own: Mapping[str, Mapping[str, Figure]], name: str) -> list[str]:
+    return [f"{model} {shown(found[name])}" for model, found in own.items() if name in found]
 
 
 def score(model: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ _MORE = {
 @dataclass(frozen=True)
 class Peers:
     header: Sequence[str]
-    here: Sequence[Sequence[str]]
-    """Judged in this run: its variants, then the peers."""
+    here: Sequence[tuple[str, str, Sequence[str]]]
+    """Name, what it is, cells; judged in this run: its variants, then the peers."""
     published: Sequence[tuple[str, str, str, str]]
     """Name, what it is, MT-Bench, AlpacaEval: measured by others."""
 
@@ -42,8 +42,8 @@ def of(summary: Mapping[str, Any] | Missing, recipe: Mapping[str, Any]) -> Peers
         own = figures(summary).get(row[0], {})
         kind = "peer, judged here" if row[0] in given else "this run"
         cells = (*row[1:most], *(shown(own.get(name)) for name in more))
-        here.append([charts.cut(row[0], 60), kind, *cells])
-    header = ["model", "what it is", *header[1:most], *map(_MORE.__getitem__, more)]
+        here.append((charts.cut(row[0], 60), kind, cells))
+    header = ["model", *header[1:most], *map(_MORE.__getitem__, more)]
     return Peers(header, here, [_published(row) for row in sorted(paper.MODELS, key=lambda row: -(row[3] or 0.0))])
 
 

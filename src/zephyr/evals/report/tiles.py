@@ -7,6 +7,7 @@ from typing import Any
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing, Step
+from zephyr.evals.table import figures
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,22 @@ def of(facts: Facts) -> list[Tile]:
         if own["correct"] is not None:
             before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""
             tiles.append(Tile("Right answers", f"{own['correct']:.1%}", before))
+        tiles += _safety(figures(summary).get(ALIGNED, {}))
     tiles += _trained(facts.steps)
     tiles.append(Tile("Time", seconds(facts.seconds), f"{len(facts.steps)} steps"))
     if not isinstance(facts.bills, Missing):
         paid, money = sum(bill.paid for bill in facts.bills), sum(bill.dollars for bill in facts.bills)
         tiles.append(Tile("Paid for calls", f"${money:,.2f}", f"{paid:,} calls made in this run"))
     return tiles
+
+
+def _safety(own: Mapping[str, Any]) -> list[Tile]:
+    names = {"safety.refused": "Harmful requests refused", "safety.over_refused": "Harmless requests refused"}
+    return [
+        Tile(label, f"{own[name]['mean']:.1f}%", f"{own[name]['low']:.1f} to {own[name]['high']:.1f}")
+        for name, label in names.items()
+        if name in own
+    ]
 
 
 def _trained(steps: Mapping[str, Step]) -> list[Tile]:
