@@ -30,9 +30,9 @@ JUDGE = {"position": figure(90.0, 80.0, 95.0)}
 
 
 def summary(own: dict[str, Any], judge: dict[str, Any] | None = None) -> dict[str, Any]:
-    model: dict[str, Any] = {"score": 6.0, "score_low": 5.5, "score_high": 6.5, "correct": None, "length": 900.0, "differences": {}}
+    model: dict[str, Any] = {"score": 6.0, "score_low": 5.5, "score_high": 6.5, "correct": None, "length": 900.0}
     figures = {"new": own} | ({"judge": judge} if judge else {})
-    return {"models": {"new": model}, "win_rates": [], "figures": figures}
+    return {"models": {"new": model | {"differences": {}}}, "win_rates": [], "figures": figures}
 
 
 def verdict(gate: dict[str, Any], given: dict[str, Any], incumbent: dict[str, Any] | None = None) -> Verdict:
