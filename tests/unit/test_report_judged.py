@@ -206,3 +206,29 @@ def test_the_table_names_corrected_scores_and_failed_answers() -> None:
     assert header[:3] == ["variant", "score (corrected references)", "rank"]
     assert [row[header.index("failed %")] for row in rows] == ["0.0", "0.0", "2.5"] and rows[0][2] == "1"
     assert len(notes(found)) == 5  # equal length, harmful, harmless, academic, the judge
+
+
+def test_how_it_was_measured_is_said() -> None:
+    counts = {"turns": 160, "scored": 150, "empty": 0, "failed": 4, "unread": 3}
+    bench = {"name": "score_corrected", "questions": 80, "references": 30, "corrected": 13, "without_reference": 2}
+    alpaca = {"instructions": 805, "references": 805, "generator": "davinci", "preference": "probabilities"}
+    page = page_of(
+        run_of(mt_bench=bench | {"models": dict.fromkeys(VARIANTS, counts)}, alpaca_eval=alpaca | {"without_call": 7})
+    )
+    assert (
+        "80 questions, 30 with a reference answer, 13 of them corrected. 2 of math, reasoning and coding have none. "
+        "8 answers failed and were not judged. 6 grades could not be read and are in no mean." in page.text
+    )
+    assert (
+        "805 instructions, 805 with an answer of davinci. A preference is the probability of the letter that the judge "
+        "says. 7 comparisons needed no call: the texts were the same, or one had failed." in page.text
+    )
+
+
+def test_turns_stand_before_categories() -> None:
+    turn = {"mean": 6.5, "low": 6.0, "high": 7.0, "n": 12}
+    given = summary()
+    for name in MODELS:
+        given["figures"][name] |= {"score.turn_1": turn, "score.turn_2": turn | {"mean": 6.25}}
+    page = page_of(run_of(figures=given["figures"]))
+    assert "turn 1 6.50 [6.00, 7.00]" in page.text and page.text.index("turn 2 6.25") < page.text.index("writing 6.00")

@@ -19,6 +19,7 @@ from zephyr.evals.report import (
     harm,
     paper,
     peers,
+    protocol,
     talks,
     tasks,
     tiles,
@@ -28,7 +29,7 @@ from zephyr.evals.report import (
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing
-from zephyr.evals.table import interval, won, won_at_equal_length
+from zephyr.evals.table import CORRECTED, figures, interval, shown, won, won_at_equal_length
 
 FOLDER = "zephyr.evals.report"
 SIGNS = {"held": "✓", "contradicted": "✗", "open": "?", "untested": "–"}
@@ -74,6 +75,8 @@ def render(facts: Facts) -> str:
         warnings=training.warnings(facts),
         radar=drawings.radar(facts.summary),
         categories=_categories(facts.summary),
+        asked=protocol.of_questions(facts.summary),
+        compared=protocol.of_instructions(facts.summary),
         wins=drawings.win_rates(facts.summary),
         win_rows=() if isinstance(facts.summary, Missing) else _win_rows(facts.summary),
         lengths=drawings.lengths(facts),
@@ -101,7 +104,7 @@ def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missi
         return summary
     if not drawings.categories(summary):
         return Missing("no two-turn questions were asked")
-    names = talks.ordered(list(summary["models"]))
+    names = [name for name in talks.ordered(list(summary["models"])) if summary["models"][name]["categories"]]
     others = [name for name in names if name != summary["baseline"]]
     others = [ALIGNED] if len(others) > 1 and ALIGNED in others else others  # what the page can hold side by side
     rows = [["category", *names, *(f"{name}: change" for name in others)]]
@@ -109,22 +112,35 @@ def _categories(summary: Mapping[str, Any] | Missing) -> list[list[str]] | Missi
         cells = [summary["models"][name]["categories"].get(category) for name in names]
         cells += [summary["models"][name]["differences"].get(category) for name in others]
         signs = [""] * len(names) + ["+"] * len(others)
-        shown = [
+        told = [
             interval(c["mean"], c["low"], c["high"], 2, sign) if c else "" for c, sign in zip(cells, signs, strict=True)
         ]
-        rows.append([charts.cut(category, 60), *shown])
+        rows.append([charts.cut(category, 60), *told])
+    return [rows[0], *_turns(summary, names, len(others)), *rows[1:]]
+
+
+def _turns(summary: Mapping[str, Any], names: Sequence[str], others: int) -> list[list[str]]:
+    """The scores of each turn over all categories, where they are known."""
+    own = figures(summary)
+    rows = []
+    for turn in (1, 2):
+        found = [own.get(name, {}) for name in names]
+        cells = [shown(f.get(f"score.turn_{turn}") or f.get(f"{CORRECTED}.turn_{turn}"), 2) for f in found]
+        if any(cells):
+            rows.append([f"turn {turn}", *cells, *[""] * others])
     return rows
 
 
 def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["variant", "against", "win %", "length controlled %", "compared", "longer by"]]
+    rows = [["variant", "against", "win %", "SE", "length controlled %", "compared", "longer by"]]
     for win in summary["win_rates"][: drawings.ROWS]:
         controlled = won_at_equal_length(win) or "not measured"
         compared = f"{win['n']:,}, {win['draws']:,} draws" + (
             f", {win['unparsed']:,} unreadable" * bool(win["unparsed"])
         )
         gap = f"{win['length_gap']:+.0f}"
-        rows.append([win["model"], charts.cut(win["baseline"], 60), won(win), controlled, compared, gap])
+        error = f"{win['se']:.2f}" if win.get("se") is not None else ""
+        rows.append([win["model"], charts.cut(win["baseline"], 60), won(win), error, controlled, compared, gap])
     return rows
 
 
