@@ -5,12 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zephyr.evals import judge
+
 Row = dict[str, Any]
 
 QUESTIONS: list[Row] = [
     {"question_id": 81, "category": "writing", "turns": ["write", "shorter"], "reference": ["not shown", "nor this"]},
     {"question_id": 111, "category": "math", "turns": ["1 + 1?", "and 1?"]},
     {"question_id": 112, "category": "math", "turns": ["2 + 2?", "and 2?"]},
+]
+
+PROMPTS: list[Row] = [
+    {
+        "name": name,
+        "type": "single",
+        "system_prompt": "Judge." if "multi" in name else "",
+        "prompt_template": f"{name}|" + "|".join(f"{field}={{{field}}}" for field in sorted(fields)),
+        "output_format": "[[rating]]",
+    }
+    for name, fields in judge.FIELDS.items()
 ]
 
 

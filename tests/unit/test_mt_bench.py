@@ -1,4 +1,4 @@
-"""MT-Bench in an evaluation: prompts, temperatures, failures, FastChat's files back and forth, bad files."""
+"""MT-Bench in an evaluation: prompts, temperatures, failures, FastChat's files back and forth."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tests.benching import bench
-from tests.fastchat_rows import QUESTIONS, Row, answered, written
+from tests.fastchat_rows import PROMPTS, QUESTIONS, Row, answered, written
 from tests.openai_server import Scripted, serving
-from zephyr.errors import DataError
 from zephyr.evals import judge, mt_bench
 from zephyr.evals.answers import Said, Speaker
 from zephyr.evals.mt_bench import published
@@ -31,18 +30,6 @@ class Tells(Speaker):
         asked = [talk[-1]["content"] for talk in talks]
         self.heat += zip(asked, temperatures, strict=True)
         return [Said(self.say(text), 1) for text in asked]
-
-
-PROMPTS: list[Row] = [
-    {
-        "name": name,
-        "type": "single",
-        "system_prompt": "Judge." if "multi" in name else "",
-        "prompt_template": f"{name}|" + "|".join(f"{field}={{{field}}}" for field in sorted(fields)),
-        "output_format": "[[rating]]",
-    }
-    for name, fields in judge.FIELDS.items()
-]
 
 
 class World:
@@ -144,24 +131,46 @@ def test_failed_answers_are_counted_and_never_judged(tmp_path: Path) -> None:
 
 def test_files_tell_the_same_when_they_are_read_back(tmp_path: Path) -> None:
     world = World(tmp_path, lambda text: f"[[{1 + len(text) % 9}.5]]" if "write\n" in text else "no")
+    world.section = {"answers": {"peer": "a"}}
+    world.rows["a"] = [answered(81, "of a peer", "$ERROR$"), answered(112, "4")]
     first = world.run(lambda text: "" if text == "and 1?" else text)
-    name = "mt_bench/model_judgment/org_gpt_single.jsonl"
     again = World(tmp_path)
-    again.section = {"answers": {"peer": "a"}}
-    again.rows["a"] = first.lines("mt_bench/model_answer/new.jsonl")
-    second = again.run()
-    by_file = [(a["answer"], a["error"]) for a in second.answers if a["model"] == "peer"]
-    assert by_file == [(a["answer"], a["error"]) for a in first.answers]
+    again.section = {"answers": {"peer": "a", "other": "b"}}
+    again.rows |= {"a": first.lines("mt_bench/model_answer/peer.jsonl")}
+    again.rows |= {"b": first.lines("mt_bench/model_answer/new.jsonl")}
+    assert said(again.run().answers, "peer") == said(first.answers, "peer")
+    assert said(again.run().answers, "other") == said(first.answers, "new")
+
+    rows = first.lines("mt_bench/model_judgment/org_gpt_single.jsonl")
     known = published.questions(written(tmp_path / "q.jsonl", QUESTIONS))
-    (one,), _ = published.standings([written(tmp_path / "j.jsonl", first.lines(name))], known)
-    assert (one.model, one.judge) == ("new", "org/gpt")
-    ours = {key: value["mean"] for key, value in one.figures.items() if key != "unread"}
-    assert ours == {key: value for key, value in first.means().items() if key != "unread"}
-    assert {row["question_id"] for row in first.lines(name)} == {81, 111, 112}
-    assert {tuple(row["judge"]) for row in first.lines(name)} == {
+    found, replaced = published.standings([written(tmp_path / "j.jsonl", rows)], known)
+    assert {(one.model, one.judge, one.with_failed) for one in found} == {
+        ("new", "org/gpt", None),
+        ("peer", "org/gpt", None),
+    }
+    assert replaced == 0
+    for one in found:
+        ours, public = first.part.figures[one.model], dict(one.figures)
+        assert {name: value for name, value in ours.items() if name != "unread"} == {
+            name: value for name, value in public.items() if name != "unread"
+        }
+        # What public tools make of it: all but -1, whoever failed.
+        read = [row["score"] for row in rows if row["model"] == one.model and row["score"] != -1]
+        assert sum(read) / len(read) == ours["score"]["mean"]
+        own = first.part.summary["models"][one.model]
+        assert [one.counts[name] for name in ("turns", "scored", "failed", "unread", "missing")] == [
+            *(own[name] for name in ("turns", "scored", "failed", "unread")),
+            0,
+        ]
+    assert {row["question_id"] for row in rows} == {81, 111, 112}
+    assert {tuple(row["judge"]) for row in rows} == {
         ("org/gpt", "zephyr-single-v1"),
         ("org/gpt", "zephyr-single-v1-multi-turn"),
     }
+
+
+def said(answers: Sequence[Answer], model: str) -> list[tuple[str | None, str | None]]:
+    return [(answer["answer"], answer["error"]) for answer in answers if answer["model"] == model]
 
 
 def test_a_rerun_writes_the_same_files(tmp_path: Path) -> None:
@@ -189,69 +198,6 @@ def test_corrected_references_change_the_score_s_name(tmp_path: Path) -> None:
     shown = {m[-1]["content"].partition("ref_answer_1=")[2][:1] for m in found.asked}
     assert shown == {"", "2", "4"}
     assert (found.part.summary["name"], found.part.summary["corrected"]) == ("score_corrected", 1)
-
-
-BAD: list[tuple[str, list[Row], str]] = [
-    ("q", [{"question_id": 1, "category": "math", "turns": ["one"]}], "questions, FILE:1: needs question_id"),
-    ("q", [{"question_id": 1, "category": "math", "turns": ["one", 2]}], "questions, FILE:1: needs question_id"),
-    ("q", [{"question_id": True, "category": "m", "turns": ["1", "2"]}], "questions, FILE:1: needs a question_id"),
-    ("q", [*QUESTIONS, QUESTIONS[0]], "questions, FILE:4: question 81 is there twice"),
-    ("r", [answered(999, "a", "b")], "references, FILE:1: question 999 is none of the 3 questions"),
-    ("r", [answered(111, "a")], "references, FILE:1: the reference lacks a turn"),
-    ("c", [answered(111, "a", "b"), {"question_id": 112}], "corrections, FILE:2: needs question_id, model_id"),
-    ("a", [], "answers.peer, FILE: the file is empty"),
-    (
-        "a",
-        [answered(81, "a", "b"), answered(111, "a", "b", model="n")],
-        "answers.peer, FILE:2: answers of n, in a file",
-    ),
-    ("a", [answered(82, "a", "b")], "answers.peer, FILE:1: question 82 is none"),
-    ("a", [{**answered(81), "choices": [{"turns": ["a", 5]}]}], "answers.peer, FILE:1: a turn is no text"),
-    ("p", PROMPTS[:3], "judge_prompts, FILE:3: the file ends without single-math-v1-multi-turn"),
-    ("p", [*PROMPTS, PROMPTS[0]], "judge_prompts, FILE:5: single-v1 is there twice"),
-    ("p", [{**PROMPTS[0], "name": "single-v2"}], "judge_prompts, FILE:1: a judge prompt named 'single-v2'"),
-    ("p", [{**PROMPTS[0], "output_format": "[[A]]"}], "judge_prompts, FILE:1: single-v1 asks for '[[A]]'"),
-    ("p", [{**PROMPTS[0], "prompt_template": "{question}"}], "FILE:1: single-v1 has the fields question; needs answer"),
-    (
-        "p",
-        [{**PROMPTS[0], "prompt_template": "{"}],
-        "judge_prompts, FILE:1: single-v1: prompt_template has a stray brace",
-    ),
-    ("p", [{**PROMPTS[0], "system_prompt": None}], "judge_prompts, FILE:1: single-v1 needs system_prompt"),
-]
-
-
-@pytest.mark.parametrize(("name", "rows", "told"), BAD, ids=lambda value: value if isinstance(value, str) else "")
-def test_bad_files_get_one_line_before_any_model_speaks(name: str, rows: list[Row], told: str, tmp_path: Path) -> None:
-    named = {"q": "q", "r": "r", "c": "c", "p": "p", "a": "a"}
-    section = Evaluate(
-        questions="q",
-        references="r",
-        corrections="c",
-        judge_prompts="p",
-        answers={"peer": "a"},
-        safety=Safety(prompts=()),
-    )
-    good: dict[str, list[Row]] = {
-        "q": QUESTIONS,
-        "r": [answered(111, "2", "3")],
-        "c": [answered(111, "2", "3")],
-        "p": PROMPTS,
-        "a": [answered(81, "a", "b")],
-    }
-    mt_bench.check(bench(section, tmp_path, good))
-    work = bench(section, tmp_path, {**good, named[name]: rows})
-    with pytest.raises(DataError) as caught:
-        mt_bench.check(work)
-    line = str(caught.value).replace(str(work.files[name]), "FILE")
-    assert told in line and "\n" not in line
-
-
-def test_a_peer_can_not_have_a_model_s_name(tmp_path: Path) -> None:
-    section = Evaluate(questions="q", answers={"base": "a"}, safety=Safety(prompts=()))
-    rows = {"q": QUESTIONS, "a": [answered(81, "a", "b")]}
-    with pytest.raises(DataError, match=r"evaluate\.answers\.base: a model of this run has that name"):
-        mt_bench.check(bench(section, tmp_path, rows, {"base": tmp_path}))
 
 
 @pytest.mark.parametrize(

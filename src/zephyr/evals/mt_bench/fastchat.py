@@ -16,6 +16,8 @@ Rows = Iterable[tuple[str, Mapping[str, Any]]]
 
 FAILED = ("$ERROR$", "ERROR")
 """What FastChat writes for an answer that it didn't get from an API, or from a model that broke down."""
+NOT_JUDGED = "Not judged: "
+"""How a judgment of ours begins whose answer failed or was empty."""
 _JUDGED_FAILURE = re.compile(r"(?:Assistant's Answer\]|### Assistant A:)\n(?:\$ERROR\$|ERROR)\n")
 """In a judge's prompt, by the marks of the published ones."""
 
@@ -46,7 +48,7 @@ class Judgment(NamedTuple):
     score: float | None
     """None: -1, null or off the scale."""
     of_failure: bool
-    """A failed answer was judged as if it were one."""
+    """The answer failed; a score is of its text, which is none."""
     tstamp: float
 
 
@@ -137,9 +139,14 @@ def _judgment(place: str, row: Mapping[str, Any]) -> Judgment:
         judge=who,
         turn=meant,
         score=None if score is None else judge.on_scale(float(score)),
-        of_failure=bool(_JUDGED_FAILURE.search(str(row.get("user_prompt") or ""))),
+        of_failure=_of_failure(row),
         tstamp=_time(row),
     )
+
+
+def _of_failure(row: Mapping[str, Any]) -> bool:
+    told = str(row.get("judgment") or "").startswith(NOT_JUDGED) and row.get("score") == -1
+    return told or bool(_JUDGED_FAILURE.search(str(row.get("user_prompt") or "")))
 
 
 def answer_row(question: Question, model: str, turns: list[str | None]) -> str:

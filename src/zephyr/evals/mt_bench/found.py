@@ -46,11 +46,11 @@ def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> 
     def mean(rows: Sequence[Score]) -> Interval | None:
         return by_question([(row["question_id"], row["score"]) for row in rows], resamples, seed)
 
-    kinds = {category: kind(category) for category in dict.fromkeys(row["category"] for row in scores) if category}
+    kinds = dict.fromkeys(kind(row["category"]) for row in scores if row["category"])
     asked = [score for score in scores if score["error"] not in (EMPTY, FAILED)]
     unread = [(score["question_id"], float(score["score"] is None)) for score in asked]
     turns = {f"turn_{turn}": [row for row in scores if row["turn"] == turn] for turn in (1, 2)}
-    parts = turns | {kinds[name]: [row for row in scores if row["category"] == name] for name in kinds}
+    parts = turns | {own: [row for row in scores if kind(row["category"]) == own] for own in kinds}
     return named(
         {
             name: figure(mean(scores)),
@@ -101,7 +101,7 @@ def _files(bench: Bench, read: Sheet, answers: Sequence[Answer], scores: Sequenc
     for score in scores:
         answer = said[score["model"], score["question_id"], score["turn"]]
         shown = asked.messages(answer)[-1]["content"] if score["error"] not in (EMPTY, FAILED) else ""
-        told = score["judgment"] or (f"Not judged: {score['error']}." if not shown else fastchat.FAILED[0])
+        told = score["judgment"] or (f"{fastchat.NOT_JUDGED}{score['error']}" if not shown else fastchat.FAILED[0])
         question = read.questions[score["question_id"]]
         by_prompt = (by, score["judge_prompt"])
         lines.append(

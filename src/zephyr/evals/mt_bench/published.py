@@ -49,14 +49,14 @@ def standings(paths: Sequence[Path], known: Mapping[str, Question] | None = None
 
 def _standing(model: str, judge: str, found: Sequence[Judgment], known: Mapping[str, Question], asked: int) -> Standing:
     scores = [_score(judgment, known) for judgment in found]
-    failed = any(judgment.of_failure for judgment in found)
+    failed = any(judgment.of_failure and judgment.score is not None for judgment in found)
     all_read = [judgment.score for judgment in found if judgment.score is not None]
     return Standing(
         model,
         judge,
         of_scores(scores, "score", RESAMPLES, SEED),
         {**counts(scores), "missing": 2 * asked - len(scores)},
-        sum(all_read) / len(all_read) if failed and all_read else None,
+        sum(all_read) / len(all_read) if failed else None,
     )
 
 
