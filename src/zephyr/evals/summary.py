@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zephyr.evals import safety
 from zephyr.evals.alpaca import length
 from zephyr.evals.alpaca.rates import rate
 from zephyr.evals.figures import Figure, named
@@ -27,7 +28,7 @@ def summarise(
     models = {}
     for name in names:
         own = [score for score in scores if score["model"] == name]
-        said = [answer for answer in answers if answer["model"] == name]
+        said = [answer for answer in answers if answer["model"] == name and answer["set"] != safety.SET]
         graded = interval(_by_question(own, "score"))
         right = interval(_by_question(own, "correct"))
         categories = list(dict.fromkeys(score["category"] for score in own))
