@@ -75,7 +75,7 @@ class Measure(NamedTuple):
 UNREADABLE = Limit(low=None, high=5.0, fair=0.0)
 FIRST = Limit(low=40.0, high=60.0, fair=50.0)
 SURVIVES = Limit(low=50.0, high=None, fair=None)
-STABLE = Limit(low=75.0, high=None, fair=None)
+STABLE = Limit(low=70.0, high=None, fair=None)
 STEADY = Limit(low=None, high=1.0, fair=None)
 KAPPA = Limit(low=0.4, high=None, fair=None)
 CORRELATION = Limit(low=0.5, high=None, fair=None)
