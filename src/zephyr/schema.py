@@ -159,7 +159,8 @@ class Score(TypedDict):
 
 
 class Comparison(TypedDict):
-    """One pairwise verdict: preference of `model` over `baseline`, 1 won, 0.5 draw, 0 lost."""
+    """One pairwise verdict: preference of `model` over `baseline`, 1 won, 0.5 draw, 0 lost, or what the judge's
+    probabilities give."""
 
     question_id: str
     category: str

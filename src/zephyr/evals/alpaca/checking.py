@@ -16,7 +16,7 @@ def check(bench: Bench) -> None:
     first: str | None = None
     for place, row in bench.rows(bench.section.instructions):
         fail = forms.failing("evaluate.instructions", place)
-        forms.text_of(row, "instruction", fail)
+        forms.asked(row, fail)
         if not forms.text_of(row, "output", fail, empty=True):
             continue
         name = forms.text_of(row, "generator", fail, empty=True) or REFERENCE
@@ -37,7 +37,7 @@ def difficulty(bench: Bench) -> dict[str, float] | None:
     location = bench.section.difficulty
     if location is None:
         return None
-    known = [row["instruction"] for _, row in bench.rows(bench.section.instructions)]
+    known = [forms.prompt(row) for _, row in bench.rows(bench.section.instructions)]
     found = difficulties(bench.files[location], "evaluate.difficulty")
     return {str(number): of(found, text, number - 1, location) for number, text in enumerate(known, start=1)}
 

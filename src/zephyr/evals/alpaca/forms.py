@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from zephyr.errors import DataError
 from zephyr.evals.mt_bench.fastchat import FAILED
 from zephyr.evals.rows import Row
-from zephyr.schema import HALF, half
+from zephyr.schema import HALF, half, whole
 
 NEAR = 1e-6
 """How far a preference may lie beyond 1 or 2: a sum of probabilities is rounded."""
@@ -33,21 +33,26 @@ def text_of(row: Mapping[str, Any], name: str, fail: Callable[[str], DataError],
         return ""
     if not isinstance(value, str) or not (empty or value.strip()):
         raise fail(f"{name} must be a text")
-    if half(value):
-        raise fail(f"{name} {HALF}")
     return value
 
 
 def asked(row: Mapping[str, Any], fail: Callable[[str], DataError]) -> str:
-    """What a row's model was asked: files of AlpacaFarm keep a part of it as `input`."""
-    more = text_of(row, "input", fail, empty=True)
-    return text_of(row, "instruction", fail) + (f"\n\n{more}" if more else "")
+    """What a row's model was asked."""
+    if half(text_of(row, "instruction", fail) + text_of(row, "input", fail, empty=True)):
+        raise fail(f"instruction {HALF}")
+    return prompt(row)
 
 
-def outputs(rows: Iterable[Row], where: str) -> dict[str, str | None]:
+def prompt(row: Mapping[str, Any]) -> str:
+    """What the model of a row that was read before was asked: files of AlpacaFarm keep a part of it as `input`."""
+    return str(row["instruction"]) + (f"\n\n{row['input']}" if row.get("input") else "")
+
+
+def outputs(rows: Iterable[Row], where: str, known: Collection[str]) -> dict[str, str | None]:
     """Instruction to a model's output, None where it failed; of an instruction that comes again the last one counts.
 
-    Raises DataError, naming `where` and the row, at a wrong form or where a second model begins.
+    Raises DataError, naming `where` and the row, at a wrong form, where a second model begins, and at an instruction
+    that isn't known.
     """
     found: dict[str, str | None] = {}
     first: str | None = None
@@ -59,8 +64,11 @@ def outputs(rows: Iterable[Row], where: str) -> dict[str, str | None]:
             raise fail(f"an output of {name} among those of {first}; give each model a file of its own")
         if "output" not in row:
             raise fail("no output; AlpacaEval's outputs have instruction, output and generator")
-        text = text_of(row, "output", fail, empty=True)
-        found[asked(row, fail)] = None if row["output"] is None or text.strip() in FAILED else text
+        key = asked(row, fail)
+        if key not in known:
+            raise fail(f"no such instruction in evaluate.instructions: {key[:60]!r}")
+        text = whole(text_of(row, "output", fail, empty=True))
+        found[key] = None if row["output"] is None or text.strip() in FAILED else text
     return found
 
 

@@ -9,7 +9,7 @@ from zephyr.evals.alpaca.verdicts import Match, compare
 from zephyr.evals.answers import Speaker
 from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED
-from zephyr.schema import Answer, Comparison, Message
+from zephyr.schema import Answer, Comparison, Message, whole
 
 SET = "instructions"
 REFERENCE = "reference"
@@ -19,7 +19,7 @@ REFERENCE = "reference"
 def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
     """One answer to each instruction."""
     section, rows = bench.section, [row for _, row in bench.rows(bench.section.instructions)]
-    talks: list[list[Message]] = [[{"role": "user", "content": row["instruction"]}] for row in rows]
+    talks: list[list[Message]] = [[{"role": "user", "content": forms.prompt(row)}] for row in rows]
     heat = [section.temperatures.get(category(row), 0.7) for row in rows]
     said = speak(talks, heat, section.max_tokens)
     return [
@@ -34,9 +34,9 @@ def peers(bench: Bench) -> list[Answer]:
     found = []
     for name, texts in given(bench).items():
         own = [
-            _answer(number, row, name, texts[row["instruction"]], 0)
+            _answer(number, row, name, texts[forms.prompt(row)], 0)
             for number, row in enumerate(rows, start=1)
-            if row["instruction"] in texts
+            if forms.prompt(row) in texts
         ]
         if len(own) < len(rows):
             bench.progress.note(f"evaluate.answers, {name}: {len(rows) - len(own)} of {len(rows)} have no output")
@@ -46,7 +46,7 @@ def peers(bench: Bench) -> list[Answer]:
 
 def given(bench: Bench) -> dict[str, dict[str, str | None]]:
     """Peer to instruction to output, of the files in AlpacaEval's form. Raises DataError at what can't be used."""
-    known = {row["instruction"] for _, row in bench.rows(bench.section.instructions)}
+    known = {forms.prompt(row) for _, row in bench.rows(bench.section.instructions)}
     found = {}
     for name, location in bench.section.answers.items():
         where, rows = f"evaluate.answers, {name}", bench.rows(location)
@@ -57,13 +57,9 @@ def given(bench: Bench) -> dict[str, dict[str, str | None]]:
                 said = "neither AlpacaEval's form (instruction, output, generator) nor FastChat's (question_id, …)"
                 raise DataError(f"{where}: {rows[0][0]}: {said}")
             continue
-        for place, row in rows:
-            text = row.get("instruction")
-            if known and isinstance(text, str) and text not in known:
-                raise DataError(f"{where}: {place}: no such instruction in evaluate.instructions: {text[:60]!r}")
         if not known:
             raise DataError(f"{where}: answers instructions, but evaluate.instructions names no file")
-        found[name] = forms.outputs(rows, where)
+        found[name] = forms.outputs(rows, where, known)
     return found
 
 
@@ -72,14 +68,14 @@ def category(row: Mapping[str, object]) -> str:
     return str(row.get("category") or row.get("dataset") or "")
 
 
-def _answer(number: int, row: Mapping[str, str], model: str, text: str | None, tokens: int) -> Answer:
+def _answer(number: int, row: Mapping[str, object], model: str, text: str | None, tokens: int) -> Answer:
     return Answer(
         set=SET,
         question_id=str(number),
         category=category(row),
         model=model,
         turn=1,
-        prompt=row["instruction"],
+        prompt=forms.prompt(row),
         answer=text,
         tokens=tokens,
         error=FAILED if text is None else None if text.strip() else EMPTY,
@@ -89,7 +85,7 @@ def _answer(number: int, row: Mapping[str, str], model: str, text: str | None, t
 def references(bench: Bench) -> dict[str, tuple[str, str]]:
     """Of the instructions that have one: who wrote the reference, and its text."""
     return {
-        str(number): (str(row.get("generator") or REFERENCE), row["output"])
+        str(number): (str(row.get("generator") or REFERENCE), whole(row["output"]))
         for number, (_, row) in enumerate(bench.rows(bench.section.instructions), start=1)
         if row.get("output")
     }
