@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from zephyr.sections.base import Positive, Section, Text
 
@@ -17,7 +17,7 @@ class Academic(Section):
     """Names that the harness knows (arc_challenge, hellaswag, mmlu, truthfulqa_mc2, winogrande, …), or in `include`."""
     include: Text | None = None
     """Folder of the harness's task files (YAML) with their data: no hub is needed then."""
-    shots: Mapping[str, int] = {}
+    shots: Mapping[str, NonNegativeInt] = {}
     """Examples before each question, per task; tasks not named take the task file's, else the leaderboard's."""
     limit: Positive | None = None
     """The first questions of each task only: for a try, not for a figure that is compared."""

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from zephyr.data.locations import digest
@@ -27,8 +28,8 @@ from zephyr.evals.academic import results
 from zephyr.evals.bench import Bench, Part
 from zephyr.journal import Entry, Journal, Reply
 
-Known = dict[str, results.Measured | None]
-"""A model's results by task; None: not journalled yet."""
+Known = dict[str, tuple[str, results.Measured | None]]
+"""A model's results by task, each with its key; None: not journalled yet."""
 
 
 def check(bench: Bench) -> None:
@@ -39,7 +40,7 @@ def check(bench: Bench) -> None:
     unknown = [task for task in section.shots if task not in section.tasks]
     if unknown:
         raise RecipeError(f"evaluate.academic.shots: {unknown[0]} is none of evaluate.academic.tasks")
-    if section.tasks and any(None in known.values() for known in _journalled(bench).values()):
+    if section.tasks and any(one is None for known in _journalled(bench).values() for _, one in known.values()):
         from zephyr.evals.academic import harness
 
         harness.load(section, _include(bench))
@@ -52,9 +53,7 @@ def run(bench: Bench) -> Part:
         return Part()
     measured = {name: _measured(bench, name, known) for name, known in _journalled(bench).items()}
     draws = (bench.section.bootstrap, bench.seed)
-    found = {
-        name: {task: results.found(one, task, *draws) for task, one in row.items()} for name, row in measured.items()
-    }
+    found = {name: results.found(row, *draws) for name, row in measured.items()}
     for name, location in section.peers.items():
         found[name] = results.of_peer(results.given(location, bench.files[location]), section.tasks)
     summary = {
@@ -77,39 +76,44 @@ def _measured(bench: Bench, name: str, known: Known) -> dict[str, results.Measur
     section = bench.section.academic
     lm: Any = None
     found = {}
-    for task, one in known.items():
+    for task, (key, one) in known.items():
         if one is None:
-            from zephyr.evals.academic import harness, models
+            from zephyr.evals.academic import harness
 
-            if lm is None and section.endpoint:
-                folder = bench.models[bench.baseline].path
-                lm = models.behind(section.endpoint, bench.endpoints[section.endpoint], folder, section, bench.progress)
-            elif lm is None:
-                lm = models.in_process(bench.models[name].path, section, bench.progress)
+            lm = lm or _model(bench, name)
             one = harness.measure(lm, harness.load(section, _include(bench))[task], name, section)
-            entry = Entry(section.endpoint or name, name, Reply(json.dumps(one), None, 0, 0))
-            _record(bench, {_key(bench, name, task): entry})
+            _record(bench, {key: Entry(section.endpoint or name, name, Reply(json.dumps(one), None, 0, 0))})
         found[task] = one
     return found
+
+
+def _model(bench: Bench, name: str) -> Any:
+    from zephyr.evals.academic import models
+
+    section = bench.section.academic
+    if section.endpoint:
+        tokenizer = bench.models[bench.baseline].path
+        return models.behind(name, bench.endpoints[name], tokenizer, section, bench.progress)
+    return models.in_process(bench.models[name].path, section, bench.progress)
 
 
 def _journalled(bench: Bench) -> dict[str, Known]:
     """What the journal holds, for every model that is measured here."""
     section = bench.section.academic
+    folder = _include(bench)
+    files = digest(folder) if folder else None
     names = (section.endpoint,) if section.endpoint else tuple(bench.models)
-    keys = {(name, task): _key(bench, name, task) for name in names for task in section.tasks}
+    keys = {(name, task): _key(bench, name, task, files) for name in names for task in section.tasks}
     with closing(Journal(bench.account.journal)) as book:
         if bench.account.segments is not None:
             for told in bench.account.segments.load(book):
                 bench.progress.note(told)
-        found = book.find(list(keys.values()))
-    return {
-        name: {
-            task: json.loads(found[keys[name, task]].text or "") if keys[name, task] in found else None
-            for task in section.tasks
-        }
-        for name in names
-    }
+        replies = book.find(list(keys.values()))
+
+    def known(key: str) -> tuple[str, results.Measured | None]:
+        return key, json.loads(replies[key].text or "") if key in replies else None
+
+    return {name: {task: known(keys[name, task]) for task in section.tasks} for name in names}
 
 
 def _record(bench: Bench, entries: Mapping[str, Entry]) -> None:
@@ -119,17 +123,15 @@ def _record(bench: Bench, entries: Mapping[str, Entry]) -> None:
         book.record(entries)
 
 
-def _key(bench: Bench, name: str, task: str) -> str:
-    """Of all that decides a task's result; batches and machines don't."""
+def _key(bench: Bench, name: str, task: str, files: str | None) -> str:
+    """Of all that decides a task's result; batches and machines don't. `files` is the task files' digest."""
     section = bench.section.academic
     model = bench.endpoints[name].decisive if section.endpoint else bench.models[name].digest
-    folder = _include(bench)
-    files = digest(folder) if folder else None
     whole = ["academic", _version(), model, task, section.shots.get(task), section.limit, files]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _include(bench: Bench) -> Any:
+def _include(bench: Bench) -> Path | None:
     """The folder of task files, if there is one."""
     location = bench.section.academic.include
     return bench.files[location] if location else None
@@ -139,6 +141,5 @@ def _version() -> str:
     try:
         return version("lm-eval")
     except PackageNotFoundError:
-        raise RecipeError(
-            "evaluate.academic.tasks: the harness is missing; pip install 'zephyr-mlops[academic]'"
-        ) from None
+        what = "the harness (lm-eval) is missing; pip install 'zephyr-mlops[academic]'"
+        raise RecipeError(f"evaluate.academic.tasks: {what}") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from zephyr.data.locations import digest
 from zephyr.errors import DataError, RecipeError, first_line
+from zephyr.evals.academic import local
 from zephyr.evals.academic.results import Harness, Measured, metric_of
 from zephyr.sections import Academic
 
@@ -37,11 +38,7 @@ def load(section: Academic, folder: Path | None) -> Mapping[str, Loaded]:
     Raises RecipeError for a task that doesn't exist or can't be run here, DataError where its file or data can't be
     read.
     """
-    loaded = _load(section.tasks, folder, digest(folder) if folder else "")
-    for name, task in loaded.items():
-        for part in task["tasks"].values():
-            _set_shots(name, part, section.shots.get(name))
-    return loaded
+    return _load(section.tasks, tuple(section.shots.items()), folder, digest(folder) if folder else "")
 
 
 def measure(lm: Any, loaded: Loaded, name: str, section: Academic) -> Measured:
@@ -82,16 +79,6 @@ def _values(whole: Harness, samples: Mapping[str, Any]) -> list[float] | None:
     return plain if abs(sum(plain) / len(plain) - whole["results"][task][metric]) < 1e-9 else None
 
 
-def _set_shots(name: str, task: Any, wanted: int | None) -> None:
-    """The recipe's, else the task file's, else the leaderboard's."""
-    own = task.get_config("num_fewshot")
-    if wanted is None:
-        wanted = SHOTS.get(name, 0) if own is None else own
-    elif own == 0 and wanted:
-        raise RecipeError(f"evaluate.academic.shots: {name} is asked without examples, as its task file says")
-    task.set_config(key="num_fewshot", value=wanted)
-
-
 def _seed() -> None:
     import numpy as np
     import torch
@@ -102,25 +89,49 @@ def _seed() -> None:
 
 
 @lru_cache(maxsize=1)
-def _load(names: tuple[str, ...], folder: Path | None, state: str) -> dict[str, dict[str, Any]]:
+def _load(
+    names: tuple[str, ...], shots: tuple[tuple[str, int], ...], folder: Path | None, state: str
+) -> dict[str, dict[str, Any]]:
     """Read once in a step. `state` is the folder's digest."""
     del state
+    if folder is not None:
+        local.check(folder)
     manager = _manager(names, folder)
     _seed()
     found = {}
     for name in names:
-        # A task file names its data as it lies beside it.
+        # A task file names its data as it lies in the folder.
         with contextlib.chdir(folder) if folder else contextlib.nullcontext():
             try:
                 found[name] = dict(manager.load([name]))
             except Exception as error:  # noqa: BLE001  (datasets, its readers and task files raise their own)
-                said = f"evaluate.academic.tasks: {name} can't be loaded ({type(error).__name__}: {first_line(error)})"
-                raise DataError(f"{said}; its data comes from the hub, or from evaluate.academic.include") from None
+                said = f"{name} can't be loaded ({type(error).__name__}: {first_line(error)})"
+                where = "its data comes from the hub, or lies in evaluate.academic.include"
+                raise DataError(f"evaluate.academic.tasks: {said}; {where}") from None
         for task in found[name]["tasks"].values():
-            for trait, why in (("UNSAFE_CODE", "runs code that models write"), ("MULTIMODAL", "asks about images")):
-                if getattr(task, trait, False):
-                    raise RecipeError(f"evaluate.academic.tasks: {name} {why}, which isn't done here; leave it out")
+            _check(name, task)
+            _set_shots(name, task, dict(shots).get(name))
+            if folder is not None:
+                local.check_questions(name, task)
     return found
+
+
+def _check(name: str, task: Any) -> None:
+    for trait, why in (("UNSAFE_CODE", "runs code that models write"), ("MULTIMODAL", "asks about images")):
+        if getattr(task, trait, False):
+            raise RecipeError(f"evaluate.academic.tasks: {name} {why}, which isn't done here; leave it out")
+
+
+def _set_shots(name: str, task: Any, wanted: int | None) -> None:
+    """The recipe's, else the task file's, else the leaderboard's."""
+    own = task.get_config("num_fewshot")
+    if wanted is None:
+        wanted = SHOTS.get(name, 0) if own is None else own
+    elif own == 0 and wanted:
+        raise RecipeError(f"evaluate.academic.shots: {name} is asked without examples, as its task file says")
+    task.set_config(key="num_fewshot", value=wanted)
+    if wanted and len(list(task.fewshot_docs())) < wanted:
+        raise RecipeError(f"evaluate.academic.shots: {task.config.task} has less than {wanted} examples; ask for fewer")
 
 
 def _manager(names: tuple[str, ...], folder: Path | None) -> Any:
@@ -139,18 +150,6 @@ def _manager(names: tuple[str, ...], folder: Path | None) -> Any:
                 f"evaluate.academic.tasks: {name} is no task of lm-eval"
                 + (f" or of {folder}" if folder else "")
                 + (f"; near are {', '.join(near)}" if near else "")
-                + _unread(folder)
+                + (f"; {', '.join(bad)}" if (bad := local.unread(folder)) else "")
             )
     return manager
-
-
-def _unread(folder: Path | None) -> str:
-    """Which task files couldn't be read: the harness passes over them in silence."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    for file in sorted(folder.rglob("*.yaml")) if folder else ():
-        try:
-            load_yaml(file, resolve_func=False)
-        except Exception as error:  # noqa: BLE001  (as the harness does)
-            return f"; {file.relative_to(folder)} can't be read ({first_line(error)})" if folder else ""
-    return ""

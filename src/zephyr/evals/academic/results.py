@@ -47,12 +47,17 @@ def metric_of(entry: Mapping[str, Any]) -> str | None:
     return next((name for name in names if name.startswith("acc_norm,")), names[0] if names else None)
 
 
-def found(measured: Measured, task: str, resamples: int, seed: int) -> Found:
-    """A task's figure; the interval is bootstrapped over its questions, or of several parts normal."""
+def found(row: Mapping[str, Measured], resamples: int, seed: int) -> dict[str, Found]:
+    """A model's figures by task, without those that are no number (a perplexity can overflow)."""
+    figures = {task: _found(one, task, resamples, seed) for task, one in row.items()}
+    return {task: one for task, one in figures.items() if one is not None}
+
+
+def _found(measured: Measured, task: str, resamples: int, seed: int) -> Found | None:
+    """The interval is bootstrapped over the questions, or of several parts normal."""
     whole = _figure(measured["harness"], task)
-    assert whole is not None, f"{task}: the harness gave no metric"
     values = measured["values"]
-    if values is None:
+    if whole is None or values is None:
         return whole
     scale = _scale(whole.metric)
     interval = mean_interval({str(n): [scale * value] for n, value in enumerate(values)}, resamples, seed)
