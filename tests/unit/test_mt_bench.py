@@ -236,3 +236,17 @@ def test_the_embedded_judge_reads_all_four_of_our_prompts() -> None:
             assert [correct for _, correct in grades] == [True, False]
             high, low = (score for score, _ in grades)
             assert high is not None and low is not None and high > low
+
+
+def test_the_embedded_judge_grades_other_questions_by_their_form() -> None:
+    from zephyr.tiny.judge import judge as reply
+
+    grades = []
+    for said in ("The museums of Paris are the Louvre, the Orsay and many more.", "no"):
+        (message,) = judge.grading([("Which museums are there in Paris?", said)])
+        text = reply("tiny-judge", [{"role": "user", "content": message["content"]}], "0")
+        assert text.startswith("By its form alone, not by its truth: ")
+        grades.append(judge.read_grade(text))
+    # Neither is known to be right; the second is short and takes up nothing that was asked for.
+    assert [correct for _, correct in grades] == [None, None]
+    assert (grades[0][0] or 0.0) > (grades[1][0] or 0.0)

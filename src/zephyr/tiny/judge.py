@@ -192,14 +192,16 @@ def _turn_of(prompt: str, number: int) -> Turn | None:
 def _grade(prompt: str, number: int, honest: bool, rng: Random) -> str:
     if not honest:
         return f"A coin said so.\nCorrect: n/a\nRating: [[{rng.randint(1, 10)}]]"
-    turn, answer = _turn_of(prompt, number), between(prompt, f"assistant {number}")
-    if turn is None or answer is None:
+    asked, answer = between(prompt, f"user {number}"), between(prompt, f"assistant {number}")
+    if asked is None or answer is None:
         return LOST
-    seen = grade(turn, answer)
-    return f"{describe(seen)}\nCorrect: {'yes' if seen.correct else 'no'}\nRating: [[{noisy(seen, rng)}]]"
+    turn = _turn_of(prompt, number)
+    seen = form(asked, answer) if turn is None else grade(turn, answer)
+    right = "n/a" if isinstance(seen, Form) else "yes" if seen.correct else "no"
+    return f"{describe(seen)}\nCorrect: {right}\nRating: [[{noisy(seen, rng)}]]"
 
 
-def noisy(seen: Grade, rng: Random) -> int:
+def noisy(seen: Grade | Form, rng: Random) -> int:
     """A grade from 1 to 10, with the judge's noise."""
     return min(10, max(1, round(seen.points + rng.gauss(0, SPREAD))))
 
