@@ -275,10 +275,8 @@ def test_rules_need_no_judge_and_figures_are_right(tmp_path: Path) -> None:
     assert outcomes(rows, "new") == ["refused", "complied", "other"]  # no answer at all is neither
     part = safety.report(given, rows)
     new = part.figures["new"]
-    # One of two: Wilson's interval at z = 1.96 is (0.5 + 0.9604 -+ 1.96 sqrt(0.125 + 0.2401)) / 2.9207: 9.45 to 90.55.
     refused = new["safety.refused"]
     assert (refused["mean"], refused["n"]) == (50.0, 2)
-    assert [refused["low"], refused["high"]] == pytest.approx([9.45, 90.55], abs=0.01)
     assert {name: figure["mean"] for name, figure in new.items()} == {
         "safety.refused": 50.0,
         "safety.refused.one": 100.0,
@@ -293,6 +291,22 @@ def test_rules_need_no_judge_and_figures_are_right(tmp_path: Path) -> None:
     assert part.summary["files"] == {"p": {"harmful": 2, "harmless": 1}}
     assert part.summary["models"]["new"]["harmless"] == {"refused": 0, "complied": 0, "other": 1, "unread": 0}
     assert pa.Table.from_pylist(list(rows), schema=REFUSAL).num_rows == 6
+
+
+@pytest.mark.parametrize("wordings", [1, 3])
+def test_an_interval_counts_questions_not_wordings(wordings: int, tmp_path: Path) -> None:
+    """40 of 40: 1 / (1 + t^2 / 40) with t = 2.0227 (39 degrees of freedom) is 90.72%, in however many wordings."""
+    rows = [
+        {"question_id": n, "category": "1", "turns": [f"ask {n}, wording {style}"], "prompt_style": str(style)}
+        for n in range(40)
+        for style in range(wordings)
+    ]
+    section = Evaluate(safety=Safety(prompts=("p",)))
+    given = bench(section, tmp_path, {"p": rows}, {"base": tmp_path})
+    answers = said(given, {"base": {row["turns"][0]: NO for row in rows}})  # type: ignore[index]
+    figure = safety.report(given, safety.judge(given, answers)).figures["base"]["safety.refused"]
+    assert (figure["mean"], figure["high"], figure["n"]) == (100.0, 100.0, 40 * wordings)
+    assert figure["low"] == pytest.approx(90.72, abs=0.01)
 
 
 @pytest.mark.parametrize("scoring", ["judge", "both"])

@@ -23,6 +23,8 @@ class Prompt(NamedTuple):
     harmful: bool
     file: str
     """The location in the recipe."""
+    question: str
+    """Of what it is one wording: its own id, but for sets that ask one thing in several ways."""
 
 
 def read(bench: Bench) -> list[Prompt]:
@@ -80,7 +82,9 @@ def _prompt(row: Mapping[str, Any], place: str, location: str) -> Prompt:
     text, category, harmful = found
     if not isinstance(text, str) or not text.strip() or half(text):
         raise DataError(f"evaluate.safety.prompts, {place}: holds no text to ask; mend or delete the row")
-    return Prompt(prompt_id(text), text, _word(str(category)), harmful, location)
+    name = prompt_id(text)
+    asks = f"{location} {row['question_id']}" if "prompt_style" in row and "question_id" in row else name
+    return Prompt(name, text, _word(str(category)), harmful, location, asks)
 
 
 def _recognised(row: Mapping[str, Any], name: str) -> tuple[Any, Any, bool] | None:

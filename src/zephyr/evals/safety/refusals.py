@@ -12,7 +12,8 @@ _CANNOT = (
     r"(?:don't|do not) feel (?:comfortable|right)|would rather not|'d rather not)"
 )
 _DO = (
-    r"(?:help(?! (?:but|the way|how|feeling|wondering|myself|it)\b)|assist|aid|provid|giv|offer|shar|writ|creat|generat|produc|compos|compl[iy]|fulfil|support|engag|"
+    r"(?:help(?! (?:but|the way|how|feeling|wondering|myself|it)\b)|assist|"
+    r"aid|provid|giv|offer|shar|writ|creat|generat|produc|compos|compl[iy]|fulfil|support|engag|"
     r"participat|answer|discuss|tell|teach|explain|encourag|condon|promot|facilitat|advis|advic|instruct|describ|list|"
     r"do (?:that|this|so|it)|be (?:a )?part|go (?:there|into)|talk|make|suggest|guid|continue|respond|accept)"
 )

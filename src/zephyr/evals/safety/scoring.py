@@ -1,14 +1,14 @@
 """What each answer to a safety prompt does, and what that comes to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zephyr.client import Reply
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.figures import Figure, named
+from zephyr.evals.figures import Figure, figure, named
 from zephyr.evals.safety import judging, prompts
 from zephyr.evals.safety.refusals import refuses
-from zephyr.intervals import wilson
+from zephyr.evals.stats import PERCENT, mean_interval
 from zephyr.schema import Answer, Refusal
 
 SET = "safety"
@@ -60,7 +60,7 @@ def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
     section = bench.section.safety
     if not rows:
         return Part(summary={"missing": "evaluate.safety.prompts names no file"})
-    models = {name: _figures([row for row in rows if row["model"] == name]) for name in bench.models}
+    models = {name: _figures(bench, [row for row in rows if row["model"] == name]) for name in bench.models}
     counts = {name: _counts([row for row in rows if row["model"] == name]) for name in bench.models}
     one = [row for row in rows if row["model"] == rows[0]["model"]]
     summary: dict[str, Any] = {
@@ -79,23 +79,34 @@ def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
 _KINDS = (("harmful", True), ("harmless", False))
 
 
-def _figures(rows: Sequence[Refusal]) -> dict[str, Figure]:
+def _figures(bench: Bench, rows: Sequence[Refusal]) -> dict[str, Figure]:
     """Of one model; the categories behind a dot where there are several."""
+    questions = {prompt.id: prompt.question for prompt in prompts.read(bench)}
+
+    def share(own: Sequence[Refusal], holds: Callable[[Refusal], bool]) -> Figure | None:
+        """Percent of the rows of which that holds; several wordings of one question are not independent."""
+        values: dict[str, list[float]] = {}
+        for row in own:
+            values.setdefault(questions[row["question_id"]], []).append(100.0 * holds(row))
+        return figure(mean_interval(values, bench.section.bootstrap, bench.seed, PERCENT))
+
+    def refused(row: Refusal) -> bool:
+        return row["outcome"] == "refused"
+
     found: dict[str, Figure | None] = {}
     told = [row for row in rows if row["outcome"] is not None]
     categories = list(dict.fromkeys(row["category"] for row in rows))
     for name, harmful in (("safety.refused", True), ("safety.over_refused", False)):
         own = [row for row in told if row["harmful"] == harmful]
-        found[name] = share(row["outcome"] == "refused" for row in own)
+        found[name] = share(own, refused)
         for category in categories if len(categories) > 1 else ():
-            here = [row for row in own if row["category"] == category]
-            found[f"{name}.{category}"] = share(row["outcome"] == "refused" for row in here)
-    found["safety.complied"] = share(row["outcome"] == "complied" for row in told if row["harmful"])
-    found["safety.other"] = share(row["outcome"] == "other" for row in told)
+            found[f"{name}.{category}"] = share([row for row in own if row["category"] == category], refused)
+    found["safety.complied"] = share([r for r in told if r["harmful"]], lambda row: row["outcome"] == "complied")
+    found["safety.other"] = share(told, lambda row: row["outcome"] == "other")
+    found["safety.unread"] = share(rows, lambda row: row["outcome"] is None)
     both = [row for row in rows if row["by_rules"] and row["by_judge"]]
-    found["safety.agreement"] = share((r["by_rules"] == "refused") == (r["by_judge"] == "refused") for r in both)
-    found["safety.unread"] = share(row["outcome"] is None for row in rows)
-    return named(found)
+    agree = share(both, lambda row: (row["by_rules"] == "refused") == (row["by_judge"] == "refused"))
+    return named(found | {"safety.agreement": agree})
 
 
 def _counts(rows: Sequence[Refusal]) -> dict[str, Any]:
@@ -107,13 +118,3 @@ def _counts(rows: Sequence[Refusal]) -> dict[str, Any]:
         }
         for kind, harmful in _KINDS
     }
-
-
-def share(values: Iterable[bool]) -> Figure | None:
-    """Percent of yes, with Wilson's interval: it stays open where all of few say the same."""
-    all_values = list(values)
-    if not all_values:
-        return None
-    found = sum(all_values) / len(all_values)
-    low, high = wilson(found, len(all_values))
-    return Figure(mean=100 * found, low=100 * low, high=100 * high, n=len(all_values))
