@@ -61,10 +61,11 @@ def test_a_whole_run_verdict_first() -> None:
     assert "$1.25" in page.text and "390 calls made in this run" in page.text
     assert "a" * 64 in page.text and run.made["dpo"].digest in page.text
     assert "missing" not in [value for name, value in page.attributes if name == "class"]
-    # Charts: 2 checks of the judge, 5 trainings, radar, win rates, 3 of length, 2 of safety, 6 bars of the data's way.
-    assert page.tags.count("svg") == 20
+    # Charts: 2 checks of the judge, 5 trainings, 2 of categories, win rates, 3 of length, 2 of safety, 6 bars of
+    # the data's way.
+    assert page.tags.count("svg") == 21
     roles = [value for name, value in page.attributes if name == "role"]
-    assert roles.count("img") == 20
+    assert roles.count("img") == 21
 
 
 def test_texts_of_models_stay_texts() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.reported import AUDIT, VARIANTS, Stored, evaluation, sceptical
 from tests.unit.test_report import page_of
 from zephyr import workspace
-from zephyr.evals.report import charts, filters, harm, peers, talks, tasks, trust
+from zephyr.evals.report import charts, drawings, filters, harm, peers, talks, tasks, trust
 from zephyr.evals.report.facts import gather
 from zephyr.evals.report.states import Missing
 from zephyr.evals.table import notes, table
@@ -72,7 +72,7 @@ def test_a_judge_that_nobody_audited_is_said_so() -> None:
 
 
 def test_a_strip_shows_where_the_estimate_lies() -> None:
-    drawn = charts.strip(60.0, 55.0, 65.0, (45.0, 55.0), 50.0, True, False, "<so>")
+    drawn = charts.strip(60.0, 55.0, 65.0, (45.0, 55.0), 50.0, True, "bad", "<so>")
     # Known values span 45 to 65, 2.5 more on each side: 42.5 to 67.5 on 152 units from 4.
     # 45 at 4 + 2.5 / 25 · 152 = 19.2, the band 10 / 25 · 152 = 60.8 wide, 60 at 4 + 17.5 / 25 · 152 = 110.4.
     assert '<rect x="19.2" y="5" width="60.8"' in drawn and '<circle cx="110.4"' in drawn
@@ -223,6 +223,15 @@ def test_how_it_was_measured_is_said() -> None:
         "805 instructions, 805 with an answer of davinci. A preference is the probability of the letter that the judge "
         "says. 7 comparisons needed no call: the texts were the same, or one had failed." in page.text
     )
+
+
+def test_the_change_of_every_category_is_drawn() -> None:
+    found = drawings.changes(summary())
+    assert not isinstance(found, Missing)
+    # Its grades are one above the baseline's everywhere.
+    assert "writing +1.00 [+1.00, +1.00]; math +1.00" in found.drawing and "change against dSFT-1" in found.title
+    alone = drawings.changes(summary(models={"dSFT-1": summary()["models"]["dSFT-1"]}))
+    assert isinstance(alone, Missing) and alone.why == "dDPO+dSFT was not scored beside dSFT-1"
 
 
 def test_turns_stand_before_categories() -> None:

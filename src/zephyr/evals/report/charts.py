@@ -194,7 +194,7 @@ class Whisker:
     hollow: bool = False
 
 
-def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, label: str) -> Markup:
+def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, label: str, form: str = ".1f") -> Markup:
     """One line per estimate on a common axis, its figures in words above it, and a level to compare with."""
     left, right, top = 12.0, WIDTH - 12.0, 8.0
     low, high = bounds
@@ -209,7 +209,7 @@ def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, la
         y = top + 38 * i + 26
         parts += [
             text(left, y - 11, cut(row.name, 29)),
-            text(right, y - 11, f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]", "end", "strong"),
+            text(right, y - 11, f"{row.mean:{form}} [{row.low:{form}}, {row.high:{form}}]", "end", "strong"),
             segment(place(row.low), y, place(row.high), y, f"whisker s{row.style % STYLES}"),
             *(segment(place(end), y - 4, place(end), y + 4, f"whisker s{row.style}") for end in (row.low, row.high)),
             marker(place(row.mean), y, row.style, row.hollow),
@@ -227,7 +227,7 @@ def strip(
     limits: tuple[float | None, float | None],
     fair: float | None,
     percent: bool,
-    good: bool,
+    look: str,
     label: str,
 ) -> Markup:
     """One estimate on an axis of its own: the tolerated range as a band, what would be fair as a level."""
@@ -241,7 +241,6 @@ def strip(
         return 4 + (min(max(value, left), right) - left) / (right - left) * 152
 
     start, end = (place(left if limits[0] is None else limits[0]), place(right if limits[1] is None else limits[1]))
-    look = "good" if good else "bad"
     parts = [
         Markup('<svg viewBox="0 0 160 24" role="img" aria-label="{}" class="strip">').format(cut(label, 500)),
         Markup('<rect x="{:.1f}" y="5" width="{:.1f}" height="14" class="band"/>').format(start, max(end - start, 0.0)),

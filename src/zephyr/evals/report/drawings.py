@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from zephyr.evals.report import charts, talks
-from zephyr.evals.report.claims import DSFT
+from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.lengths import bins, preference_by_length, rank_correlation, score_by_length
 from zephyr.evals.report.states import Missing, Rows
@@ -152,6 +152,23 @@ def radar(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     if names[charts.STYLES :]:
         caption += f" {len(names) - charts.STYLES} more models are in the table alone."
     return Chart("Scores by category", charts.radar(axes, values, 10, f"Scores by category. {words}"), caption)
+
+
+def changes(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
+    """The paired change of the aligned model's score against the baseline's, per category."""
+    if isinstance(summary, Missing):
+        return summary
+    own = summary["models"].get(ALIGNED, {}).get("differences", {})
+    known = {name: own[name] for name in categories(summary) if own.get(name) and own[name]["low"] is not None}
+    if not known or summary["baseline"] == ALIGNED:
+        return Missing(f"{ALIGNED} was not scored beside {summary['baseline']}")
+    rows = [charts.Whisker(name, c["mean"], c["low"], c["high"], style_of(ALIGNED)) for name, c in known.items()]
+    most = max(1.0, *(abs(end) for row in rows for end in (row.low, row.high)))
+    edge = charts.ticks(-most, most)[-1]
+    title = f"{ALIGNED}: change against {charts.cut(summary['baseline'], 40)}"
+    words = "; ".join(f"{row.name} {interval(row.mean, row.low, row.high, 2, '+')}" for row in rows)
+    drawing = charts.whiskers(rows, (-edge, edge), 0, f"{title}. {words}", "+.2f")
+    return Chart(title, drawing, "Difference of the score, paired by question, with 95% intervals; dashed: no change.")
 
 
 def _said(axis: str, value: float | None) -> str:

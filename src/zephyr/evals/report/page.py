@@ -74,6 +74,7 @@ def render(facts: Facts) -> str:
         trained_means=training.MEANING,
         warnings=training.warnings(facts),
         radar=drawings.radar(facts.summary),
+        changes=drawings.changes(facts.summary),
         categories=_categories(facts.summary),
         asked=protocol.of_questions(facts.summary),
         compared=protocol.of_instructions(facts.summary),
@@ -132,7 +133,7 @@ def _turns(summary: Mapping[str, Any], names: Sequence[str], others: int) -> lis
 
 
 def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["variant", "against", "win %", "SE", "length controlled %", "compared", "longer by"]]
+    rows = [["variant", "against", "win %", "SE", "at equal length", "compared", "longer by"]]
     for win in summary["win_rates"][: drawings.ROWS]:
         controlled = won_at_equal_length(win) or "not measured"
         compared = f"{win['n']:,}, {win['draws']:,} draws" + (

@@ -65,7 +65,9 @@ def _strip(check: Mapping[str, Any]) -> Markup | None:
     own = check["figures"][0]
     low = own["mean"] if own["low"] is None else own["low"]
     high = own["mean"] if own["high"] is None else own["high"]
-    inside = check["state"] == "ok"
+    looks = {"ok": "good", "doubtful": "wait", "failed": "bad"}
     label = f"{check['title']}: {check['found'] or own['mean']}. {check['rule']}"
     ends = (limit["low"], limit["high"])
-    return charts.strip(own["mean"], low, high, ends, limit["fair"], own["unit"] == "%", inside, label)
+    return charts.strip(
+        own["mean"], low, high, ends, limit["fair"], own["unit"] == "%", looks.get(check["state"], "bad"), label
+    )
