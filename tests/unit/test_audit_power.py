@@ -92,7 +92,7 @@ def test_unreadable_replies_are_counted() -> None:
 def test_spread_of_repeated_grades() -> None:
     # Each grade is one off when it is repeated: two values one apart have a standard deviation of sqrt(1 / 2).
     grades = {("m", str(n), 1): 5.0 for n in range(20)}
-    again = {place: 6.0 for place in grades}
+    again = dict.fromkeys(grades, 6.0)
     found = stability([], [], grades, [again, again], DRAWS)
     assert found["figures"][0]["name"] == "stability.score"
     assert found["figures"][0]["mean"] == pytest.approx(0.5**0.5) and found["state"] == "ok"

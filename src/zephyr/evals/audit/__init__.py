@@ -29,5 +29,6 @@ human.gap, human.ceiling, anchor, anchor_drift.
 
 from zephyr.evals.audit.anchor import against
 from zephyr.evals.audit.auditing import check, run
+from zephyr.evals.audit.rules import KINDS
 
-__all__ = ["against", "check", "run"]
+__all__ = ["KINDS", "against", "check", "run"]

@@ -78,10 +78,15 @@ class _Audit:
         }
 
     def readable(self) -> Check:
-        replies = [(s["question_id"], s["score"] is None) for s in self._scores if s["error"] not in (EMPTY, FAILED)]
-        replies += [
-            (c["question_id"], c["preference"] is None) for c in self._comparisons if c["model_first"] is not None
+        read = [
+            (f"questions/{s['question_id']}", s["score"]) for s in self._scores if s["error"] not in (EMPTY, FAILED)
         ]
+        read += [
+            (f"instructions/{c['question_id']}", c["preference"])
+            for c in self._comparisons
+            if c["model_first"] is not None
+        ]
+        replies = [(question, said is None) for question, said in read]
         return checks.readable(replies, self._draws)
 
     def again(self) -> dict[str, Check]:

@@ -72,6 +72,8 @@ def _conversations(row: Mapping[str, Any]) -> tuple[Item, str, int | None]:
 
 
 def _turns(conversation: Any, turns: int) -> tuple[list[str], list[str]]:
+    if not isinstance(conversation, list) or not all(isinstance(message, dict) for message in conversation):
+        raise ValueError("conversation_a or conversation_b is no conversation")
     said: dict[str, list[str]] = {"user": [], "assistant": []}
     for message in conversation:
         said[message["role"]].append(str(message["content"]))
