@@ -1,10 +1,10 @@
-"""The paper's ablation as one pipeline: its four variants and the alpha data; what they have in common runs once."""
+"""The paper's ablation as one pipeline: four variants, longer dDPO, alpha data; what is common runs once."""
 
 from kfp import dsl
 
 from components.aif.component import pair, rate, sample
 from components.data_prep.component import prepare, prepare_alpha, resolve
-from components.dpo.component import dpo, dpo_on_alpha, dpo_on_base
+from components.dpo.component import dpo, dpo_longer, dpo_on_alpha, dpo_on_base
 from components.eval.component import evaluate_ablation
 from components.release.component import report
 from components.sft.component import sft, sft_on_alpha, sft_on_chosen
@@ -13,7 +13,7 @@ from pipelines.placement import KEPT, Place, placed
 
 @dsl.pipeline(
     name="zephyr-ablation",
-    description="dSFT-1, dSFT-2, dDPO without dSFT, dDPO + dSFT; dDPO + dSFT on dialogues that nobody cleaned.",
+    description="dSFT-1, dSFT-2, dDPO without dSFT, dDPO + dSFT; the last for longer, and on dialogues as written.",
     pipeline_config=dsl.PipelineConfig(ttl_seconds_after_finished=KEPT),
 )
 @placed
@@ -36,7 +36,10 @@ def ablation(at: Place, recipe: str = "ablation", overrides: str = "") -> None:
         parts = {"completions": dsl.Collected(completions), "ratings": dsl.Collected(ratings)}
         pairs = at.long(pair(recipe=r, **parts)).outputs["pairs"]
         sft_model = at.train(sft(recipe=r, dialogues=dialogues)).outputs["model"]
-        dpo_model = at.train(dpo(recipe=r, sft_model=sft_model, pairs=pairs)).outputs["model"]
+        aligned = at.train(dpo(recipe=r, sft_model=sft_model, pairs=pairs))
+        dpo_model = aligned.outputs["model"]
+        # After dpo, whose reference it finds: beside it, it would compute the same.
+        longer = at.train(dpo_longer(recipe=r, sft_model=sft_model, pairs=pairs).after(aligned))
         sft2_model = at.train(sft_on_chosen(recipe=r, sft_model=sft_model, pairs=pairs)).outputs["model"]
         dpo_only_model = at.train(dpo_on_base(recipe=r, pairs=pairs)).outputs["model"]
         written = at.long(prepare_alpha(recipe=r, dialogues=dialogues)).outputs["written"]
@@ -48,6 +51,7 @@ def ablation(at: Place, recipe: str = "ablation", overrides: str = "") -> None:
             sft2_model=sft2_model,
             dpo_only_model=dpo_only_model,
             dpo_model=dpo_model,
+            longer_model=longer.outputs["model"],
             alpha_model=alpha_model,
         )
         at.generate(scores)

@@ -24,6 +24,23 @@ def dpo(  # type: ignore[no-untyped-def]
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def dpo_longer(  # type: ignore[no-untyped-def]
+    recipe: Input[Artifact], sft_model: Input[Model], pairs: Input[Dataset], model: Output[Model]
+):
+    """Train the dSFT model on the pairs for three times as long (the paper's test of overfitting).
+
+    Args:
+        recipe: The resolved recipe.
+        sft_model: The dSFT model, which is also the reference.
+        pairs: train and test pairs.
+        model: The model aligned for longer.
+    """
+    from zephyr.execute import execute
+
+    execute("dpo_longer", recipe.path, {"sft_model": sft_model.path, "pairs": pairs.path}, model)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def dpo_on_base(recipe: Input[Artifact], pairs: Input[Dataset], model: Output[Model]):  # type: ignore[no-untyped-def]
     """Train the base model on the pairs, without dSFT (the paper's negative result).
 

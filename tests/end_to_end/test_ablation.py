@@ -10,6 +10,7 @@ from tests.piped import piped
 from zephyr import workspace
 from zephyr.artifacts import open_store
 from zephyr.evals.report import claims, facts
+from zephyr.evals.report.states import Missing
 from zephyr.steps import STEPS
 from zephyr.tiny.server import running
 
@@ -30,6 +31,7 @@ evaluate:
   safety: {limit: 4}
 """
 SHARED = ("prepare", "sample", "rate", "pair", "sft", "sft_on_chosen", "dpo", "dpo_on_base", "evaluate")
+LONGER = ("dpo_longer",)
 ALPHA = ("prepare_alpha", "sft_on_alpha", "dpo_on_alpha")
 
 
@@ -44,15 +46,19 @@ def test_what_variants_share_runs_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     # Every step once, and each made what it left: none found another's work under its key.
     done = [event for event in events if event["event"] == "done" and event["step"] in STEPS]
-    assert Counter(event["step"] for event in done) == Counter((*SHARED, *ALPHA))
+    assert Counter(event["step"] for event in done) == Counter((*SHARED, *LONGER, *ALPHA))
     assert not any(event["found"] for event in done)
     assert ran[-1] == "report" and len(ran) == len(done) + 2  # resolve and report have no key
 
-    # Three models that a DPO starts from: dSFT-1, the base, and dSFT on alpha data; a reference for each, once.
-    references = [event for event in events if event["event"] == "reference"]
-    assert Counter(event["step"] for event in references) == Counter(("dpo", "dpo_on_base", "dpo_on_alpha"))
-    assert len({event["uri"] for event in references}) == 3
+    # Three models that a DPO starts from: dSFT-1, the base, and dSFT on alpha data. A reference for each is computed
+    # once; train and test pairs have one each. The longer training finds that of dSFT-1.
+    said = [event for event in events if event["event"] == "note" and "reference log-probabilities" in event["text"]]
+    computed = Counter(event["step"] for event in said if event["text"].endswith("computed"))
+    found = Counter(event["step"] for event in said if event["text"].endswith("found in the store"))
+    assert computed == Counter(dict.fromkeys(("dpo", "dpo_on_base", "dpo_on_alpha"), 2))
+    assert found == Counter({"dpo_longer": 2})
     store = open_store(str(workspace.home() / "store"), tmp_path / "cache")
+    assert sum(manifest.step == "reference" for manifest in store.list()) == 6
     made = {manifest.step: manifest for manifest in store.list()}
     assert made["dpo"].inputs["pairs"] == made["dpo_on_alpha"].inputs["pairs"] == made["sft_on_chosen"].inputs["pairs"]
     assert made["dpo"].inputs["sft_model"] == made["sft_on_chosen"].inputs["sft_model"]
@@ -64,7 +70,7 @@ def test_what_variants_share_runs_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert beta["disclaimers/dropped"] > 0 and "disclaimers/dropped" not in alpha
 
     known = facts.gather("ablation-1")
-    assert not isinstance(known.summary, facts.Missing)
+    assert not isinstance(known.summary, Missing)
     assert set(known.summary["models"]) >= {"dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT", "dDPO+dSFT on alpha data"}
     measured = [row["step"] for row in known.histories["dpo"]["dDPO+dSFT"] if "choice/value" in row]
     assert len(measured) == 2

@@ -170,5 +170,5 @@ def test_plan_and_doctor_know_the_judge(tmp_path: Path, by: str, calls: int) -> 
     assert called(recipe) == {"judge"}
     ablation = recipe.model_copy(update={"pipeline": "ablation"})
     assert [(e.step, e.calls) for e in plan(ablation)] == [
-        (step, calls) for step in ("dpo", "dpo_on_base", "dpo_on_alpha")
+        (step, calls) for step in ("dpo", "dpo_longer", "dpo_on_base", "dpo_on_alpha")
     ]

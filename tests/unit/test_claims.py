@@ -8,8 +8,8 @@ import pytest
 from zephyr.evals.report import ablation, claims
 from zephyr.evals.report.states import Missing
 
-OVERFITTING = 7
-"""The claim's place."""
+LONGER, OVERFITTING = 7, 8
+"""The claims' places."""
 
 
 def summary(**differences: tuple[float, float, float]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def statuses(found: dict[str, Any] | Missing, accuracies: Sequence[float] = ()) 
 def test_claims_are_judged_from_the_figures() -> None:
     assert set(statuses(Missing("no evaluation"))) == {"untested"}
     # In the paper's order: score, win rate, reference, dDPO alone, dSFT-2, DPO over dSFT-2, cleaned dialogues,
-    # overfitting, two more.
+    # longer DPO, overfitting, two more.
     papers = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(-0.5, -0.8, -0.2))
     papers["models"][claims.ALPHA] = papers["models"]["dDPO+dSFT"] | {"score_low": 5.0, "score_high": 6.0}
     papers["win_rates"] = [
@@ -47,7 +47,7 @@ def test_claims_are_judged_from_the_figures() -> None:
     ]
     learned = [0.5] * 8 + [0.97, 0.99]  # the last fifth of the steps: 98%
     assert statuses(papers, learned) == [
-        "held", "held", "open", "held", "held", "held", "held", "held", "untested", "untested",
+        "held", "held", "open", "held", "held", "held", "held", "untested", "held", "untested", "untested",
     ]  # fmt: skip
     others = summary(dDPO_dSFT=(-0.4, -0.7, -0.1), dDPO=(0.1, -0.2, 0.4), dSFT_2=(0.5, 0.2, 0.8))
     others["win_rates"] = [
@@ -56,8 +56,8 @@ def test_claims_are_judged_from_the_figures() -> None:
         win("dSFT-1", "ref", 70, 66, 74),
     ]
     assert statuses(others, learned) == [
-        "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "untested", "contradicted",
-        "untested", "untested",
+        "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "untested", "untested",
+        "contradicted", "untested", "untested",
     ]  # fmt: skip
 
 
@@ -83,21 +83,31 @@ def test_a_judge_on_the_way_tells_whether_overfitting_harms(last: tuple[float, f
     found = claims.judge(Missing("no evaluation"), {"dpo": {"dDPO+dSFT": rows}})[OVERFITTING]
     assert found.status == status
     assert "7.00 [6.50, 7.50] at step 10, the best before the end" in found.measured
+    longer = {"dDPO+dSFT longer": rows, "dDPO+dSFT": rows[:30]}  # the one that had most time to overfit counts
+    assert claims.judge(Missing("no evaluation"), {"dpo": longer})[OVERFITTING].status == status
     # The other trainings' grades say nothing of this one.
     assert claims.judge(Missing("no evaluation"), {"dpo": {"dDPO": rows}})[OVERFITTING].status == "untested"
+
+
+def test_longer_training_is_held_against_the_shorter_one() -> None:
+    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7))  # 6.1 to 6.7
+    for low, high, status in ((6.8, 7.4, "held"), (6.6, 7.2, "open"), (5.0, 6.0, "contradicted")):
+        found["models"][claims.LONGER] = found["models"]["dDPO+dSFT"] | {"score_low": low, "score_high": high}
+        assert statuses(found)[LONGER] == status
 
 
 def test_the_ablation_stands_beside_the_papers() -> None:
     found = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(0.5, 0.2, 0.8))
     found["win_rates"] = [win("dDPO+dSFT", "dSFT-1", 55, 51, 59), win("dDPO+dSFT", "ref", 60, 57, 63)]
-    found["models"][claims.ALPHA] = found["models"]["dDPO+dSFT"]
-    head, alone, base, again, aligned, alpha = ablation.table(found)
+    found["models"] |= dict.fromkeys((claims.ALPHA, claims.LONGER), found["models"]["dDPO+dSFT"])
+    head, alone, base, again, aligned, longer, alpha = ablation.table(found)
     assert head[-1] == "win % over ref"
     # The paper's changes: 4.76 - 6.64, 6.19 - 6.64, 7.00 - 6.64.
     assert alone[:6] == ["dDPO", "4.76", "-1.88", "30.76 (1.63)", "4.10 [3.80, 4.40]", "-1.90 [-2.20, -1.60]"]
     assert base[2] == base[5] == "" and again[2] == "-0.45" and again[6] == "not measured"
     assert aligned[2] == "+0.36" and aligned[5:] == ["+0.40 [+0.10, +0.70]", "60.0 [57.0, 63.0]"]
-    assert alpha[:5] == [claims.ALPHA, "–", "–", "–", "6.40 [6.10, 6.70]"]
+    assert longer[:5] == [claims.LONGER, "7.34, beta", "", "90.60 (1.03)", "6.40 [6.10, 6.70]"]
+    assert alpha[:5] == [claims.ALPHA, "6.88, alpha", "", "–", "6.40 [6.10, 6.70]"]
     assert ablation.order(found) == (
         "From best to worst by score, the paper: dDPO+dSFT, dSFT-1, dSFT-2, dDPO; "
         "this run: dSFT-2, dDPO+dSFT, dSFT-1, dDPO."

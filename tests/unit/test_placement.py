@@ -16,7 +16,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "src" / "zephyr" / "pipelines"
 GPU = {
     "zephyr": {"sft", "dpo", "evaluate"},
     "ablation": {
-        *("sft", "sft-on-chosen", "sft-on-alpha", "dpo", "dpo-on-base", "dpo-on-alpha", "evaluate-ablation"),
+        *("sft", "sft-on-chosen", "sft-on-alpha", "dpo", "dpo-longer"),
+        *("dpo-on-base", "dpo-on-alpha", "evaluate-ablation"),
     },
 }
 CALLING = {"prepare", "sample", "rate", *GPU["zephyr"], *GPU["ablation"]}

@@ -270,7 +270,7 @@ def _rate(recipe: Recipe, lengths: Lengths, prompts: Sequence[Prompt], total: in
     yield from estimates("rate", recipe, calls, total / max(1, len(prompts)))
 
 
-MODELS = {"zephyr": 2, "ablation": 5}
+MODELS = {"zephyr": 2, "ablation": 6}
 """How many models a pipeline evaluates; the first one is the baseline."""
 
 

@@ -14,6 +14,7 @@ from zephyr.plan.shapes import Shape, shape_of
 from zephyr.plan.tokens import Stage
 from zephyr.recipe import Recipe
 from zephyr.sections import Lora
+from zephyr.steps.training import longer
 
 STEPS: dict[str, dict[str, Stage]] = {
     "zephyr": {"sft": "sft", "dpo": "dpo"},
@@ -22,6 +23,7 @@ STEPS: dict[str, dict[str, Stage]] = {
         "sft_on_chosen": "sft",
         "sft_on_alpha": "sft",
         "dpo": "dpo",
+        "dpo_longer": "dpo",
         "dpo_on_base": "dpo",
         "dpo_on_alpha": "dpo",
     },
@@ -59,7 +61,8 @@ def trainings(recipe: Recipe, pool: Pool) -> list[Training]:
     for step, stage in STEPS[recipe.pipeline].items():
         try:
             padded = setups.padded(recipe, stage, shape)
-            work = tokens.work(recipe, stage, step == "sft_on_chosen", tokenizer, padded)
+            trained = longer(recipe) if step == "dpo_longer" else recipe
+            work = tokens.work(trained, stage, step == "sft_on_chosen", tokenizer, padded)
         except DataError as error:
             made.append(Training(step, search.own(recipe, stage, shape, pool), None, str(error)))
             continue

@@ -14,7 +14,7 @@ from zephyr.steps.context import Context, Figures, Skip, Step
 from zephyr.steps.data import prepare, prepare_alpha
 from zephyr.steps.evaluation import ALIGNED, BASELINE, evaluate
 from zephyr.steps.feedback import pair, rate, sample
-from zephyr.steps.training import dpo, dpo_on_alpha, sft, sft_on_alpha, sft_on_chosen
+from zephyr.steps.training import dpo, dpo_longer, dpo_on_alpha, sft, sft_on_alpha, sft_on_chosen
 
 __all__ = ["ALIGNED", "BASELINE", "ORDER", "SHARDED", "STEPS", "Context", "Figures", "Skip", "Step"]
 
@@ -69,6 +69,7 @@ def _read(section: str, base: bool = True) -> Callable[[Recipe], tuple[str, ...]
     return sources
 
 
+_ACCURACY = "eval_rewards/accuracies"
 STEPS = {
     "prepare": Step(prepare, 3, _prepared, _dialogues, main_figure="train"),
     "prepare_alpha": Step(prepare_alpha, 1, _prepared, _dialogues, main_figure="train"),
@@ -95,11 +96,10 @@ STEPS = {
     "sft": Step(sft, 2, _trained("sft"), _read("sft"), main_figure="eval_loss"),
     "sft_on_chosen": Step(sft_on_chosen, 2, _trained("sft"), _read("sft", base=False), main_figure="eval_loss"),
     "sft_on_alpha": Step(sft_on_alpha, 2, _trained("sft"), _read("sft"), main_figure="eval_loss"),
-    "dpo": Step(dpo, 2, _trained("dpo"), _read("dpo", base=False), main_figure="eval_rewards/accuracies"),
-    "dpo_on_base": Step(dpo, 2, _trained("dpo"), _read("dpo"), main_figure="eval_rewards/accuracies"),
-    "dpo_on_alpha": Step(
-        dpo_on_alpha, 2, _trained("dpo"), _read("dpo", base=False), main_figure="eval_rewards/accuracies"
-    ),
+    "dpo": Step(dpo, 2, _trained("dpo"), _read("dpo", base=False), main_figure=_ACCURACY),
+    "dpo_longer": Step(dpo_longer, 2, _trained("dpo"), _read("dpo", base=False), main_figure=_ACCURACY),
+    "dpo_on_base": Step(dpo, 2, _trained("dpo"), _read("dpo"), main_figure=_ACCURACY),
+    "dpo_on_alpha": Step(dpo_on_alpha, 2, _trained("dpo"), _read("dpo", base=False), main_figure=_ACCURACY),
     "evaluate": Step(
         evaluate,
         4,

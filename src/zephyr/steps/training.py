@@ -1,12 +1,13 @@
 """dSFT and dDPO."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zephyr import workspace
 from zephyr.artifacts import Artifact, Store
 from zephyr.errors import DataError
-from zephyr.recipe import fill
+from zephyr.recipe import Recipe, fill
 from zephyr.steps.context import Context, Figures, Skip
 from zephyr.train.job import Job
 from zephyr.train.nodes import node
@@ -15,6 +16,9 @@ from zephyr.train.watching import asked
 
 if TYPE_CHECKING:
     from zephyr.evals.choosing import Judge
+
+LONGER = 3
+"""Times the recipe's dpo.epochs: the paper's ablation has one epoch, its released model three."""
 
 
 def sft(ctx: Context) -> Figures:
@@ -51,6 +55,17 @@ def dpo_on_alpha(ctx: Context) -> Figures:
     if reason := ctx.inputs["sft_model"].manifest.reason:
         raise Skip(reason)
     return _train(ctx, "dpo", "dpo_on_alpha", ctx.inputs["pairs"])
+
+
+def dpo_longer(ctx: Context) -> Figures:
+    """dDPO as in `dpo`, for longer: whether learning the pairs by heart harms (paper, section 5)."""
+    return _train(replace(ctx, recipe=longer(ctx.recipe)), "dpo", "dpo_longer", ctx.inputs["pairs"])
+
+
+def longer(recipe: Recipe) -> Recipe:
+    """As `dpo_longer` trains."""
+    section = recipe.dpo.model_copy(update={"epochs": LONGER * recipe.dpo.epochs})
+    return recipe.model_copy(update={"dpo": section})
 
 
 def forget(store: Store, step: str, key: str) -> None:

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zephyr.evals.report import charts, paper
-from zephyr.evals.report.claims import ALPHA, DSFT
+from zephyr.evals.report.claims import ALPHA, DSFT, LONGER
 from zephyr.evals.report.states import Missing
 from zephyr.evals.table import interval, score, won
 
 ABSENT = "not measured"
 NOTE = (
     "Other models, questions and judges: compare signs and order, not figures. Paper: arXiv 2310.16944, section 5, one "
-    "epoch of each stage. It has no variant on alpha data, dialogues as their teacher wrote them."
+    "epoch of each stage. The rows below these have no counterpart there; beside them stand its released models, beta, "
+    "three epochs of dDPO, and alpha, of which more was different than the dialogues."
 )
+RELEASED = {LONGER: ("7.34, beta", "90.60 (1.03)"), ALPHA: ("6.88, alpha", "–")}
 
 
 def table(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
@@ -32,8 +34,9 @@ def table(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
         change = "" if row.variant == DSFT else f"{row.mt_bench - base:+.2f}"
         theirs = [f"{row.mt_bench:.2f}", change, f"{row.alpaca_eval:.2f} ({row.error:.2f})"]
         rows.append([row.variant, *theirs, *_ours(known, row.variant, other)])
-    if ALPHA in known.get("models", {}):
-        rows.append([ALPHA, "–", "–", "–", *_ours(known, ALPHA, other)])
+    for variant, (bench, rate) in RELEASED.items():
+        if variant in known.get("models", {}):
+            rows.append([variant, bench, "", rate, *_ours(known, variant, other)])
     return rows
 
 

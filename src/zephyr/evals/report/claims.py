@@ -8,8 +8,8 @@ from zephyr.evals.report.states import Missing, Rows
 from zephyr.evals.table import interval, score, won, won_at_equal_length
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
-ALPHA = "dDPO+dSFT on alpha data"
-"""Its dialogues are as their teacher wrote them."""
+LONGER, ALPHA = "dDPO+dSFT longer", "dDPO+dSFT on alpha data"
+"""Three times as many epochs of dDPO; dialogues as their teacher wrote them."""
 OVERFIT = 0.95
 """Training accuracy from which it counts as near 100%."""
 _NEAR = 0.8
@@ -100,13 +100,20 @@ def _of_ablation(summary: Mapping[str, Any] | Missing) -> list[Claim]:
 def _of_overfitting(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
     return [
         Claim(
+            "After one epoch of SFT, longer DPO makes the model better",
+            "One SFT epoch and three DPO epochs were best (section 5): MT-Bench 7.34 for them, 7.00 for one of each.",
+            f"Held if the interval of {LONGER}'s score lies above {ALIGNED}'s; contradicted if it lies below; open if "
+            "they overlap.",
+            *_scores(summary, LONGER, ALIGNED),
+        ),
+        Claim(
             "DPO's training accuracy approaches 100%, and chat scores do not fall",
             "Training accuracy reaches 100% after one epoch; scores don't fall (section 5).",
-            f"Tested if the training accuracy, mean over the last fifth of the steps, reaches {OVERFIT:.0%}. Where the "
-            "judge graded held-out answers on the way: held if the last grade's interval reaches the best earlier "
-            "grade; contradicted if it lies below that one's whole interval; else open. Where it didn't: held if the "
-            f"interval of the paired score difference, {ALIGNED} less {DSFT}, lies above 0; contradicted if it lies "
-            "below 0; open if it holds 0.",
+            f"Tested if the training accuracy, mean over the last fifth of the longest dDPO, reaches {OVERFIT:.0%}. "
+            "Where the judge graded held-out answers on the way: held if the last grade's interval reaches the best "
+            "earlier grade; contradicted if it lies below that one's whole interval; else open. Where it didn't: held "
+            f"if the interval of the paired score difference, that model less {DSFT}, lies above 0; contradicted if it "
+            "lies below 0; open if it holds 0.",
             *_overfit(summary, histories),
         ),
         Claim(
@@ -191,7 +198,9 @@ def _scores(summary: Any, one: str, other: str) -> Found:
 
 
 def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found:
-    rows = [row for row in histories.get("dpo", {}).get(ALIGNED, ()) if "rewards/accuracies" in row]
+    trained = histories.get("dpo", {})
+    longest = LONGER if LONGER in trained else ALIGNED
+    rows = [row for row in trained.get(longest, ()) if "rewards/accuracies" in row]
     if not rows:
         return "untested", "The DPO training kept no history of its accuracy."
     last = [row["rewards/accuracies"] for row in rows if row["step"] > _NEAR * rows[-1]["step"]]
@@ -199,8 +208,8 @@ def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found
     said = f"Training accuracy ended at {accuracy:.1%}."
     if accuracy < OVERFIT:
         return "untested", f"{said} It did not come near 100%."
-    moments = [row for row in histories["dpo"][ALIGNED] if "choice/value" in row and "choice/low" in row]
-    status, change = _course(moments) if len(moments) > 1 else _difference(summary, ALIGNED, above=True)
+    moments = [row for row in trained[longest] if "choice/value" in row and "choice/low" in row]
+    status, change = _course(moments) if len(moments) > 1 else _difference(summary, longest, above=True)
     return status, f"{said} {change}"
 
 

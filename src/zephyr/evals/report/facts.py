@@ -25,6 +25,7 @@ TRAINED = {
     "sft_on_chosen": ("sft", "dSFT-2"),
     "sft_on_alpha": ("sft", "dSFT-1 on alpha data"),
     "dpo": ("dpo", "dDPO+dSFT"),
+    "dpo_longer": ("dpo", "dDPO+dSFT longer"),
     "dpo_on_base": ("dpo", "dDPO"),
     "dpo_on_alpha": ("dpo", "dDPO+dSFT on alpha data"),
 }
