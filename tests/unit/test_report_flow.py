@@ -9,6 +9,22 @@ from zephyr.evals.report import flow
 from zephyr.evals.report.facts import gather
 
 
+def test_the_ablations_dialogues_have_their_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
+    run = Stored()
+    counts = {"read": 9, "bad": 0, "duplicates": 1, "train": 7, "test": 1}
+    run.step("prepare", counts | {"train": 6, "disclaimers/dropped": 1})
+    before = flow.stages(gather("r1").steps)
+    run.step("prepare_alpha", counts)
+    run.step("sft_on_alpha", {"dropped": 2})
+    found = {stage.step: stage for stage in flow.stages(gather("r1").steps)}
+    assert len(found) == len(before) + 2
+    written, trained = found["prepare_alpha"], found["sft_on_alpha"]
+    assert isinstance(written, flow.Stage) and isinstance(trained, flow.Stage)
+    assert [share.count for share in written.kept] == [7, 1] and sum(share.count for share in written.lost) == 1
+    assert (trained.total.count, trained.kept[0].count) == (7, 5)
+
+
 @pytest.mark.parametrize(
     ("figures", "total", "lost"),
     [

@@ -109,6 +109,7 @@ _GIVEN_PAIRS = _Plan(
 )
 _FIT = (
     ("sft", "prepare", "dialogues", "nothing to train was left within sft.max_length"),
+    ("sft_on_alpha", "prepare_alpha", "dialogues", "nothing to train was left within sft.max_length"),
     ("dpo", "pair", "pairs", "did not fit into dpo.max_length, or both sides were the same"),
 )
 PAID = ("calls", "tokens_in", "tokens_out", "dollars")
@@ -118,7 +119,8 @@ PAID = ("calls", "tokens_in", "tokens_out", "dollars")
 def stages(steps: Mapping[str, Step]) -> list[Stage | Skipped]:
     """prepare, sample, rate, pair, and how much of it the trainings took."""
     found: list[Stage | Skipped] = []
-    for name, plan in _PLANS.items():
+    alpha = {"prepare_alpha": _PLANS["prepare"]} if "prepare_alpha" in steps else {}
+    for name, plan in {**_PLANS, **alpha}.items():
         step = steps.get(name)
         if name == "pair" and step is not None:
             plan = _pairing(step.figures)
