@@ -250,3 +250,17 @@ def test_the_embedded_judge_grades_other_questions_by_their_form() -> None:
     # Neither is known to be right; the second is short and takes up nothing that was asked for.
     assert [correct for _, correct in grades] == [None, None]
     assert (grades[0][0] or 0.0) > (grades[1][0] or 0.0)
+
+
+def test_an_empty_answer_is_wrong_where_another_is_right_or_wrong(tmp_path: Path) -> None:
+    def rate(text: str) -> str:
+        return f"Correct: {'yes' if '1 + 1?' in text else 'n/a'}\nRating: [[8]]"
+
+    world = World(tmp_path, rate)
+    world.section = {"answers": {"peer": "a"}}
+    world.rows["a"] = [answered(81, "poem", ""), answered(111, "2", ""), answered(112, "4", "6")]
+    found = world.run()
+    told = {(s["model"], s["question_id"], s["turn"]): s["correct"] for s in found.scores}
+    # Of the writing (81) nobody's answer is right or wrong; 111's second turn shows the first, and the judge knows.
+    assert told["new", "111", 2] is True and told["peer", "111", 2] is False
+    assert told["new", "81", 2] is None and told["peer", "81", 2] is None

@@ -66,9 +66,7 @@ class Asked:
 
     def __init__(self, found: Sheet, answers: Sequence[Answer]) -> None:
         self._sheet = found
-        self._said: Mapping[tuple[str, str, int], Answer] = {
-            (a["model"], a["question_id"], a["turn"]): a for a in answers if a["set"] == SET
-        }
+        self._said: Mapping[tuple[str, str, int], Answer] = {_key(a): a for a in answers if a["set"] == SET}
 
     def failed(self, answer: Answer) -> bool:
         """Whether it failed, or what it builds on did: there is nothing to judge."""
@@ -92,22 +90,22 @@ class Asked:
 def judge(bench: Bench, answers: Sequence[Answer], by: str | None = None, again: int = 0) -> list[Score]:
     """Grades of all turns by a judge (evaluate.judge unless named), `again` to ask anew.
 
-    An empty answer gets the lowest grade without a call. A failed one gets none, nor does what builds on it.
+    An empty answer gets the lowest grade without a call; it is wrong where the judge calls another's right or wrong. A
+    failed one gets none, nor does what builds on it.
     """
     answers = [answer for answer in answers if answer["set"] == SET]
     asked = Asked(sheet(bench), answers)
     judged = [answer for answer in answers if answer["answer"] and not asked.failed(answer)]
-    replies = iter(bench.ask([asked.messages(answer) for answer in judged], "grades", by, again))
+    replies = bench.ask([asked.messages(answer) for answer in judged], "grades", by, again)
+    said = {_key(answer): reply for answer, reply in zip(judged, replies, strict=True)}
     rows = []
     for answer in answers:
         text, score, correct, error = None, None, None, FAILED
-        if not asked.failed(answer) and not answer["answer"]:
-            score, correct, error = 1.0, False, EMPTY
+        if reply := said.get(_key(answer)):
+            text, (score, correct) = reply.text, forms.read_grade(reply.text or "")
+            error = reply.error or (UNREADABLE if score is None else "")
         elif not asked.failed(answer):
-            reply = next(replies)
-            text, error = reply.text, reply.error or ""
-            score, correct = forms.read_grade(text or "")
-            error = error or (UNREADABLE if score is None else "")
+            score, error = 1.0, EMPTY
         rows.append(
             Score(
                 question_id=answer["question_id"],
@@ -122,4 +120,12 @@ def judge(bench: Bench, answers: Sequence[Answer], by: str | None = None, again:
                 error=error or None,
             )
         )
+    decided = {(row["question_id"], row["turn"]) for row in rows if row["correct"] is not None}
+    for row in rows:
+        if row["error"] == EMPTY and (row["question_id"], row["turn"]) in decided:
+            row["correct"] = False
     return rows
+
+
+def _key(answer: Answer) -> tuple[str, str, int]:
+    return answer["model"], answer["question_id"], answer["turn"]
