@@ -1,5 +1,7 @@
 """Judges with known biases are found at 100 comparisons, as docs/judge.md says; a fair one passes. Formulas by hand."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,11 @@ from zephyr.evals.audit.checks import Draws, Verdict, position, readable, stabil
 from zephyr.evals.audit.rules import Limit, Measure
 from zephyr.evals.stats import Interval
 
-AUDITS = 50
+AUDITS = 40
 DRAWS = Draws(400, 0)
 
 
+@cache
 def states(judge: Judge, second: Judge = FAIR) -> dict[str, list[str]]:
     """What each check says in so many audits of 100 comparisons."""
     found = [audit(judge, 100, seed, second) for seed in range(AUDITS)]

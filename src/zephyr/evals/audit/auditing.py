@@ -126,10 +126,10 @@ class _Audit:
     def _unrelated(self, second: str) -> str:
         """Why self-preference can't be measured; "" where it can."""
         families, judge = self._section.families, self._bench.section.judge
-        family = families.get(judge)
-        if family is None:
-            return f"nobody says who made the judge: name {judge} in evaluate.audit.families"
-        if families.get(second) == family:
+        if unknown := [name for name in (judge, second) if name not in families]:
+            return f"nobody says who made {' and '.join(unknown)}: name them in evaluate.audit.families"
+        family = families[judge]
+        if families[second] == family:
             return f"both judges are of {family}: a second one of another family would tell"
         if not self._pairs:
             return NO_PAIRS
