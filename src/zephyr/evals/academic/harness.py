@@ -140,7 +140,7 @@ def _manager(names: tuple[str, ...], folder: Path | None) -> Any:
 
     if folder is not None:
         own = TaskManager(include_path=str(folder), include_defaults=False)
-        if set(names) <= set(own.all_subtasks):
+        if all(local.whole(name, own.task_index) for name in names):
             return own
     manager = TaskManager(include_path=str(folder) if folder else None)
     for name in names:

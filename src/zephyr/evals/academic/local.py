@@ -1,6 +1,7 @@
 """Task files and data in a folder of one's own: what the harness would pass over, or count wrongly, in silence."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def check_questions(name: str, task: Any) -> None:
         where = f"evaluate.academic.tasks: {name}, question {number}"
         try:
             task.doc_to_text(doc)
-            choices, target = task.doc_to_choice(doc), task.doc_to_target(doc)
+            choices, target = list(task.doc_to_choice(doc)), task.doc_to_target(doc)
         except Exception as error:  # noqa: BLE001  (templates and functions of task files raise their own)
             raise DataError(
                 f"{where}: {type(error).__name__}: {first_line(error)}; mend its data or task file"
@@ -42,6 +43,14 @@ def check_questions(name: str, task: Any) -> None:
             known = 0 <= answer < len(choices) if isinstance(answer, int) else answer in choices
             if not known:
                 raise DataError(f"{where}: its answer {answer!r} is none of its {len(choices)} choices; mend its data")
+
+
+def whole(name: str, index: Mapping[str, Any]) -> bool:
+    """Whether the harness's list of the folder's tasks has this one, and of a group all parts."""
+    entry = index.get(name)
+    members = entry.cfg.get("task") if entry and entry.cfg else None
+    parts = [] if not isinstance(members, list) else [m if isinstance(m, str) else str(m.get("task")) for m in members]
+    return entry is not None and all(whole(part, index) for part in parts)
 
 
 def unread(folder: Path | None) -> list[str]:
