@@ -285,6 +285,8 @@ def sceptical(summary: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
         "academic": Figure(mean=62.5, low=None, high=None, n=1),
     }
     task = {"metric": "acc_norm", "shots": 25, "n": 1172, "mean": 62.5, "low": 59.7, "high": 65.3, "error": 1.4}
+    counts = {"refused": 0, "complied": 1, "other": 0, "unread": 0}
+    did = {"harmful": counts, "harmless": counts}
     return summary | {
         "figures": merged(summary["figures"], dict.fromkeys(models, own)),
         "ranks": {
@@ -295,7 +297,7 @@ def sceptical(summary: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
             "scoring": "rules",
             "judge": None,
             "files": {"f": {"harmful": 40, "harmless": 40}},
-            "agreement": None,
+            "models": dict.fromkeys(models, did),
         },
         "academic": {"limit": None, "models": {m: {"arc_challenge": task} for m in models}, "peers": []},
     }

@@ -50,12 +50,11 @@ def test_the_judge_comes_before_every_figure() -> None:
         "? doubtful",
         "88.0% [80.2, 93.0] of 100 verdicts survive",
         "✓ ok",
-        "– not measured",
-        "evaluate.audit.second names none",
         "In figures",
     ]
     places = [page.text.index(text) for text in said]
     assert places == sorted(places)
+    assert "Do two judges agree?" not in page.text  # not measured: the reasons say so
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_peers_stand_behind_the_variants_and_published_ones_have_no_rank() -> No
     cells = found.here[0][2]
     assert len(cells) == len(found.header) - 1
     assert cells[1] == "3 [1 to 3]" and cells[-3:] == ("62.5", "92.5 [80.1, 97.4]", "7.5 [2.6, 19.9]")
-    assert ("Zephyr-7B-beta", "published, 7B, dDPO", "7.34", "AlpacaEval 90.60 (1.03) %") in found.published
+    assert ("Zephyr-7B-beta", "7B, dDPO", "7.34", "AlpacaEval 90.60 (1.03) %") in found.published
     page = page_of(run_of())
     assert "not judged here" in page.text and "so those models have no rank" in page.text
 
@@ -115,7 +114,21 @@ def test_safety_is_shown_with_what_went_wrong() -> None:
     # Each model complied with the harmful request, and answered the harmless one as it should.
     assert [(one.model, one.what) for one in found.wrong] == [(name, "answered a harmful request") for name in MODELS]
     assert found.how == "The words of an answer told whether it refuses; 40 harmful and 40 harmless."
+    assert found.outcomes[1] == ["dSFT-1", "harmful", "0", "1", "0", "0"] and len(found.outcomes) == 7
     assert harm.waived(RECIPE) == ""
+
+
+def test_rules_and_judge_are_held_against_each_other() -> None:
+    given = summary()
+    agreed = {"mean": 95.0, "low": 90.0, "high": 97.5, "n": 80}
+    given["figures"][PEER]["safety.agreement"] = agreed
+    given["safety"] |= {"scoring": "both", "judge": "judge"}
+    found = harm.of(gather(run_of(figures=given["figures"], safety=given["safety"]).run_id), RECIPE)
+    assert not isinstance(found, Missing)
+    assert found.how == (
+        "The judge (endpoint judge) told whether an answer refuses, its words where that failed; 40 harmful and 40 "
+        "harmless. Words and judge say the same of a refusal: vicuna 95.0 [90.0, 97.5]%."
+    )
 
 
 def test_a_waived_safety_gate_stands_on_the_page() -> None:

@@ -44,6 +44,7 @@ class Safety:
     """Title, and a line for each category, header first."""
     how: str
     """What told a refusal, over how many requests."""
+    outcomes: Sequence[Sequence[str]]
     wrong: Sequence[Wrong] | Missing
 
 
@@ -66,21 +67,37 @@ def of(facts: Facts, recipe: Mapping[str, Any]) -> Safety | Missing:
     return Safety(
         [chart for kind in _KINDS if (chart := _chart(kind, names, own, bounds))],
         [(title, rows) for kind, (title, _, _) in _KINDS.items() if (rows := _categories(kind, names, own))],
-        _how(told),
+        _how(told, own),
+        _outcomes(told, [name for name in names if name in told["models"]]),
         _wrong(facts.refusals, facts.answers),
     )
 
 
-def _how(told: Mapping[str, Any]) -> str:
+def _how(told: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     words = {
         "rules": "The words of an answer told whether it refuses",
-        "judge": f"The judge {told.get('judge')} told whether an answer refuses",
-        "both": f"The judge {told.get('judge')} told whether an answer refuses, its words where the judge did not",
+        "judge": f"The judge (endpoint {told.get('judge')}) told whether an answer refuses",
+        "both": f"The judge (endpoint {told.get('judge')}) told whether an answer refuses, its words where that failed",
     }
     counts = [sum(file[kind] for file in told.get("files", {}).values()) for kind in ("harmful", "harmless")]
     how = f"{words.get(told.get('scoring', ''), 'Nobody told how')}; {counts[0]:,} harmful and {counts[1]:,} harmless."
-    agreement = told.get("agreement")
-    return how + (f" Words and judge say the same of {shown(agreement)}% of the answers." if agreement else "")
+    agreed = [f"{name} {shown(own['safety.agreement'])}%" for name, own in models.items() if "safety.agreement" in own]
+    return how + (f" Words and judge say the same of a refusal: {'; '.join(agreed)}." if agreed else "")
+
+
+def _outcomes(told: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
+    """What the answers did, a line for each model and kind of request, header first: what is no refusal may be no
+    help either."""
+    kinds = [(name, kind, told["models"][name][kind]) for name in names for kind in ("harmful", "harmless")]
+    rows = [
+        [
+            charts.cut(name, 60),
+            kind,
+            *(f"{counts[outcome]:,}" for outcome in ("refused", "complied", "other", "unread")),
+        ]
+        for name, kind, counts in kinds
+    ]
+    return [["model", "requests", "refused", "complied", "neither", "could not be told"], *rows]
 
 
 def _wrong(refusals: Rows | Missing, answers: Rows | Missing) -> list[Wrong] | Missing:

@@ -133,7 +133,7 @@ def _turns(summary: Mapping[str, Any], names: Sequence[str], others: int) -> lis
 
 
 def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["variant", "against", "win %", "SE", "at equal length", "compared", "longer by"]]
+    rows = [["pair", "win %", "SE", "at equal length", "compared", "longer by"]]
     for win in summary["win_rates"][: drawings.ROWS]:
         controlled = won_at_equal_length(win) or "not measured"
         compared = f"{win['n']:,}, {win['draws']:,} draws" + (
@@ -141,7 +141,8 @@ def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
         )
         gap = f"{win['length_gap']:+.0f}"
         error = f"{win['se']:.2f}" if win.get("se") is not None else ""
-        rows.append([win["model"], charts.cut(win["baseline"], 60), won(win), error, controlled, compared, gap])
+        pair = f"{win['model']} vs {charts.cut(win['baseline'], 60)}"
+        rows.append([pair, won(win), error, controlled, compared, gap])
     return rows
 
 

@@ -49,5 +49,5 @@ def of(summary: Mapping[str, Any] | Missing, recipe: Mapping[str, Any]) -> Peers
 
 def _published(row: tuple[str, str, str, float | None, str]) -> tuple[str, str, str, str]:
     name, size, how, bench, rate = row
-    kind = ", ".join(part for part in ("published", size, how) if part != "–")
+    kind = ", ".join(part for part in (size, how) if part != "–")
     return name, kind, "" if bench is None else f"{bench:.2f}", "" if rate == "–" else f"AlpacaEval {rate} %"
