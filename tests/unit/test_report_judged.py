@@ -10,9 +10,12 @@ from rich.console import Console
 from tests.reported import AUDIT, VARIANTS, Stored, evaluation, sceptical
 from tests.unit.test_report import page_of
 from zephyr import workspace
+from zephyr.evals.audit import rules
+from zephyr.evals.audit.trust import concluded
 from zephyr.evals.report import charts, drawings, filters, harm, peers, talks, tasks, trust
 from zephyr.evals.report.facts import gather
 from zephyr.evals.report.states import Missing
+from zephyr.evals.stats import Interval
 from zephyr.evals.table import notes, table
 from zephyr.terminal import Terminal
 
@@ -254,3 +257,19 @@ def test_turns_stand_before_categories() -> None:
         given["figures"][name] |= {"score.turn_1": turn, "score.turn_2": turn | {"mean": 6.25}}
     page = page_of(run_of(figures=given["figures"]))
     assert "turn 1 6.50 [6.00, 7.00]" in page.text and page.text.index("turn 2 6.25") < page.text.index("writing 6.00")
+
+
+def test_the_audits_own_form_is_what_the_report_reads() -> None:
+    first = rules.Measure(
+        "first", "decided verdicts for the answer shown first", "%", Interval(70, 62, 78, 100), rules.FIRST
+    )
+    told = concluded([rules.judged("position", [first]), rules.absent("human", "no file of people's judgments")])
+    sample = {"comparisons": 100, "of_comparisons": 100, "grades": 0, "of_grades": 0}
+    about = {"judge": "judge", "model": "m", "second": "other", "sample": sample, "anchor": None}
+    page = page_of(run_of(judge=about | told))
+    assert (
+        "The judge can't be trusted No: order of the answers failed. Not measured: agreement with people." in page.text
+    )
+    assert "second judge other" in page.text and "✗ failed" in page.text
+    assert "decided verdicts for the answer shown first 70.0 [62.0, 78.0]%" in page.text
+    assert "Agreement with people: no file of people's judgments" in page.text

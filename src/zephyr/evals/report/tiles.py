@@ -7,7 +7,7 @@ from typing import Any
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing, Step
-from zephyr.evals.table import figures
+from zephyr.evals.table import CORRECTED, figures
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,10 @@ def of(facts: Facts) -> list[Tile]:
         own, base = summary["models"][ALIGNED], summary["models"].get(DSFT, {})
         if own["score"] is not None:
             before = f", {DSFT} {base['score']:.2f}" if base.get("score") is not None else ""
-            tiles.append(Tile("Score of 10", f"{own['score']:.2f}", f"{_range(own, 'score', 2)}{before}"))
+            label = (
+                "Score of 10, corrected references" if CORRECTED in figures(summary).get(ALIGNED, {}) else "Score of 10"
+            )
+            tiles.append(Tile(label, f"{own['score']:.2f}", f"{_range(own, 'score', 2)}{before}"))
         for win in summary["win_rates"]:
             if (win["model"], win["baseline"]) == (ALIGNED, DSFT) and win["win_rate"] is not None:
                 note = f"{win['low']:.1f} to {win['high']:.1f}; 50 is no difference"
