@@ -22,8 +22,6 @@ class Filters:
     main: str
     """Whose outcome counts while all variants are shown."""
     baseline: str
-    counts: dict[str, int]
-    """Outcome of the main variant to conversations."""
     style: Markup
     """The rules. Places and words of this file alone are in them."""
 
@@ -46,8 +44,7 @@ def of(talks: Sequence[Talk], baseline: str) -> Filters:
     variants = [name for name in ordered(list(said)) if name != baseline][:MOST]
     categories = list(dict.fromkeys(sorted(talk.category for talk in talks)))[:MOST]
     main = ALIGNED if ALIGNED in variants else variants[-1] if variants else ""
-    counts = {outcome: sum(talk.outcomes.get(main) == outcome for talk in talks) for outcome in OUTCOMES}
-    return Filters(categories, variants, main, baseline, counts, _style(len(categories), variants, main))
+    return Filters(categories, variants, main, baseline, _style(len(categories), variants, main))
 
 
 def _style(categories: int, variants: Sequence[str], main: str) -> Markup:
