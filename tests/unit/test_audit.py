@@ -1,6 +1,7 @@
 """The audit end to end: judges behind a server, whose bias is known; the anchor; what was not measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -94,31 +95,32 @@ def test_a_drifting_judge_shows(tmp_path: Path) -> None:
             folder = tmp_path / weights
             folder.mkdir(exist_ok=True)
             (folder / "weights").write_text(weights)
-            found = opened(tmp_path, "judge", server.url, settings())
-            object.__setattr__(found, "models", {"new": Folder(folder)})
-            found.endpoints["judge"].__dict__["model"] = model
-            return audited(found)[0]
+            found = replace(opened(tmp_path, model, server.url, settings()), models={"new": Folder(folder)})
+            told, figures = audited(found)
+            return {"judge": told, "figures": {"judge": figures}}
 
         first = run("fair", "one")
-        told = next(check for check in first["checks"] if check["name"] == "anchor")
+        told = next(check for check in first["judge"]["checks"] if check["name"] == "anchor")
         assert told["state"] == "not measured" and "no earlier grades" in told["why"]
         assert told["figures"][0]["name"] == "anchor"
-        grades = first["anchor"]["grades"]
-        assert len(grades) == 40 and first["anchor"]["model"] == "fixed"
+        anchor = first["judge"]["anchor"]
+        assert len(anchor["grades"]) == 40 and anchor["model"] == "fixed"
         calls = len(server.calls)
         second = run("fair", "two")
         assert len(server.calls) - calls == 40  # the journal has all the rest
-        assert second["anchor"]["grades"] != grades and second["anchor"]["key"] == first["anchor"]["key"]
+        assert second["judge"]["anchor"]["grades"] != anchor["grades"]
+        assert second["judge"]["anchor"]["key"] == anchor["key"]
         same = audit.against(second, first)
-        assert states(same)["anchor"] == "ok" and same["verdict"] == "yes"
+        assert states(same["judge"])["anchor"] == "ok" and same["judge"]["verdict"] == "yes"
         drifted = audit.against(run("drifted", "three"), first)
-        assert states(drifted)["anchor"] == "failed" and drifted["verdict"] == "no"
-        found = next(check for check in drifted["checks"] if check["name"] == "anchor")
-        # One point lower, but grades end at 1: of q = 1 (of 9 and of 7, alternately) a little less
-        assert -1.1 < found["figures"][0]["mean"] < -0.6
+        assert states(drifted["judge"])["anchor"] == "failed" and drifted["judge"]["verdict"] == "no"
+        # One point lower, but grades end at 1: where q is 1, in a ninth and a seventh of the answers, by less
+        assert -1.1 < drifted["figures"]["judge"]["anchor_drift"]["mean"] < -0.6
+        found = next(check for check in drifted["judge"]["checks"] if check["name"] == "anchor")
         assert "judged by fair" in found["found"]
-        other = {**first, "anchor": {**first["anchor"], "key": "of another anchor"}}
+        other = {**first, "judge": {**first["judge"], "anchor": {**anchor, "key": "of another anchor"}}}
         assert audit.against(second, other) == second == audit.against(second, None)
+        assert audit.against({"judge": {}, "figures": {}}, first) == {"judge": {}, "figures": {}}
 
 
 @pytest.mark.parametrize(

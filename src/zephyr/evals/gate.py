@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zephyr.evals import conditions
+from zephyr.evals import audit, conditions
 from zephyr.evals.conditions import Check
+from zephyr.evals.figures import Figure, merged
 from zephyr.registry import LONGEST
 from zephyr.sections import Gate
 
@@ -41,8 +42,10 @@ def decide(
     A version with the champion's own digest passes unchanged (design, decision 12).
     """
     waived = conditions.waiver(summary, model, section.safety)
+    summary = with_drift(summary, incumbent)
     if same_digest:
         return Verdict("passed", ("it is the champion: the same weights, byte for byte", *waived))
+    summary = audit.against(summary, incumbent)
     checks = [
         *_win_rate(summary, model, baseline, section),
         *_score(summary, model, section),
@@ -50,12 +53,34 @@ def decide(
         *_regression(summary, model, section, incumbent),
         *(found for one in section.conditions for found in conditions.check(one, summary, model, incumbent)),
         *conditions.safety(summary, model, section.safety),
+        *_trust(summary),
     ]
     failed = tuple(reason for ok, reason in checks if not ok)
     if failed:
         return Verdict("failed", (*failed, *waived))
     passed = (*(reason for _, reason in checks), *waived) if checks else ("the recipe sets no condition", *waived)
     return Verdict("pending", ("a person must approve it", *passed)) if section.approval else Verdict("passed", passed)
+
+
+def with_drift(summary: Mapping[str, Any], incumbent: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The summary with the judge's drift since the champion's evaluation, where both graded the same anchor."""
+    told = audit.against(summary.get("judge") or {}, (incumbent or {}).get("judge"))
+    drift = {
+        found["name"]: Figure(mean=found["mean"], low=found["low"], high=found["high"], n=found["n"])
+        for check in told.get("checks", ())
+        for found in check["figures"]
+        if found["name"] == "anchor_drift"
+    }
+    figures = summary.get("figures", {})
+    return {**summary, "judge": told, "figures": merged(figures, {"judge": drift}) if drift else figures}
+
+
+def _trust(summary: Mapping[str, Any]) -> list[Check]:
+    """A judge that the audit doubts is told of, with the reasons; conditions over its figures may block."""
+    told = summary["judge"]
+    if told.get("verdict") not in ("no", "doubtful"):
+        return []
+    return [(True, "; ".join((f"the judge: {told['words']}", *told.get("reasons", ()))))]
 
 
 def _win_rate(summary: Mapping[str, Any], model: str, baseline: str, section: Gate) -> list[Check]:
@@ -135,8 +160,13 @@ def _score_name(summary: Mapping[str, Any], model: str) -> str:
 
 
 def _other_judge(summary: Mapping[str, Any], incumbent: Mapping[str, Any]) -> str:
+    """Whether both were graded alike: by the same model, which grades the same answers as it did."""
     now, then = ((found.get("judge") or {}).get("model") for found in (summary, incumbent))
-    return f" (but {then} graded the champion, {now} this one)" if now and then and now != then else ""
+    checks = (summary.get("judge") or {}).get("checks", ())
+    drift = [check["found"] for check in checks if check["name"] == "anchor" and check["state"] == "failed"]
+    return (f" (but {then} graded the champion, {now} this one)" if now and then and now != then else "") + (
+        f" (but the judge drifted, by the anchor's grades: {drift[0]})" if drift else ""
+    )
 
 
 def comparable(summary: Mapping[str, Any] | None, model: str) -> dict[str, Any]:

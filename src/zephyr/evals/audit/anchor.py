@@ -21,6 +21,7 @@ from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench import fastchat
 from zephyr.schema import Answer
 
+RESAMPLES = 2000
 Grades = Mapping[str, float]
 """By QUESTION/TURN."""
 
@@ -113,17 +114,19 @@ def _rows(grades: Grades) -> list[tuple[str, float]]:
     return [(key.rsplit("/", 1)[0], value) for key, value in grades.items()]
 
 
-def against(told: Mapping[str, Any], champions: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`summary["judge"]` with the drift since the champion's evaluation, where both graded the same anchor.
+def against(summary: Mapping[str, Any], champions: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An evaluation's summary with the judge's drift since the champion's, where both graded the same anchor.
 
     Grades that a file gave stay what the check stands on.
     """
-    own, old = told.get("anchor"), (champions or {}).get("anchor")
-    given = any(check["name"] == "anchor" and check["state"] != "not measured" for check in told.get("checks", ()))
-    if not own or not old or own["key"] != old["key"] or given:
-        return dict(told)
+    told, old = summary.get("judge") or {}, (champions or {}).get("judge") or {}
+    own, theirs = told.get("anchor"), old.get("anchor")
+    if not own or not theirs or own["key"] != theirs["key"] or "anchor_drift" in summary["figures"]["judge"]:
+        return dict(summary)
     since = "the champion's evaluation"
-    if champions and champions.get("model") != told["model"]:
-        since += f" (judged by {champions.get('model')})"
-    found = check(own["grades"], old["grades"], since, Draws(2000, 0))
-    return {**told, **concluded([found if check["name"] == "anchor" else check for check in told["checks"]])}
+    if old.get("model") != told["model"]:
+        since += f" (judged by {old.get('model')})"
+    found = check(own["grades"], theirs["grades"], since, Draws(RESAMPLES, 0))
+    judge = told | concluded([found if check["name"] == "anchor" else check for check in told["checks"]])
+    figures = summary["figures"] | {"judge": summary["figures"]["judge"] | rules.figures(found)}
+    return {**summary, "judge": judge, "figures": figures}

@@ -11,7 +11,6 @@ from zephyr.evals.audit.rules import KINDS, Check
 from zephyr.evals.audit.sample import grades
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.figures import Figure
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED
 from zephyr.schema import Answer, Comparison, Score
 
@@ -37,11 +36,7 @@ def run(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score], compar
     if fixed is not None:
         found["anchor"] = fixed
     whole = [found.get(name) or rules.absent(name, OFF) for name in KINDS]
-    figures = {
-        figure["name"]: Figure(mean=figure["mean"], low=figure["low"], high=figure["high"], n=figure["n"])
-        for one in whole
-        for figure in one["figures"]
-    }
+    figures = {name: figure for one in whole for name, figure in rules.figures(one).items()}
     return Part({"judge": figures}, {**audit.about(), **concluded(whole), "anchor": told})
 
 

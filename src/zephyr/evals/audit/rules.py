@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
+from zephyr.evals.figures import Figure
 from zephyr.evals.stats import Interval
 
 State = Literal["ok", "doubtful", "failed", "not measured"]
@@ -160,6 +161,14 @@ def shown(measure: Measure) -> Shown:
     assert measure.interval is not None
     mean, low, high, n = measure.interval
     return Shown(name=measure.name, says=measure.says, unit=measure.unit, mean=mean, low=low, high=high, n=n)
+
+
+def figures(check: Check) -> dict[str, Figure]:
+    """Its figures by name, as all parts of an evaluation give theirs."""
+    return {
+        shown["name"]: Figure(mean=shown["mean"], low=shown["low"], high=shown["high"], n=shown["n"])
+        for shown in check["figures"]
+    }
 
 
 def _told(figure: Shown) -> str:

@@ -14,6 +14,7 @@ import yaml
 from zephyr import workspace
 from zephyr.artifacts import Store, open_store
 from zephyr.errors import ZephyrError
+from zephyr.evals import audit
 from zephyr.evals.report.quality import Quality
 from zephyr.evals.report.quality import gather as quality_of
 from zephyr.evals.report.states import Missing, Rows, Step, made, steps_of, why
@@ -108,7 +109,7 @@ def gather(run_id: str) -> Facts:
         verdict=_verdict(run_id, steps),
         began=min(times, default=None),
         seconds=max(times) - min(times) if times else 0.0,
-        summary=_summary(steps, store),
+        summary=_since_champion(run_id, _summary(steps, store)),
         answers=tables["answers"],
         scores=tables["scores"],
         comparisons=tables["comparisons"],
@@ -135,6 +136,15 @@ def _summary(steps: Mapping[str, Step], store: Store) -> Mapping[str, Any] | Mis
         steps, "evaluate", lambda uri: json.loads(store.text(uri, "summary.json"))
     )
     return found
+
+
+def _since_champion(run_id: str, summary: Mapping[str, Any] | Missing) -> Mapping[str, Any] | Missing:
+    """With the judge's drift since the evaluation of the champion that the run was compared with."""
+    resolved = workspace.run_folder(run_id) / "recipe.json"
+    if isinstance(summary, Missing) or not resolved.is_file():
+        return summary
+    champion = json.loads(resolved.read_text()).get("incumbent")
+    return audit.against(summary, champion["summary"] if champion else None)
 
 
 def _tables(steps: Mapping[str, Step], store: Store) -> dict[str, Rows | Missing]:
