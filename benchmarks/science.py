@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from zephyr import workspace
-from zephyr.evals.report.facts import summary_of
+from zephyr.evals.report import ablation as beside
+from zephyr.evals.report import claims
+from zephyr.evals.report.facts import Facts, gather
 from zephyr.evals.report.states import Missing
 from zephyr.steps import ALIGNED, BASELINE
 
@@ -42,12 +44,13 @@ def main() -> None:
         started = time.monotonic()
         print(f"== {name}", flush=True)
         code = subprocess.run([str(Path(sys.executable).parent / "zephyr"), "run", *options], cwd=ROOT).returncode
-        summary = summary_of(workspace.events(workspace.runs()[-1]))
+        facts = gather(workspace.runs()[-1])
+        summary = facts.summary
         if code not in (0, 1) or isinstance(summary, Missing):  # 1: the gate said no, which is a result
             sys.exit(f"{name}: the run ended with code {code}")
         rows.append(row(name, summary, time.monotonic() - started))
         if name == "ablation":
-            ablation = variants(summary)
+            ablation = variants(summary) + judged(facts)
         else:
             rates.setdefault(name.split("seed")[0].strip(" ,") or "judged pairs", []).append(
                 win_of(summary)["win_rate"]
@@ -83,11 +86,24 @@ def over_seeds(rates: dict[str, list[float]]) -> list[str]:
 
 
 def variants(summary: Mapping[str, Any]) -> str:
+    """The models of the ablation, and beside the paper's."""
     from zephyr.evals.table import table
 
-    header, *rows = table(summary)
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(
+        [*lines(table(summary)), "", beside.NOTE, "", *lines(beside.table(summary)), "", beside.order(summary)]
+    )
+
+
+def lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table, header first."""
+    return [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
+
+
+def judged(facts: Facts) -> str:
+    """The paper's claims, each by its own rule (claims.py)."""
+    rows = [(claim.title, claim.status, claim.measured) for claim in claims.judge(facts.summary, facts.histories)]
+    head = "\n\n## The paper's claims, seed 0\n\nEach by the rule that the run's report states beside it.\n\n"
+    return head + "\n".join(lines([("claim", "here", "measured"), *rows]))
 
 
 def page(rows: list[str], rates: dict[str, list[float]], ablation: str) -> str:
@@ -109,7 +125,7 @@ def page(rows: list[str], rates: dict[str, list[float]], ablation: str) -> str:
             "",
             *over_seeds(rates),
             "",
-            "## The four variants, seed 0",
+            "## The ablation, seed 0",
             "",
             ablation,
             "",

@@ -180,7 +180,11 @@ class Recipe(Section):
 
     def training_digest(self) -> str:
         """Digest of all that decides the weights; fills `{training_digest}` in evaluate's locations."""
-        return _sha256(self.decisive(*SECTIONS_OF_TRAINING) | {"endpoints": self.models(*self.endpoints)})
+        settings = self.decisive(*SECTIONS_OF_TRAINING) | {"endpoints": self.models(*self.endpoints)}
+        for stage, section in (("sft", self.sft), ("dpo", self.dpo)):
+            if section.choose.by == "last":  # what is only measured decides nothing
+                settings[stage]["choose"] = Choice().model_dump(mode="json")
+        return _sha256(settings)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, width=110)

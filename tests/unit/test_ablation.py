@@ -11,7 +11,7 @@ from tests.unit.prepared import lines, talk
 from zephyr.account import Account
 from zephyr.artifacts import Artifact, Store, open_store, read_rows
 from zephyr.progress import Progress
-from zephyr.recipe import Recipe, check
+from zephyr.recipe import Recipe, check, load
 from zephyr.steps import STEPS, Context, Skip
 from zephyr.steps.training import LONGER, longer
 from zephyr.tiny import rows as world_rows
@@ -94,6 +94,12 @@ def test_longer_is_three_times_the_recipes_epochs() -> None:
     given = check(recipe().model_dump(mode="json", by_alias=True) | {"dpo": {"epochs": 0.5}})
     assert longer(given).dpo == given.dpo.model_copy(update={"epochs": 1.5}) and LONGER == 3
     assert longer(given).model_copy(update={"dpo": given.dpo}) == given
+
+
+def test_what_is_only_measured_draws_no_other_questions() -> None:
+    """Test prompts follow from what decides the weights: the ablation is judged by tiny's."""
+    assert load("ablation").training_digest() == load("tiny").training_digest()
+    assert load("ablation", ["dpo.choose.by=score"]).training_digest() != load("tiny").training_digest()
 
 
 def takes(task: dict[str, Any]) -> dict[str, str]:
