@@ -198,7 +198,8 @@ def test_what_the_registry_keeps_is_what_is_compared() -> None:
     assert list(kept["models"]) == ["new"] and set(kept["figures"]) == {"new", "judge"}
     assert kept["judge"] == {"judge": "judge", "model": "gpt-4", "anchor": {"key": "a"}}
     assert kept["figures"]["new"]["score"] == figure(6.12346, 5.5, 6.5)
-    again = verdict({"conditions": [{"figure": "score", "max_drop": 1}], "safety": WAIVED}, given, kept)
+    asked = {"conditions": [{"figure": "score", "max_drop": 1}], "safety": WAIVED}
+    again = verdict(asked, given | {"judge": {}}, kept)
     assert again.status == "passed" and "its lower end stays within" in again.reasons[0]
     assert comparable(None, "new") == {"models": {}}
 
@@ -208,3 +209,22 @@ def test_a_tag_is_never_too_long_for_the_registry() -> None:
     kept = comparable(summary(FIGURES | many), "new")
     assert len(json.dumps(kept)) <= LONGEST < 100_000
     assert set(kept["figures"]["new"]) == set(FIGURES)  # those with the most dots went first
+
+
+ANCHOR = {"model": "fixed", "key": "k", "grades": {f"{n}/1": 7.0 for n in range(20)}}
+
+
+def test_a_judge_that_drifted_since_the_champion_is_told_of_and_can_block() -> None:
+    """It grades the same twenty answers a point lower than it did when the champion was evaluated."""
+    champions = summary(FIGURES, JUDGE) | {"judge": {"judge": "j", "model": "m", "anchor": ANCHOR}}
+    lower = {key: grade - 1 for key, grade in ANCHOR["grades"].items()}  # type: ignore[attr-defined]
+    anchor = {"name": "anchor", "title": "Drift", "state": "not measured", "why": "no earlier grades", "figures": []}
+    told = {"judge": "j", "model": "m", "verdict": "yes", "words": "Yes", "reasons": [], "checks": [anchor]}
+    given = summary(FIGURES, JUDGE) | {"judge": told | {"anchor": ANCHOR | {"grades": lower}}}
+    gate = {"safety": WAIVED, "conditions": [{"figure": "judge.anchor_drift", "at_least": -0.5, "at_most": 0.5}]}
+    found = verdict(gate, given, comparable(champions, "new"))
+    assert found.status == "failed" and "judge.anchor_drift -1.00" in found.reasons[0]
+    assert "the judge: No: drift failed." in found.reasons[1] and "safety is waived" in found.reasons[2]
+    said = verdict({"safety": WAIVED}, given, comparable(champions, "new"))
+    assert said.status == "passed" and said.reasons[1].startswith("the judge: No: drift failed.")
+    assert verdict(gate, given).reasons[0].startswith("judge.anchor_drift: not measured")  # nobody was champion

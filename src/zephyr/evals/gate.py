@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from zephyr.evals import audit, conditions
 from zephyr.evals.conditions import Check
-from zephyr.evals.figures import Figure, merged
 from zephyr.registry import LONGEST
 from zephyr.sections import Gate
 
@@ -42,7 +41,6 @@ def decide(
     A version with the champion's own digest passes unchanged (design, decision 12).
     """
     waived = conditions.waiver(summary, model, section.safety)
-    summary = with_drift(summary, incumbent)
     if same_digest:
         return Verdict("passed", ("it is the champion: the same weights, byte for byte", *waived))
     summary = audit.against(summary, incumbent)
@@ -53,34 +51,21 @@ def decide(
         *_regression(summary, model, section, incumbent),
         *(found for one in section.conditions for found in conditions.check(one, summary, model, incumbent)),
         *conditions.safety(summary, model, section.safety),
-        *_trust(summary),
     ]
+    notes = (*_trust(summary), *waived)
     failed = tuple(reason for ok, reason in checks if not ok)
     if failed:
-        return Verdict("failed", (*failed, *waived))
-    passed = (*(reason for _, reason in checks), *waived) if checks else ("the recipe sets no condition", *waived)
+        return Verdict("failed", (*failed, *notes))
+    passed = (*([reason for _, reason in checks] or ["the recipe sets no condition"]), *notes)
     return Verdict("pending", ("a person must approve it", *passed)) if section.approval else Verdict("passed", passed)
 
 
-def with_drift(summary: Mapping[str, Any], incumbent: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The summary with the judge's drift since the champion's evaluation, where both graded the same anchor."""
-    told = audit.against(summary.get("judge") or {}, (incumbent or {}).get("judge"))
-    drift = {
-        found["name"]: Figure(mean=found["mean"], low=found["low"], high=found["high"], n=found["n"])
-        for check in told.get("checks", ())
-        for found in check["figures"]
-        if found["name"] == "anchor_drift"
-    }
-    figures = summary.get("figures", {})
-    return {**summary, "judge": told, "figures": merged(figures, {"judge": drift}) if drift else figures}
-
-
-def _trust(summary: Mapping[str, Any]) -> list[Check]:
-    """A judge that the audit doubts is told of, with the reasons; conditions over its figures may block."""
-    told = summary["judge"]
+def _trust(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """That the audit doubts the judge, and why; conditions over the judge's figures may block."""
+    told = summary.get("judge") or {}
     if told.get("verdict") not in ("no", "doubtful"):
-        return []
-    return [(True, "; ".join((f"the judge: {told['words']}", *told.get("reasons", ()))))]
+        return ()
+    return ("; ".join((f"the judge: {told['words']}", *told.get("reasons", ()))),)
 
 
 def _win_rate(summary: Mapping[str, Any], model: str, baseline: str, section: Gate) -> list[Check]:
