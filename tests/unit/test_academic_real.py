@@ -122,7 +122,8 @@ def test_the_leaderboard_s_tasks_from_files(folder: Path, tmp_path: Path, monkey
     entries = json.loads(part.files["academic/base/results.json"])["results"]
     assert set(entries) == set(alone["results"])
     for task, entry in alone["results"].items():  # batches that hold other tasks, too, round a sum otherwise
-        assert entries[task] == pytest.approx(entry, abs=1e-9), task
+        numbers = {name: value for name, value in entry.items() if "," in name}
+        assert numbers and {name: entries[task][name] for name in numbers} == pytest.approx(numbers, abs=1e-9), task
     told = part.summary["models"]["base"]
     assert {task: told[task]["metric"] for task in TASKS} == {
         "arc_challenge": "acc_norm",
