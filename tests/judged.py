@@ -77,7 +77,7 @@ def settings(**more: Any) -> Evaluate:
 
 
 def opened(work: Path, model: str, url: str, section: Evaluate, **rows: Any) -> Bench:
-    ends = {"judge": Endpoint(base_url=url, model=model), "second": Endpoint(base_url=url, model="fair")}
+    ends = {"judge": Endpoint(base_url=url, model=model), "second": Endpoint(base_url=url, model="another")}
     given: dict[str, Any] = {"q": QUESTIONS, "i": INSTRUCTIONS, "anchor": ANCHOR} | rows
     return bench(section, work, given, endpoints=ends)
 

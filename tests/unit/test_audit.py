@@ -13,10 +13,14 @@ from tests.judged import ANCHOR, FAMILIES, audited, judge, opened, settings, sta
 from tests.openai_server import serving
 from zephyr.errors import DataError
 from zephyr.evals import alpaca, audit, mt_bench
+from zephyr.evals.audit import anchor
 from zephyr.evals.audit.auditing import twice
+from zephyr.evals.audit.checks import Draws
+from zephyr.evals.audit.trust import concluded
+from zephyr.evals.gate import comparable, decide
 from zephyr.recipe import load
 from zephyr.schema import Answer
-from zephyr.sections import Endpoint, Evaluate, Safety
+from zephyr.sections import Endpoint, Evaluate, Gate, Safety, SafetyGate
 from zephyr.tiny import rows, world
 from zephyr.tiny.responders import ENSEMBLE, write
 from zephyr.tiny.server import running
@@ -64,7 +68,9 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
             return {c["name"]: c["why"] for c in summary["checks"] if c["state"] == "not measured"}
 
         alone = why(second=None)
-        assert alone["agreement"] == alone["self_preference"] == "there is no second judge: set evaluate.audit.second"
+        assert alone["agreement"] == alone["self_preference"]
+        assert alone["agreement"].startswith("there is no second judge: set evaluate.audit.second")
+        assert why(second="judge")["agreement"].startswith("judge is the judge itself: set evaluate.audit.second")
         assert alone["human"].endswith("set evaluate.audit.human") and alone["anchor"].endswith("evaluate.audit.anchor")
         assert "both judges are of here" in why(families=FAMILIES | {"second": "here"})["self_preference"]
         assert "nobody says who made judge and second: name them" in why(families={})["self_preference"]
@@ -190,6 +196,49 @@ def test_grades_of_a_file_are_what_drift_is_measured_from(tmp_path: Path) -> Non
     ):
         with pytest.raises(DataError, match=said):
             audit.check(opened(tmp_path, "fair", "http://nowhere", section, before=given))
+
+
+def test_the_gate_says_that_scores_of_a_drifted_judge_are_set_side_by_side() -> None:
+    """The anchor's grades, and the model's score with them, are two points lower than the champion's evaluation had."""
+
+    def summary(grade: float) -> dict[str, Any]:
+        grades = {f"{n}/1": grade + n % 2 for n in range(20)}
+        draws = Draws(200, 0)
+        told = {"judge": "judge", "model": "gpt-4", "anchor": {"model": "fixed", "key": "k", "grades": grades}}
+        told |= concluded([anchor.check(grades, None, "", draws)])
+        score = {"score": grade, "score_low": grade - 0.1, "score_high": grade + 0.1, "differences": {}}
+        return {"models": {"m": score}, "win_rates": [], "figures": {"judge": {}}, "judge": told}
+
+    section = Gate(
+        min_win_rate=None,
+        max_category_drop=None,
+        safety=SafetyGate(waived="no model of this test says anything harmful"),
+    )
+    incumbent = comparable(
+        summary(8.0) | {"models": {"m": summary(8.0)["models"]["m"] | {"correct": 0, "length": 0}}}, "m"
+    )
+    found = decide(summary(6.0), "m", "base", section, incumbent, False)
+    assert found.status == "failed"
+    assert (
+        "but the judge drifted, by the anchor's grades: change since the champion's evaluation -2.00"
+        in found.reasons[0]
+    )
+    assert "drifted" not in " ".join(decide(summary(8.0), "m", "base", section, incumbent, False).reasons)
+
+
+def test_real_files_can_be_the_anchor(tmp_path: Path) -> None:
+    data = Path(__file__).parents[3] / "shared" / "data" / "mt_bench"
+    if not data.exists():
+        pytest.skip("MT-Bench's files are not in ../shared/data")
+    files = {
+        "q": data / "question.jsonl",
+        "anchor": data / "model_answer" / "lmsys_vicuna-7b-v1.3.jsonl",
+        "before": data / "model_judgment" / "medusa_vicuna7b_gpt-4_single.jsonl",
+    }
+    found = anchor.read(opened(tmp_path, "fair", "http://nowhere", settings(anchor_judgments="before"), **files))
+    assert found is not None and found.model == "vicuna-7b-v1.3" and len(found.answers) == 160
+    assert found.before is not None
+    assert sum(found.before.values()) / len(found.before) == pytest.approx(6.1031, abs=1e-4)  # as published
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,9 @@ class _Audit:
     def second(self) -> dict[str, Check]:
         """Another judge, on the same prompts."""
         second, families, judge = self._section.second, self._section.families, self._bench.section.judge
-        if second is None:
-            why = "there is no second judge: set evaluate.audit.second"
+        if second is None or self._same(second):
+            none = "there is no second judge" if second is None else f"{second} is the judge itself"
+            why = f"{none}: set evaluate.audit.second to another model's endpoint"
             return {name: rules.absent(name, why) for name in ("agreement", "self_preference")}
         verdicts = self._compared(self._matches(), "audit: second judge", second)
         regraded = grades(mt_bench.judge(self._bench, self._graded, second))
@@ -117,6 +118,11 @@ class _Audit:
             "agreement": agreement,
             "self_preference": checks.self_preference(own, self._asked, verdicts, self._draws),
         }
+
+    def _same(self, second: str) -> bool:
+        """Whether the second judge is the first one, perhaps under another name."""
+        ends = self._bench.endpoints
+        return ends[second].model == ends[self._bench.section.judge].model
 
     def _unrelated(self, second: str) -> str:
         """Why self-preference can't be measured; "" where it can."""
