@@ -61,7 +61,8 @@ class Judge:
         read; characters of an answer, and how many more than the starting model's."""
         found = self._grades(answers) if self._section.measure == "score" else self._wins(answers, start)
         values = {str(n): [value] for n, value in enumerate(found) if value is not None}
-        mean = stats.mean_interval(values, RESAMPLES, self._seed)
+        within = stats.SCORE if self._section.measure == "score" else stats.PERCENT
+        mean = stats.mean_interval(values, RESAMPLES, self._seed, within)
         if mean is None:
             raise DataError(f"choose.judge: {self._section.judge}: none of its {len(found)} replies could be read")
         length = sum(map(len, answers)) / len(answers)

@@ -52,7 +52,8 @@ def evaluate(bench: Bench) -> Evaluated:
         "academic": academic.run(bench),
         "judge": audit.run(bench, answers, scores, comparisons),
     }
-    summary = summarise(answers, scores, comparisons, bench.baseline, bench.section.bootstrap, bench.seed)
+    drawn = (bench.section.bootstrap, bench.seed)
+    summary = summarise(answers, scores, comparisons, bench.baseline, *drawn, alpaca.difficulty(bench))
     summary |= {name: dict(part.summary) for name, part in parts.items()}
     summary["figures"] = merged(summary["figures"], *(part.figures for part in parts.values()))
     files = {path: text for part in parts.values() for path, text in part.files.items()}

@@ -7,8 +7,23 @@ from zephyr.evals import safety
 from zephyr.evals.alpaca import length
 from zephyr.evals.alpaca.rates import rate
 from zephyr.evals.figures import Figure, named
-from zephyr.evals.stats import Interval, mean_interval, paired_differences
+from zephyr.evals.stats import (
+    PERCENT,
+    SCORE,
+    SHARE,
+    Difference,
+    Interval,
+    difference,
+    holm,
+    mean_interval,
+    paired_differences,
+    ranks,
+)
+from zephyr.evals.stats.power import detectable
 from zephyr.schema import Answer, Comparison, Score
+
+Turns = Mapping[tuple[str, int], float]
+"""(question, turn) to what was measured there."""
 
 
 def summarise(
@@ -18,51 +33,68 @@ def summarise(
     baseline: str,
     resamples: int,
     seed: int,
+    difficulty: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Per model: score, correctness, categories, length, errors; win rates; paired differences to the baseline."""
+    """Per model: score, correctness, categories, length, errors, paired differences to the baseline; win rates; ranks.
+
+    `difficulty` is each instruction's, for the length-controlled rate; without it, it is fitted where several models
+    were compared with one opponent.
+    """
     names = list(dict.fromkeys(answer["model"] for answer in answers))
+    graded = {name: [score for score in scores if score["model"] == name] for name in names}
+    given = (resamples, seed)
+    models = {name: _model(name, graded[name], answers, given) for name in names}
+    for name, differences in _differences(graded, baseline, given).items():
+        models[name]["differences"] = differences
+    wins, preferences = _wins(comparisons, difficulty, given)
+    placed = {"score": {name: _turns(own) for name, own in graded.items()}} | {
+        f"win_rate.{other}": dict(own) for other, own in preferences.items() if len(own) > 1
+    }
+    places = {figure: ranks(values, resamples, seed) for figure, values in placed.items()}
+    return {
+        "baseline": baseline,
+        "models": models,
+        "win_rates": wins,
+        "ranks": {
+            figure: {name: place._asdict() for name, place in own.items()} for figure, own in places.items() if own
+        },
+        "figures": _figures(models, wins),
+    }
 
-    def interval(groups: dict[str, list[float]]) -> dict[str, Any]:
-        return _plain(mean_interval(groups, resamples, seed))
 
-    models = {}
-    for name in names:
-        own = [score for score in scores if score["model"] == name]
-        said = [answer for answer in answers if answer["model"] == name and answer["set"] != safety.SET]
-        graded = interval(_by_question(own, "score"))
-        right = interval(_by_question(own, "correct"))
-        categories = list(dict.fromkeys(score["category"] for score in own))
-        models[name] = {
-            "score": graded["mean"],
-            "score_low": graded["low"],
-            "score_high": graded["high"],
-            "correct": right["mean"],
-            "correct_low": right["low"],
-            "correct_high": right["high"],
-            "answers": len(said),
-            "length": sum(len(a["answer"] or "") for a in said) / len(said) if said else None,
-            "failed": sum(a["error"] is not None for a in said) / len(said) if said else None,
-            "errors": sum(a["error"] is not None for a in said)
-            + sum(s["judgment"] is not None and s["error"] is not None for s in own),
-            "categories": {
-                category: interval(_by_question([s for s in own if s["category"] == category], "score"))
-                for category in categories
-            },
-            "differences": _differences(own, [s for s in scores if s["model"] == baseline], interval),
-        }
-    pairs = dict.fromkeys((c["model"], c["baseline"]) for c in comparisons)
-    wins = [
-        _win_rate([c for c in comparisons if (c["model"], c["baseline"]) == pair], interval, resamples, seed)
-        for pair in pairs
-    ]
-    return {"baseline": baseline, "models": models, "win_rates": wins, "figures": _figures(models, wins)}
+def _model(name: str, own: Sequence[Score], answers: Sequence[Answer], given: tuple[int, int]) -> dict[str, Any]:
+    said = [answer for answer in answers if answer["model"] == name and answer["set"] != safety.SET]
+    score = _plain(mean_interval(_by_question(own, "score"), *given, SCORE))
+    right = _plain(mean_interval(_by_question(own, "correct"), *given, SHARE))
+    by_category: dict[str, list[Score]] = {}
+    for row in own:
+        by_category.setdefault(row["category"], []).append(row)
+    return {
+        "score": score["mean"],
+        "score_low": score["low"],
+        "score_high": score["high"],
+        "correct": right["mean"],
+        "correct_low": right["low"],
+        "correct_high": right["high"],
+        "graded": right["n"],
+        "answers": len(said),
+        "length": sum(len(a["answer"] or "") for a in said) / len(said) if said else None,
+        "failed": sum(a["error"] is not None for a in said) / len(said) if said else None,
+        "errors": sum(a["error"] is not None for a in said)
+        + sum(s["judgment"] is not None and s["error"] is not None for s in own),
+        "categories": {
+            category: _plain(mean_interval(_by_question(rows, "score"), *given, SCORE))
+            for category, rows in by_category.items()
+        },
+        "differences": {},
+    }
 
 
 def _figures(models: Mapping[str, Any], wins: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Figure]]:
     """The same by name, flat; shares in percent. Those of MT-Bench's scores are its own part's (mt_bench/found.py)."""
     found: dict[str, dict[str, Figure]] = {}
     for name, model in models.items():
-        graded = sum(category["n"] for category in model["categories"].values())
+        graded = model["graded"]
         found[name] = named(
             {
                 "correct": _figure(model["correct"], model["correct_low"], model["correct_high"], graded, 100.0),
@@ -109,39 +141,96 @@ def _by_question(scores: Sequence[Score], field: str) -> dict[str, list[float]]:
     return groups
 
 
-def _differences(own: Sequence[Score], base: Sequence[Score], interval: Any) -> dict[str, Any]:
-    """Paired differences of the score, overall under "" and per category."""
-
-    def keyed(rows: Sequence[Score], category: str) -> dict[tuple[str, int], float]:
-        return {
-            (row["question_id"], row["turn"]): row["score"]
-            for row in rows
-            if row["score"] is not None and category in ("", row["category"])
-        }
-
-    categories = ["", *dict.fromkeys(score["category"] for score in own)]
-    return {name: interval(paired_differences(keyed(own, name), keyed(base, name))) for name in categories}
+def _turns(rows: Sequence[Score], category: str = "") -> dict[tuple[str, int], float]:
+    return {
+        (row["question_id"], row["turn"]): row["score"]
+        for row in rows
+        if row["score"] is not None and category in ("", row["category"])
+    }
 
 
-def _win_rate(rows: Sequence[Comparison], interval: Any, resamples: int, seed: int) -> dict[str, Any]:
-    """100 x mean preference: a draw is half a win, unreadable verdicts are left out and counted.
+def _differences(
+    graded: Mapping[str, Sequence[Score]], baseline: str, given: tuple[int, int]
+) -> dict[str, dict[str, Any]]:
+    """Each model's paired differences to the baseline in score, overall under "" and per category.
 
-    Beside it the same at equal length (lc_*), which no judge's love of long answers decides.
+    Two families are corrected, each for all its comparisons: the models, and the models' categories.
     """
+    found: dict[tuple[str, str], Difference | None] = {}
+    for name, own in graded.items():
+        for category in ("", *dict.fromkeys(score["category"] for score in own if score["category"])):
+            base = _turns(graded.get(baseline, ()), category)
+            found[name, category] = difference(paired_differences(_turns(own, category), base), *given)
+    told: dict[str, dict[str, Any]] = {}
+    for (name, category), p in _corrected(found, baseline).items():
+        told.setdefault(name, {})[category] = _compared(found[name, category], p)
+    return told
+
+
+def _corrected(found: Mapping[tuple[str, str], Difference | None], baseline: str) -> dict[tuple[str, str], float]:
+    """Corrected p-values of (model, category)s; the baseline is not compared with itself."""
+    corrected = dict.fromkeys(found, 1.0)
+    for overall in (True, False):
+        tests = {
+            key: one.p
+            for key, one in found.items()
+            if one is not None and key[0] != baseline and (key[1] == "") == overall
+        }
+        corrected |= dict(zip(tests, holm(list(tests.values())), strict=True))
+    return corrected
+
+
+def _compared(one: Difference | None, corrected: float) -> dict[str, Any]:
+    """A difference for the report: what it is, whether it may be chance, and what could have been seen."""
+    if one is None:
+        return _plain(None) | {"p": None, "p_corrected": None, "spread": None, "questions": 0, "detectable": None}
+    return one.interval._asdict() | {
+        "p": one.p,
+        "p_corrected": corrected,
+        "spread": one.spread,
+        "questions": one.questions,
+        "detectable": detectable(one.questions, one.spread),
+    }
+
+
+def _wins(
+    comparisons: Sequence[Comparison], difficulty: Mapping[str, float] | None, given: tuple[int, int]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Turns]]]:
+    """Win rates of all pairs, their p-values against 50 corrected together; preferences by opponent and model."""
+    pairs: dict[tuple[str, str], list[Comparison]] = {}
+    for row in comparisons:
+        pairs.setdefault((row["baseline"], row["model"]), []).append(row)
+    preferences: dict[str, dict[str, Turns]] = {}
+    for (other, model), rows in pairs.items():
+        read = {(row["question_id"], 1): 100 * row["preference"] for row in rows if row["preference"] is not None}
+        preferences.setdefault(other, {})[model] = read
+    found = {
+        (other, model): difference({key[0]: [one - 50] for key, one in own.items()}, *given)
+        for other, models in preferences.items()
+        for model, own in models.items()
+    }
+    chances = dict(zip(found, holm([one.p if one else 1.0 for one in found.values()]), strict=True))
+    wins = []
+    for (other, model), rows in pairs.items():
+        rivals = [own for (opponent, name), own in pairs.items() if opponent == other and name != model]
+        compared = _compared(found[other, model], chances[other, model])
+        kept = {name: compared[name] for name in ("p", "p_corrected", "spread", "questions", "detectable")}
+        wins.append(
+            _win_rate(rows, preferences[other][model], given) | _controlled(rows, rivals, difficulty, given) | kept
+        )
+    return wins, preferences
+
+
+def _win_rate(rows: Sequence[Comparison], read: Turns, given: tuple[int, int]) -> dict[str, Any]:
+    """100 x mean preference: a draw is half a win, unreadable verdicts are left out and counted."""
     plain = rate([row["preference"] for row in rows])
-    read = [row for row in rows if row["preference"] is not None]
-    found = interval({row["question_id"]: [100 * float(row["preference"] or 0.0)] for row in read})
-    gaps = [row["length"] - row["baseline_length"] for row in read]
-    equal = _plain(length.win_rate([float(row["preference"] or 0.0) for row in read], gaps, resamples, seed))
+    found = _plain(mean_interval({key[0]: [one] for key, one in read.items()}, *given, PERCENT))
     return {
         "model": rows[0]["model"],
         "baseline": rows[0]["baseline"],
         "win_rate": found["mean"],
         "low": found["low"],
         "high": found["high"],
-        "lc_win_rate": equal["mean"],
-        "lc_low": equal["low"],
-        "lc_high": equal["high"],
         "se": plain.se,
         "n": plain.n,
         "wins": plain.wins,
@@ -150,6 +239,29 @@ def _win_rate(rows: Sequence[Comparison], interval: Any, resamples: int, seed: i
         "unparsed": plain.unparsed,
         "length": sum(row["length"] for row in rows) / len(rows),
         "length_gap": sum(row["length"] - row["baseline_length"] for row in rows) / len(rows),
+    }
+
+
+def _controlled(
+    rows: Sequence[Comparison],
+    rivals: Sequence[Sequence[Comparison]],
+    difficulty: Mapping[str, float] | None,
+    given: tuple[int, int],
+) -> dict[str, Any]:
+    """The win rate at equal length, and whence the instructions' difficulty is: file, fitted or none."""
+    questions = [row["question_id"] for row in rows]
+    hard, source = None, "none"
+    if difficulty is not None:
+        hard, source = [difficulty[question] for question in questions], "file"
+    elif rivals:
+        hard, source = length.fitted([{r["question_id"]: r for r in own} for own in rivals], questions), "fitted"
+    own, other = [row["length"] for row in rows], [row["baseline_length"] for row in rows]
+    found = _plain(length.controlled([row["preference"] for row in rows], own, other, hard, *given))
+    return {
+        "lc_win_rate": found["mean"],
+        "lc_low": found["low"],
+        "lc_high": found["high"],
+        "lc_difficulty": source,
     }
 
 

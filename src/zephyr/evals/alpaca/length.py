@@ -1,62 +1,177 @@
-"""The win rate at equal length: what judges' love of long answers is not allowed to decide (AlpacaEval 2's idea).
+"""The win rate at equal length: what judges' love of long answers is not allowed to decide (AlpacaEval 2).
 
-Preferences are fitted by a logistic curve of the difference in length, and read off where that is zero. AlpacaEval
-also fits how difficult each instruction is, from the answers of a leaderboard's models; there is none here, so that
-term is left out. The judge's taste may differ from one pair of models to another: each pair has its own curve.
+The published regression: a logistic curve without intercept of three terms, the model itself, tanh of the difference in
+length over its standard deviation, and how difficult the instruction is; an L1 penalty whose strength five-fold
+cross-validation chooses; then the mean of what it predicts where the difference in length is zero. Preferences may be
+shares: each counts as a win by its size and as a loss by the rest. The judge's taste may differ from one pair of models
+to another: each pair has its own curve.
+
+AlpacaEval takes the difficulties from a file; without one they are fitted from the other models' comparisons with the
+same opponent (`fitted`), and with no other model that term is left out. AlpacaEval also adds, at a tenth of the weight,
+its opponent's answers to prompts for short and for long ones; there are none here.
 
 Where flaws are extra words (the embedded world's hedges and padding), answers of one length are often the same answer:
 then the figure nears 50 however much better the model is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zephyr.evals.stats import Interval
+from zephyr.evals.stats import PERCENT, Interval, drawings, mean_interval, on_scale
+from zephyr.schema import Comparison
 
-_RIDGE = np.array([1e-6, 1.0])
-"""Penalties of strength and slope. The slope's is that of a standard normal prior: it keeps the curve of few or
-separable data finite; the strength's only does that."""
-_STEPS = 40
+Floats = NDArray[np.float64]
+STRENGTHS = np.logspace(-4, 4, 10)
+"""How much the data count against the penalty: the ten that AlpacaEval's library tries."""
+FOLDS = 5
+_LOOSE = float(STRENGTHS[5])
+_STEPS = 50
+_ROUNDS = 30
 
 
-def win_rate(preferences: Sequence[float], gaps: Sequence[float], resamples: int, seed: int) -> Interval | None:
+def controlled(
+    preferences: Sequence[float | None],
+    lengths: Sequence[int],
+    baseline_lengths: Sequence[int],
+    difficulty: Sequence[float] | None,
+    resamples: int,
+    seed: int,
+) -> Interval | None:
     """Percent of wins at equal length, with its 95% bootstrap interval by instruction; None without preferences.
 
-    `preferences` are 1 (won), 0.5 (draw) or 0; `gaps` the model's length minus the other's, in characters.
+    One value of each for every instruction: `preferences` from 0 (lost) to 1 (won), None where no verdict could be
+    read; such rows don't teach the curve. Lengths in characters. Where all pairs are of one length there is nothing to
+    control, and this is the plain rate.
     """
-    count = len(preferences)
-    if not count:
+    read = np.array([one is not None for one in preferences], dtype=bool)
+    wins = np.array([one for one in preferences if one is not None], dtype=float)
+    if not len(wins):
         return None
-    wins = np.asarray(preferences, dtype=float)
-    spread = float(np.std(gaps))
-    lengths = np.tanh(np.asarray(gaps, dtype=float) / spread) if spread else np.zeros(count)
-    drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
-    times = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(float)  # [resamples, instructions]
-    whole = _at_equal_length(wins, lengths, np.ones((1, count)))
-    low, high = np.percentile(_at_equal_length(wins, lengths, times), [2.5, 97.5])
-    return Interval(float(whole[0]), float(low), float(high), count)
+    gaps = np.asarray(lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)
+    spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
+    if not spread or not gaps.any():
+        return mean_interval({str(n): [100 * one] for n, one in enumerate(wins)}, resamples, seed, PERCENT)
+    hard = np.zeros(len(read)) if difficulty is None else np.asarray(difficulty, dtype=float)
+    equal = np.stack([np.ones(len(read)), np.zeros(len(read)), hard], axis=1)  # [instructions, terms], no gap
+    terms = equal + np.tanh(gaps / spread)[:, None] * [0.0, 1.0, 0.0]
+    terms, count = terms[read], len(wins)
+    strength = _chosen(terms, wins)
+    found = _fit(terms, wins, np.ones((1, count)), np.array([strength]), np.zeros((1, 3)), _STEPS)
+    rate = 100 * float(_chance(equal @ found[0]).mean())
+    low, high = _ends(terms, wins, equal, max(strength, _LOOSE), resamples, seed)
+    return Interval(rate, min(100 * low, rate), max(100 * high, rate), count)
 
 
-def _at_equal_length(
-    wins: NDArray[np.float64], lengths: NDArray[np.float64], times: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Fitted percent [samples] at length difference zero, each sample counting row i times[sample, i] times.
+def _ends(
+    terms: Floats, wins: Floats, equal: Floats, strength: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """The interval's ends, as shares: of the rate whose penalty is no harder than `strength`.
 
-    Newton's method on logit p = strength + slope * length, for all samples at once.
+    A hard penalty draws all resamples to 50, and a few that lost may all be explained by their terms: so no instruction
+    is taken for more than it is worth in the plain rate.
     """
-    found = np.zeros((len(times), 2))
-    for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(-(found[:, :1] + found[:, 1:] * lengths)))
-        rest = times * (wins - chance)
-        slope = np.stack([rest.sum(1), rest @ lengths], axis=1) - _RIDGE * found
-        weight = times * chance * (1 - chance)
-        a, b, c = weight.sum(1) + _RIDGE[0], weight @ lengths, weight @ lengths**2 + _RIDGE[1]
-        size = a * c - b * b
-        step = np.stack([c * slope[:, 0] - b * slope[:, 1], a * slope[:, 1] - b * slope[:, 0]], axis=1) / size[:, None]
-        found += np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-9:
+    count = len(wins)
+    whole = _fit(terms, wins, np.ones((1, count)), np.array([strength]), np.zeros((1, 3)), _STEPS)
+    rate = float(_chance(equal @ whole[0]).mean())
+    drawn = [
+        _chance(_fit(terms, wins, times, np.full(len(times), strength), whole, 2) @ equal.T).mean(axis=1)
+        for times in drawings(count, resamples, seed)
+    ]
+    plain = float(wins.mean())
+    apart = plain * (1 - plain)
+    least = rate * (1 - rate) * (float(wins.var()) / count / apart if apart > 1e-9 else 1 / count)
+    return on_scale(rate, max(float(np.concatenate(drawn).var()), least), count, (0.0, 1.0))
+
+
+def fitted(others: Sequence[Mapping[str, Comparison]], questions: Sequence[str]) -> list[float]:
+    """How difficult each question is, from how other models did on it: by question, each against the same opponent.
+
+    One number for each question, higher where those models win, drawn to 0 (a standard normal prior) where few tell.
+    """
+    wins, longer = np.zeros((2, len(others), len(questions)))
+    there = np.zeros((len(others), len(questions)), dtype=bool)
+    for number, rows in enumerate(others):
+        own = {n: row for n, key in enumerate(questions) if (row := rows.get(key)) and row["preference"] is not None}
+        places = list(own)
+        gaps = np.array([row["length"] - row["baseline_length"] for row in own.values()], dtype=float)
+        there[number, places] = True
+        wins[number, places] = [row["preference"] for row in own.values()]
+        longer[number, places] = np.tanh(gaps / (gaps.std() or 1.0)) if own else []
+    models = np.zeros((len(wins), 2))  # strength, taste for length
+    hard = np.zeros(wins.shape[1])
+    terms = np.stack([there.astype(float), longer], axis=2)
+    for _ in range(_ROUNDS):
+        chance = _chance(models[:, :1] + models[:, 1:] * longer + hard)
+        rest, weight = there * (wins - chance), there * chance * (1 - chance)
+        hard = hard + np.clip((rest.sum(axis=0) - hard) / (weight.sum(axis=0) + 1), -1, 1)
+        chance = _chance(models[:, :1] + models[:, 1:] * longer + hard)
+        rest, weight = there * (wins - chance), there * chance * (1 - chance)
+        slope = np.einsum("mi,mit->mt", rest, terms) - models
+        bend = np.einsum("mi,mit,miu->mtu", weight, terms, terms) + np.eye(2)
+        models = models + np.clip(np.linalg.solve(bend, slope[:, :, None])[:, :, 0], -1, 1)
+    return [float(one) for one in hard - hard.mean()]
+
+
+def _chosen(terms: Floats, wins: Floats) -> float:
+    """The strength whose curves, each fitted without a fifth of the rows, tell that fifth best."""
+    count = len(wins)
+    fold = np.arange(count)[::-1] % min(FOLDS, count)
+    held = np.arange(fold.max() + 1)[:, None] == fold  # [folds, rows]
+    if len(held) < 2:
+        return float(STRENGTHS[-1])
+    times = np.repeat(~held, len(STRENGTHS), axis=0).astype(float)
+    strengths = np.tile(STRENGTHS, len(held))
+    found = _fit(terms, wins, times, strengths, np.zeros((1, terms.shape[1])), _STEPS)
+    chance = np.clip(_chance(found @ terms.T), 1e-15, 1 - 1e-15)
+    loss = -(wins * np.log(chance) + (1 - wins) * np.log(1 - chance)).reshape(len(held), len(STRENGTHS), count)
+    each = (loss * held[:, None]).sum(axis=2) / held.sum(axis=1)[:, None]  # [folds, strengths]
+    return float(STRENGTHS[each.mean(axis=0).argmin()])
+
+
+def _fit(terms: Floats, wins: Floats, times: Floats, strengths: Floats, start: Floats, steps: int) -> Floats:
+    """Coefficients [samples, terms], each sample counting row i times[sample, i] times, with its own strength.
+
+    Newton's method with the penalty kept as it is (proximal): the smallest of strength * loss + sum of |coefficients|.
+    """
+    found = start
+    for _ in range(steps):
+        chance = _chance(found @ terms.T)
+        if len(found) == 1:  # all samples from one start: two products instead of two tables
+            slope = times @ (terms * (wins - chance[0])[:, None])
+            bend = times @ _products(terms, (chance * (1 - chance))[0])
+        else:
+            slope = (times * (wins - chance)) @ terms
+            bend = (times * chance * (1 - chance)) @ _products(terms, np.ones(len(wins)))
+        slope = slope * strengths[:, None]
+        bend = bend.reshape(len(times), *[terms.shape[1]] * 2) * strengths[:, None, None]
+        step = np.clip(_penalised(slope, bend, found), -2, 2)
+        found = found + step
+        if np.abs(step).max() < 1e-8:
             break
-    percent: NDArray[np.float64] = 100 / (1 + np.exp(-found[:, 0]))
-    return percent
+    return np.broadcast_to(found, (len(times), terms.shape[1]))
+
+
+def _penalised(slope: Floats, bend: Floats, found: Floats) -> Floats:
+    """The step that makes slope * step - step * bend * step / 2 - |found + step| largest, one term after the other."""
+    step = np.zeros_like(slope)
+    for _ in range(30):
+        before = step.copy()
+        for term in range(slope.shape[1]):
+            own = bend[:, term, term] + 1e-9
+            pull = slope[:, term] - np.einsum("st,st->s", bend[:, term], step) + own * (found + step)[:, term]
+            step[:, term] = np.sign(pull) * np.maximum(np.abs(pull) - 1, 0) / own - found[:, term]
+        if np.abs(step - before).max() < 1e-10:
+            break
+    return step
+
+
+def _products(terms: Floats, weights: Floats) -> Floats:
+    """Each row's weighted products of two terms, [rows, terms * terms]."""
+    whole = terms[:, :, None] * terms[:, None, :] * weights[:, None, None]
+    return whole.reshape(len(terms), -1)
+
+
+def _chance(strength: Floats) -> Floats:
+    return 1 / (1 + np.exp(-strength))

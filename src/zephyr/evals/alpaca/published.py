@@ -8,7 +8,7 @@ from zephyr.evals.alpaca import forms, length
 from zephyr.evals.alpaca.checking import difficulties, of
 from zephyr.evals.alpaca.rates import Rate, rate
 from zephyr.evals.rows import rows
-from zephyr.evals.stats import Interval, mean_interval
+from zephyr.evals.stats import PERCENT, Interval, mean_interval
 
 RESAMPLES = 2000
 """For each interval, drawn by instruction."""
@@ -47,24 +47,26 @@ def standing(path: Path, known: list[str] | None = None, difficulty: Path | None
         raise DataError(f"{file}: holds no annotations")
     judges = list(dict.fromkeys(one.judge for one in found))
     read = [(one, one.preference) for one in found if one.preference is not None]
-    gaps = [float(len(one.text) - len(one.baseline_text)) for one, _ in read]
+    own, other = [len(one.text) for one in found], [len(one.baseline_text) for one in found]
+    preferences = [one.preference for one in found]
+    hard = _hard(found, known, difficulty)
     return Standing(
         model=found[0].model,
         baseline=found[0].baseline,
         judge=judges[0] if len(judges) == 1 else f"{len(judges)} judges",
-        rate=rate([one.preference for one in found]),
-        interval=mean_interval({one.instruction: [100 * won] for one, won in read}, RESAMPLES, 0),
-        controlled=length.win_rate([won for _, won in read], gaps, RESAMPLES, 0),
-        length=sum(len(one.text) for one in found) / len(found),
-        baseline_length=sum(len(one.baseline_text) for one in found) / len(found),
+        rate=rate(preferences),
+        interval=mean_interval({one.instruction: [100 * won] for one, won in read}, RESAMPLES, 0, PERCENT),
+        controlled=length.controlled(preferences, own, other, hard, RESAMPLES, 0),
+        length=sum(own) / len(found),
+        baseline_length=sum(other) / len(found),
         replaced=replaced,
     )
 
 
-def _hard(found: list[forms.Annotation], known: list[str] | None, difficulty: Path | None) -> dict[str, float] | None:
+def _hard(found: list[forms.Annotation], known: list[str] | None, difficulty: Path | None) -> list[float] | None:
     """Each instruction's difficulty: by its words, or by its place among those that are known, else in the file."""
     if difficulty is None:
         return None
     given = difficulties(difficulty, "--difficulty")
     order = {text: index for index, text in enumerate(known or [one.instruction for one in found])}
-    return {one.instruction: of(given, one.instruction, order[one.instruction], str(difficulty)) for one in found}
+    return [of(given, one.instruction, order[one.instruction], str(difficulty)) for one in found]

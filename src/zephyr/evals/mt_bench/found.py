@@ -8,7 +8,7 @@ from zephyr.evals.figures import Figure, figure, named
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED, SET, Asked
 from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
-from zephyr.evals.stats import Interval, mean_interval
+from zephyr.evals.stats import SCORE, SHARE, Interval, mean_interval
 from zephyr.schema import Answer, Score
 
 
@@ -55,7 +55,7 @@ def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> 
         {
             name: figure(mean(scores)),
             **{f"{name}.{part}": figure(mean(rows)) for part, rows in parts.items()},
-            "unread": figure(by_question(unread, resamples, seed), 100.0),
+            "unread": figure(by_question(unread, resamples, seed, SHARE), 100.0),
         }
     )
 
@@ -65,13 +65,15 @@ def kind(category: str) -> str:
     return category.lower().replace(" ", "_")
 
 
-def by_question(values: Sequence[tuple[str, float | None]], resamples: int, seed: int) -> Interval | None:
+def by_question(
+    values: Sequence[tuple[str, float | None]], resamples: int, seed: int, within: tuple[float, float] = SCORE
+) -> Interval | None:
     """The mean of what was read, resampled by question; None of nothing."""
     groups: dict[str, list[float]] = {}
     for question, value in values:
         if value is not None:
             groups.setdefault(question, []).append(value)
-    return mean_interval(groups, resamples, seed)
+    return mean_interval(groups, resamples, seed, within)
 
 
 def counts(scores: Sequence[Score]) -> dict[str, int]:
