@@ -16,7 +16,7 @@ def summary(**differences: tuple[float, float, float]) -> dict[str, Any]:
     """Of variants whose paired score differences to dSFT-1 are given as mean, low, high."""
     models: dict[str, Any] = {"dSFT-1": {"score": 6.0, "score_low": 5.8, "score_high": 6.2, "differences": {}}}
     for name, (mean, low, high) in differences.items():
-        models[name.replace("_", "+").replace("dSFT+2", "dSFT-2")] = {
+        models[named(name)] = {
             "score": 6.0 + mean,
             "score_low": 6.0 + low,
             "score_high": 6.0 + high,
@@ -29,9 +29,29 @@ def win(model: str, baseline: str, rate: float, low: float, high: float) -> dict
     return {"model": model, "baseline": baseline, "win_rate": rate, "low": low, "high": high, "n": 100}
 
 
-def statuses(found: dict[str, Any] | Missing, accuracies: Sequence[float] = ()) -> list[str]:
+def grades(**scores: float) -> list[dict[str, Any]]:
+    """40 questions of two turns: the model's score, now and then one more or one less."""
+    return [
+        {"model": named(name), "question_id": str(n), "turn": turn, "score": score + (n + len(name)) % 3 - 1}
+        for name, score in scores.items()
+        for n in range(40)
+        for turn in (1, 2)
+    ]
+
+
+def named(name: str) -> str:
+    return {"alpha": claims.ALPHA, "longer": claims.LONGER}.get(name) or name.replace("_", "+").replace("T+2", "T-2")
+
+
+def statuses(
+    found: dict[str, Any] | Missing, accuracies: Sequence[float] = (), scores: Sequence[dict[str, Any]] = ()
+) -> list[str]:
     rows = [{"step": n, "rewards/accuracies": value} for n, value in enumerate(accuracies, start=1)]
-    return [claim.status for claim in claims.judge(found, {"dpo": {"dDPO+dSFT": rows}})]
+    return [claim.status for claim in claims.judge(found, {"dpo": {"dDPO+dSFT": rows}}, scores)]
+
+
+def judged(histories: dict[str, list[dict[str, float]]]) -> list[claims.Claim]:
+    return claims.judge(Missing("no evaluation"), {"dpo": histories}, Missing("no evaluation"))
 
 
 def test_claims_are_judged_from_the_figures() -> None:
@@ -39,14 +59,14 @@ def test_claims_are_judged_from_the_figures() -> None:
     # In the paper's order: score, win rate, reference, dDPO alone, dSFT-2, DPO over dSFT-2, cleaned dialogues,
     # longer DPO, overfitting, two more.
     papers = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(-0.5, -0.8, -0.2))
-    papers["models"][claims.ALPHA] = papers["models"]["dDPO+dSFT"] | {"score_low": 5.0, "score_high": 6.0}
+    papers["models"][claims.ALPHA] = papers["models"]["dDPO+dSFT"]
     papers["win_rates"] = [
         win("dDPO+dSFT", "dSFT-1", 55, 51, 59),
         win("dDPO+dSFT", "ref", 86.1, 83.7, 88.5),
         win("dSFT-1", "ref", 85.7, 83.2, 88.1),
     ]
     learned = [0.5] * 8 + [0.97, 0.99]  # the last fifth of the steps: 98%
-    assert statuses(papers, learned) == [
+    assert statuses(papers, learned, grades(dDPO_dSFT=7.0, dSFT_2=6.0, alpha=6.0)) == [
         "held", "held", "open", "held", "held", "held", "held", "untested", "held", "untested", "untested",
     ]  # fmt: skip
     others = summary(dDPO_dSFT=(-0.4, -0.7, -0.1), dDPO=(0.1, -0.2, 0.4), dSFT_2=(0.5, 0.2, 0.8))
@@ -55,7 +75,7 @@ def test_claims_are_judged_from_the_figures() -> None:
         win("dDPO+dSFT", "ref", 60, 55, 65),
         win("dSFT-1", "ref", 70, 66, 74),
     ]
-    assert statuses(others, learned) == [
+    assert statuses(others, learned, grades(dDPO_dSFT=6.0, dSFT_2=7.0)) == [
         "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "untested", "untested",
         "contradicted", "untested", "untested",
     ]  # fmt: skip
@@ -80,20 +100,22 @@ def test_a_judge_on_the_way_tells_whether_overfitting_harms(last: tuple[float, f
     rows: list[dict[str, float]] = [{"step": n, "rewards/accuracies": 0.99} for n in range(1, 31)]
     for step, (value, low, high) in ((10, (7.0, 6.5, 7.5)), (20, (6.8, 6.3, 7.3)), (30, last)):
         rows.append({"step": step, "choice/value": value, "choice/low": low, "choice/high": high})
-    found = claims.judge(Missing("no evaluation"), {"dpo": {"dDPO+dSFT": rows}})[OVERFITTING]
+    found = judged({"dDPO+dSFT": rows})[OVERFITTING]
     assert found.status == status
     assert "7.00 [6.50, 7.50] at step 10, the best before the end" in found.measured
     longer = {"dDPO+dSFT longer": rows, "dDPO+dSFT": rows[:30]}  # the one that had most time to overfit counts
-    assert claims.judge(Missing("no evaluation"), {"dpo": longer})[OVERFITTING].status == status
+    assert judged(longer)[OVERFITTING].status == status
     # The other trainings' grades say nothing of this one.
-    assert claims.judge(Missing("no evaluation"), {"dpo": {"dDPO": rows}})[OVERFITTING].status == "untested"
+    assert judged({"dDPO": rows})[OVERFITTING].status == "untested"
 
 
 def test_longer_training_is_held_against_the_shorter_one() -> None:
-    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7))  # 6.1 to 6.7
-    for low, high, status in ((6.8, 7.4, "held"), (6.6, 7.2, "open"), (5.0, 6.0, "contradicted")):
-        found["models"][claims.LONGER] = found["models"]["dDPO+dSFT"] | {"score_low": low, "score_high": high}
-        assert statuses(found)[LONGER] == status
+    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7), longer=(0.5, 0.2, 0.8))
+    for score, status in ((8.0, "held"), (7.0, "open"), (6.0, "contradicted")):
+        assert statuses(found, scores=grades(dDPO_dSFT=7.0, longer=score))[LONGER] == status
+    assert statuses(found)[LONGER] == "untested"
+    said = claims.judge(found, {}, Missing("the artifact is gone"))[LONGER].measured
+    assert said == "The grades can't be compared: the artifact is gone."
 
 
 def test_the_ablation_stands_beside_the_papers() -> None:
@@ -119,8 +141,8 @@ def test_the_ablation_stands_beside_the_papers() -> None:
 def test_length_controlled_figures_are_told_where_there_are_any() -> None:
     found = summary(dDPO_dSFT=(0.4, 0.1, 0.7))
     found["win_rates"] = [win("dDPO+dSFT", "dSFT-1", 55, 51, 59)]
-    assert claims.judge(found, {})[1].measured == "55.0 [51.0, 59.0]% over 100 instructions."
+    assert claims.judge(found, {}, ())[1].measured == "55.0 [51.0, 59.0]% over 100 instructions."
     found["win_rates"][0] |= {"lc_win_rate": 52.5, "lc_low": 48.0, "lc_high": 57.0}
-    assert "with length controlled 52.5 [48.0, 57.0]%" in claims.judge(found, {})[1].measured
+    assert "with length controlled 52.5 [48.0, 57.0]%" in claims.judge(found, {}, ())[1].measured
     found["win_rates"][0] |= {"lc_win_rate": None, "lc_low": None, "lc_high": None}
-    assert "controlled" not in claims.judge(found, {})[1].measured
+    assert "controlled" not in claims.judge(found, {}, ())[1].measured

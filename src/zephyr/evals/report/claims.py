@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zephyr.evals.report.states import Missing, Rows
-from zephyr.evals.table import interval, score, won, won_at_equal_length
+from zephyr.evals.stats import difference, paired_differences
+from zephyr.evals.table import interval, won, won_at_equal_length
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
 LONGER, ALPHA = "dDPO+dSFT longer", "dDPO+dSFT on alpha data"
 """Three times as many epochs of dDPO; dialogues as their teacher wrote them."""
 OVERFIT = 0.95
 """Training accuracy from which it counts as near 100%."""
+RESAMPLES = 2000
 _NEAR = 0.8
 """Share of the training's steps after which its accuracy counts as its end."""
 
@@ -32,9 +34,11 @@ class Claim:
 Found = tuple[Status, str]
 
 
-def judge(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
+def judge(
+    summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]], scores: Rows | Missing
+) -> list[Claim]:
     """All claims, in the paper's order. Intervals are 95%."""
-    return [*_of_preference(summary), *_of_ablation(summary), *_of_overfitting(summary, histories)]
+    return [*_of_preference(summary), *_of_ablation(summary, scores), *_of_overfitting(summary, histories, scores)]
 
 
 def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
@@ -42,8 +46,7 @@ def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
         Claim(
             "Preference optimization (dDPO) improves on distilled SFT: higher scores",
             "MT-Bench 7.00 for dDPO + dSFT, 6.64 for dSFT-1 (section 5).",
-            f"Held if the interval of the paired score difference, {ALIGNED} less {DSFT}, lies above 0; contradicted "
-            "if it lies below 0; open if it holds 0.",
+            _rule(ALIGNED, DSFT),
             *_difference(summary, ALIGNED, above=True),
         ),
         Claim(
@@ -63,48 +66,45 @@ def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
     ]
 
 
-def _of_ablation(summary: Mapping[str, Any] | Missing) -> list[Claim]:
+def _of_ablation(summary: Mapping[str, Any] | Missing, scores: Rows | Missing) -> list[Claim]:
     return [
         Claim(
             "dDPO without dSFT fails",
             "MT-Bench 4.76, AlpacaEval 30.76% for dDPO alone (section 5).",
-            f"Held if the interval of the paired score difference, {ALONE} less {DSFT}, lies below 0; contradicted if "
-            "it lies above 0; open if it holds 0.",
+            _rule(ALONE, DSFT, "below", "above"),
             *_difference(summary, ALONE, above=False),
         ),
         Claim(
             "More SFT, on the preferred answers, does not help (dSFT-2)",
             "MT-Bench 6.19 for dSFT-2, 6.64 for dSFT-1 (section 5).",
-            f"Held if the interval of the paired score difference, {DSFT2} less {DSFT}, lies below 0; contradicted if "
-            "it lies above 0; open if it holds 0.",
+            _rule(DSFT2, DSFT, "below", "above"),
             *_difference(summary, DSFT2, above=False),
         ),
         Claim(
             "On the same pairs, preference optimization beats more SFT",
             "MT-Bench 7.00 for dDPO + dSFT, 6.19 for dSFT-2 (section 5).",
-            f"Held if the interval of {ALIGNED}'s score lies above {DSFT2}'s; contradicted if it lies below; open if "
-            "they overlap.",
-            *_scores(summary, ALIGNED, DSFT2),
+            _rule(ALIGNED, DSFT2),
+            *_paired(summary, scores, ALIGNED, DSFT2),
         ),
         Claim(
             "Cleaning the teacher's dialogues makes a better model",
             "Cleaned for wrong capitals and needless disclaimers (section 4); what that is worth was not measured "
             "alone: MT-Bench 6.88 for Zephyr-7B-alpha, 7.34 for Zephyr-7B-beta.",
-            f"Held if the interval of {ALIGNED}'s score lies above that of {ALPHA}; contradicted if it lies below; "
-            "open if they overlap.",
-            *_scores(summary, ALIGNED, ALPHA),
+            f"{_rule(ALIGNED, ALPHA)} Cleaning drops dialogues too: the uncleaned data are more.",
+            *_paired(summary, scores, ALIGNED, ALPHA),
         ),
     ]
 
 
-def _of_overfitting(summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]]) -> list[Claim]:
+def _of_overfitting(
+    summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]], scores: Rows | Missing
+) -> list[Claim]:
     return [
         Claim(
             "After one epoch of SFT, longer DPO makes the model better",
             "One SFT epoch and three DPO epochs were best (section 5): MT-Bench 7.34 for them, 7.00 for one of each.",
-            f"Held if the interval of {LONGER}'s score lies above {ALIGNED}'s; contradicted if it lies below; open if "
-            "they overlap.",
-            *_scores(summary, LONGER, ALIGNED),
+            _rule(LONGER, ALIGNED),
+            *_paired(summary, scores, LONGER, ALIGNED),
         ),
         Claim(
             "DPO's training accuracy approaches 100%, and chat scores do not fall",
@@ -131,6 +131,13 @@ def _of_overfitting(summary: Mapping[str, Any] | Missing, histories: Mapping[str
             "This run's questions and judge are the recipe's own.",
         ),
     ]
+
+
+def _rule(one: str, other: str, held: str = "above", contradicted: str = "below") -> str:
+    return (
+        f"Held if the interval of the paired score difference, {one} less {other}, lies {held} 0; contradicted if it "
+        f"lies {contradicted} 0; open if it holds 0."
+    )
 
 
 def _side(low: float, high: float, level: float, above: bool) -> Status:
@@ -186,15 +193,22 @@ def _reference(summary: Any) -> Found:
     return "untested", "The instructions hold no outputs of a reference."
 
 
-def _scores(summary: Any, one: str, other: str) -> Found:
+def _paired(summary: Any, scores: Rows | Missing, one: str, other: str) -> Found:
+    """Of two variants neither of which is the one that all are compared with."""
     absent = _models(summary, one, other)
     if absent:
         return absent
-    a, b = summary["models"][one], summary["models"][other]
-    if a["score_low"] is None or b["score_low"] is None:
+    if isinstance(scores, Missing):
+        return "untested", f"The grades can't be compared: {scores.why}."
+    own, others = (
+        {(row["question_id"], row["turn"]): row["score"] for row in scores if row["model"] == name and row["score"]}
+        for name in (one, other)
+    )
+    found = difference(paired_differences(own, others), RESAMPLES, seed=0)
+    if found is None:
         return "untested", "No two-turn questions were scored."
-    said = f"{one} {score(a)}, {other} {score(b)}."
-    return _apart(a["score_low"], a["score_high"], b["score_low"], b["score_high"]), said
+    mean, low, high, n = found.interval
+    return _side(low, high, 0, above=True), f"Difference {interval(mean, low, high, 2, '+')} over {n} answers."
 
 
 def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found:

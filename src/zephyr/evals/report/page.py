@@ -87,7 +87,7 @@ def render(facts: Facts) -> str:
         filters=None if isinstance(drawn, Missing) else filters.of(drawn, baseline),
         settings=facts.recipe if isinstance(facts.recipe, Missing) else _settings(facts.recipe),
         total=facts.bills if isinstance(facts.bills, Missing) else sum(bill.dollars for bill in facts.bills),
-        claims=claims.judge(facts.summary, facts.histories),
+        claims=claims.judge(facts.summary, facts.histories, facts.scores),
         signs=SIGNS,
         ablation=ablation.table(facts.summary),
         ablation_note=ablation.NOTE,
