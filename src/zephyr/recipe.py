@@ -87,7 +87,7 @@ class Recipe(Section):
         wanted = {"sample.ensemble": self.sample.asked}
         if self.sample.ensemble:
             wanted["rate.judge"] = (self.rate.judge,)
-        wanted["evaluate.judge"] = self.evaluate.judges
+        wanted |= {setting: (name,) for setting, name in self.evaluate.asked.items()}
         wanted |= {f"{stage}.choose.judge": (choice.judge,) for stage, choice in self.judged.items()}
         if self.prepare.mode == "distill":
             wanted["prepare.distill.teacher"] = (self.prepare.distill.teacher,)

@@ -51,6 +51,7 @@ def test_overrides() -> None:
         (["sample.per_prompt=9"], "9 models per prompt can't be drawn from an ensemble of 4"),
         (["sample.per_prompt=1"], "sample.per_prompt: a pair is made of two completions of a prompt; draw at least 2"),
         (["rate.judge=nobody"], "rate.judge: no endpoint `nobody`"),
+        (["evaluate.audit.second=nobody"], "evaluate.audit.second: no endpoint `nobody`"),
         (["rate.aspects=[]"], "aspects: without one nothing is rated"),
         (["rate.aspects=[]", "rate.critique=true"], "rate.aspects: cleaned goes by the mean of the aspects"),
         (["rate.aspects=[honesty, honesty]"], "aspects: `honesty` stands there twice"),

@@ -110,11 +110,20 @@ class Evaluate(Section):
         return bool(self.questions or self.instructions or (self.safety.prompts and self.safety.scoring != "rules"))
 
     @property
+    def asked(self) -> Mapping[str, str]:
+        """Endpoints that judge or are asked, by the setting that names them."""
+        audited = self.audit.sample and (self.questions or self.instructions)
+        wanted = {
+            "evaluate.judge": self.judge if self.judging else None,
+            "evaluate.audit.second": self.audit.second if audited else None,
+            "evaluate.academic.endpoint": self.academic.endpoint if self.academic.tasks else None,
+        }
+        return {setting: name for setting, name in wanted.items() if name}
+
+    @property
     def judges(self) -> tuple[str, ...]:
         """Endpoints that judge or are asked."""
-        second = (self.audit.second,) if self.audit.second and self.audit.sample else ()
-        asked = (self.academic.endpoint,) if self.academic.endpoint and self.academic.tasks else ()
-        return ((self.judge,) if self.judging else ()) + second + asked
+        return tuple(self.asked.values())
 
     @property
     def locations(self) -> tuple[str, ...]:
