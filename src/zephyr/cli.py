@@ -170,7 +170,9 @@ def _eval_verbs(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verb.add_argument("--difficulty", metavar="FILE", help="of the instructions, for the length-controlled win rate")
     verb = _verb(group, eval_verbs.power, "power", "how many questions a wished-for difference needs")
     verb.add_argument("difference", type=float, help="wished for, in the figure's unit")
-    verb.add_argument("--spread", type=float, metavar="SD", help="of the differences between questions, in that unit")
+    verb.add_argument("--figure", default="score", help="score, score.CATEGORY or win_rate.OTHER (score)")
+    verb.add_argument("--run", help="whose spread between questions counts; the newest by default")
+    verb.add_argument("--spread", type=float, metavar="SD", help="instead of a run's; of a win rate at most 50")
     verb.add_argument("--comparisons", type=int, default=1, metavar="N", help="made at once, corrected for (1)")
 
 

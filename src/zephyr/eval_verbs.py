@@ -9,10 +9,13 @@ if TYPE_CHECKING:
 
 def figures(options: argparse.Namespace) -> int:
     """Every figure of a run's evaluation by the name that gate conditions use."""
+    from zephyr.errors import RunError
     from zephyr.terminal import Terminal
 
     run_id, summary = _evaluation(options.run)
     found: Mapping[str, Mapping[str, Any]] = summary.get("figures", {})
+    if options.model and options.model not in found:
+        raise RunError(f"--model {options.model}: has no figures; those that have: {', '.join(found)}")
     rows = [
         [model, name, f"{one['mean']:.2f}", _ends(one), f"{one['n']:,}"]
         for model, own in found.items()
@@ -44,20 +47,31 @@ def _evaluation(run: str | None) -> "tuple[str, Mapping[str, Any]]":
 
 
 def power(options: argparse.Namespace) -> int:
-    """How many questions a wished-for difference needs."""
+    """How many questions a wished-for difference needs, by the spread that a run measured or that is given."""
     from zephyr.errors import RunError
-    from zephyr.evals.stats.power import questions
+    from zephyr.evals.stats.power import Measured, detectable, measured, questions
     from zephyr.terminal import Terminal
 
-    if options.difference <= 0:
-        raise RunError(f"{options.difference:g}: the difference must be more than 0")
-    if options.spread is None or options.spread <= 0:
-        raise RunError("--spread: give the differences' standard deviation between questions, more than 0")
-    rows = [
-        [f"{chance} %", f"{questions(options.difference, options.spread, chance / 100, options.comparisons):,}"]
-        for chance in (50, 80, 90, 95)
-    ]
-    Terminal().table(["chance to see it", "questions"], rows)
+    wished, many = options.difference, options.comparisons
+    for name, value in (("DIFFERENCE", wished), ("--comparisons", many), ("--spread", options.spread or 1)):
+        if not 0 < value < float("inf"):
+            raise RunError(f"{name} {value:g}: must be more than 0")
+    terminal = Terminal()
+    if options.spread:
+        found = {"as given": Measured(options.spread, 0)}
+    else:
+        run_id, summary = _evaluation(options.run)
+        found = measured(summary, options.figure)
+        terminal.line(f"run {run_id}: {options.figure}, a difference of {wished:g}")
+    chances = (50, 80, 90, 95)
+    rows = []
+    for model, one in found.items():
+        needed = [f"{questions(wished, one.spread, chance / 100, many):,}" for chance in chances]
+        seen = detectable(one.questions, one.spread, comparisons=many)
+        asked = [f"{one.questions:,}", "" if seen is None else f"{seen:.2f}"] if one.questions else ["", ""]
+        rows.append([model, f"{one.spread:.2f}", *asked, *needed])
+    header = ["model", "spread", "questions asked", "they show (80 %)"]
+    terminal.table([*header, *(f"needed for {chance} %" for chance in chances)], rows)
     return 0
 
 

@@ -4,9 +4,19 @@ The test is a two-sided paired one at 5%: each question gives one difference, th
 """
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
+from typing import Any, NamedTuple
+
+from zephyr.errors import RunError
 
 LEVEL = 0.05
+
+
+class Measured(NamedTuple):
+    spread: float
+    """Standard deviation of the differences between questions."""
+    questions: int
 
 
 def questions(difference: float, spread: float, power: float = 0.8, comparisons: int = 1) -> int:
@@ -25,6 +35,23 @@ def detectable(count: int, spread: float, power: float = 0.8, comparisons: int =
     sure, wished = _deviations(power, comparisons)
     left = count - sure**2 / 2
     return (sure + wished) * spread / math.sqrt(left) if left > 0 else None
+
+
+def measured(summary: Mapping[str, Any], figure: str) -> dict[str, Measured]:
+    """Each model's spread of a figure in an evaluation: of score and score.CATEGORY the differences to the baseline, of
+    win_rate.OTHER the preferences. Raises RunError for a figure that has none."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, model in summary["models"].items():
+        for category, one in model["differences"].items() if name != summary["baseline"] else ():
+            kind = category.lower().replace(" ", "_")
+            found.setdefault(f"score.{kind}" if kind else "score", {})[name] = one
+    for win in summary["win_rates"]:
+        found.setdefault(f"win_rate.{win['baseline']}", {})[win["model"]] = win
+    known = {name: {model: one for model, one in own.items() if one.get("spread")} for name, own in found.items()}
+    if not known.get(figure):
+        names = ", ".join(name for name, own in known.items() if own) or "none"
+        raise RunError(f"{figure}: no spread between questions was measured; figures that have one: {names}")
+    return {model: Measured(one["spread"], one["questions"]) for model, one in known[figure].items()}
 
 
 def _deviations(power: float, comparisons: int) -> tuple[float, float]:
