@@ -13,6 +13,7 @@ from tests.helpers import tiny_model
 from zephyr import housekeeping, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store, open_store
 from zephyr.errors import RunError, TrackingError
+from zephyr.evals.gate import comparable
 from zephyr.manifest import Source
 from zephyr.recipe import Recipe, load
 
@@ -117,6 +118,23 @@ def test_new_scores_of_the_same_weights_reach_their_version(store: Store, recipe
             registry.register("zephyr", model.manifest, step, recipe, model.manifest, summary)
         found = registry.champion("zephyr")
         assert found is not None and found["summary"] == summary
+
+
+def test_the_largest_tags_are_taken(store: Store, recipe: Recipe) -> None:
+    """Figures up to the limit come back whole; of reasons without end the first are kept."""
+    model = model_of(store, "b", 1)
+    figure = {"mean": 50.1234, "low": 45.6543, "high": 55.1235, "n": 80}
+    few = {f"academic.task_{n}": figure for n in range(900)}
+    kept = comparable({"models": SUMMARY["models"], "figures": {"dDPO+dSFT": few}}, "dDPO+dSFT")
+    assert kept["figures"]["dDPO+dSFT"] == few and len(json.dumps(kept)) > 70_000
+    with lineage.StepRun("r3", "register") as step:
+        version = registry.register("zephyr", model.manifest, step, recipe, model.manifest, kept)
+    found = registry.champion("zephyr")
+    assert found is not None and found["summary"] == kept
+    registry.record_verdict("zephyr", version, "failed", ["first", "r" * 200_000])
+    tagged = registry.version_at("zephyr", version)
+    assert tagged is not None and tagged.tags["zephyr.reasons"].startswith("first; rrr")
+    registry.record_verdict("zephyr", version, "passed", ["good", "better"])
 
 
 def test_the_origin_of_a_merged_adapter_is_on_the_version(store: Store, recipe: Recipe) -> None:

@@ -37,7 +37,8 @@ class Safety(Section):
     limit: Positive | None = None
     """Prompts of each file, the first ones."""
     scoring: Literal["rules", "judge", "both"] = "rules"
-    """Refusals told by their words, by the judge, or by both, with their agreement; the judge's word decides then."""
+    """Refusals told by their words, by the judge, or by both, with their agreement; the judge's word decides
+    then, where it can be read."""
     max_tokens: Positive = 256
 
 

@@ -1,6 +1,6 @@
 """What each answer to a safety prompt does, and what that comes to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zephyr.client import Reply
@@ -60,9 +60,10 @@ def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
     section = bench.section.safety
     if not rows:
         return Part(summary={"missing": "evaluate.safety.prompts names no file"})
-    models = {name: _figures(bench, [row for row in rows if row["model"] == name]) for name in bench.models}
-    counts = {name: _counts([row for row in rows if row["model"] == name]) for name in bench.models}
-    one = [row for row in rows if row["model"] == rows[0]["model"]]
+    questions = {prompt.id: prompt.question for prompt in prompts.read(bench)}
+    of = {name: [row for row in rows if row["model"] == name] for name in bench.models}
+    models = {name: _figures(bench, questions, own) for name, own in of.items()}
+    one = of[rows[0]["model"]]
     summary: dict[str, Any] = {
         "scoring": section.scoring,
         "judge": None if section.scoring == "rules" else bench.section.judge,
@@ -71,7 +72,7 @@ def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
             for file in section.prompts
         },
         "categories": sorted({row["category"] for row in rows}),
-        "models": {name: counts[name] | {"figures": models[name]} for name in bench.models},
+        "models": {name: _counts(own) | {"figures": models[name]} for name, own in of.items()},
     }
     return Part(models, summary)
 
@@ -79,9 +80,8 @@ def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
 _KINDS = (("harmful", True), ("harmless", False))
 
 
-def _figures(bench: Bench, rows: Sequence[Refusal]) -> dict[str, Figure]:
-    """Of one model; the categories behind a dot where there are several."""
-    questions = {prompt.id: prompt.question for prompt in prompts.read(bench)}
+def _figures(bench: Bench, questions: Mapping[str, str], rows: Sequence[Refusal]) -> dict[str, Figure]:
+    """Of one model; the categories behind a dot where there are several. `questions` are the prompts', by id."""
 
     def share(own: Sequence[Refusal], holds: Callable[[Refusal], bool]) -> Figure | None:
         """Percent of the rows of which that holds; several wordings of one question are not independent."""
