@@ -39,6 +39,8 @@ def checks(recipe: Recipe) -> Iterator[Check]:
         "base model": _base,
         "cleaning rules": _rules,
     }
+    if recipe.evaluate.academic.tasks:
+        probes["academic tasks"] = _academic
     for name, probe in probes.items():
         yield attempt(name, lambda probe=probe: probe(recipe))  # type: ignore[misc]
     for name in sorted(called(recipe)):
@@ -151,6 +153,15 @@ def _base(recipe: Recipe) -> str:
     from zephyr.train.model import check_base
 
     return check_base(local(recipe.model.base, workspace.home() / "cache"))
+
+
+def _academic(recipe: Recipe) -> str:
+    from zephyr.data.locations import local
+    from zephyr.evals import academic
+
+    section = recipe.evaluate.academic
+    folder = local(section.include, workspace.home() / "cache") if section.include else None
+    return f"{', '.join(section.tasks)} (lm-eval {academic.known(section, folder)})"
 
 
 def _trainings(recipe: Recipe) -> str:

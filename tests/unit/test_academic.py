@@ -9,8 +9,10 @@ import pytest
 
 from tests.academics import ANIMALS, ROWS, TASK, asking, harness_alone, write
 from tests.helpers import tiny_model
+from zephyr import doctor
 from zephyr.errors import DataError, RecipeError, ZephyrError
 from zephyr.evals import academic
+from zephyr.recipe import load
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (the extra `academic`)")
 
@@ -199,6 +201,20 @@ def test_unknown_tasks_have_near_names(tasks: Path, tmp_path: Path) -> None:
     ) as error:
         academic.check(asking(tmp_path, {"m": tasks}, tasks, ["arc_challange"]))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow  # as above
+@pytest.mark.parametrize("known", [True, False])
+def test_the_doctor_knows_the_tasks(tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path / "home"))
+    names = ["arc_challenge", "pets" if known else "pts"]
+    settings = {"extends": "tiny", "evaluate": {"academic": {"tasks": names, "include": str(tasks)}}}
+    made = doctor.checks(load(json.dumps(settings, indent=1)))
+    told = next(check for check in made if check.name == "academic tasks")
+    assert told.ok is known
+    assert told.detail.startswith(
+        "arc_challenge, pets (lm-eval 0." if known else "evaluate.academic.tasks: pts is no task"
+    )
 
 
 def test_no_tasks_need_nothing(tmp_path: Path) -> None:

@@ -27,9 +27,19 @@ from zephyr.errors import RecipeError
 from zephyr.evals.academic import results
 from zephyr.evals.bench import Bench, Part
 from zephyr.journal import Entry, Journal, Reply
+from zephyr.sections import Academic
 
 Known = dict[str, tuple[str, results.Measured | None]]
 """A model's results by task, each with its key; None: not journalled yet."""
+
+
+def known(section: Academic, folder: Path | None) -> str:
+    """The harness's version. Raises RecipeError or DataError where it is missing, or doesn't know a task."""
+    told = _version()
+    from zephyr.evals.academic import harness
+
+    harness.manager_of(section.tasks, folder)
+    return told
 
 
 def check(bench: Bench) -> None:
@@ -110,10 +120,10 @@ def _journalled(bench: Bench) -> dict[str, Known]:
                 bench.progress.note(told)
         replies = book.find(list(keys.values()))
 
-    def known(key: str) -> tuple[str, results.Measured | None]:
+    def of(key: str) -> tuple[str, results.Measured | None]:
         return key, json.loads(replies[key].text or "") if key in replies else None
 
-    return {name: {task: known(keys[name, task]) for task in section.tasks} for name in names}
+    return {name: {task: of(keys[name, task]) for task in section.tasks} for name in names}
 
 
 def _record(bench: Bench, entries: Mapping[str, Entry]) -> None:

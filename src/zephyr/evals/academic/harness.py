@@ -94,9 +94,7 @@ def _load(
 ) -> dict[str, dict[str, Any]]:
     """Read once in a step. `state` is the folder's digest."""
     del state
-    if folder is not None:
-        local.check(folder)
-    manager = _manager(names, folder)
+    manager = manager_of(names, folder)
     _seed()
     found = {}
     for name in names:
@@ -134,11 +132,15 @@ def _set_shots(name: str, task: Any, wanted: int | None) -> None:
         raise RecipeError(f"evaluate.academic.shots: {task.config.task} has less than {wanted} examples; ask for fewer")
 
 
-def _manager(names: tuple[str, ...], folder: Path | None) -> Any:
-    """The harness's list of tasks. Its own 14,000 take seconds to read: only where the folder doesn't do."""
+def manager_of(names: tuple[str, ...], folder: Path | None) -> Any:
+    """The harness's list of tasks, with those of a folder, which is checked; no data of the harness's own is fetched.
+
+    Its own 14,000 take seconds to read: only where the folder doesn't do. Raises RecipeError for an unknown name.
+    """
     from lm_eval.tasks import TaskManager
 
     if folder is not None:
+        local.check(folder)
         own = TaskManager(include_path=str(folder), include_defaults=False)
         if all(local.whole(name, own.task_index) for name in names):
             return own
