@@ -12,7 +12,7 @@ from tests.unit.test_report import page_of
 from zephyr import workspace
 from zephyr.evals.audit import rules
 from zephyr.evals.audit.trust import concluded
-from zephyr.evals.report import charts, drawings, filters, harm, peers, talks, tasks, trust
+from zephyr.evals.report import charts, contrasts, drawings, filters, harm, peers, talks, tasks, trust
 from zephyr.evals.report.facts import gather
 from zephyr.evals.report.states import Missing
 from zephyr.evals.stats import Interval
@@ -236,7 +236,8 @@ def test_how_it_was_measured_is_said() -> None:
     )
     assert (
         "805 instructions, 805 with an answer of davinci. A preference is the probability of the letter that the judge "
-        "says. 7 comparisons needed no call: the texts were the same, or one had failed." in page.text
+        "says. 7 comparisons needed no call: the texts were the same, or one had failed. At equal length: "
+        "with the instructions' difficulty fitted from other models' comparisons in this run." in page.text
     )
 
 
@@ -244,7 +245,8 @@ def test_the_change_of_every_category_is_drawn() -> None:
     found = drawings.changes(summary())
     assert not isinstance(found, Missing)
     # Its grades are one above the baseline's everywhere.
-    assert "writing +1.00 [+1.00, +1.00]; math +1.00" in found.drawing and "change against dSFT-1" in found.title
+    assert "writing +1.00 [" in found.drawing and "; math +1.00 [" in found.drawing
+    assert "change against dSFT-1" in found.title
     alone = drawings.changes(summary(models={"dSFT-1": summary()["models"]["dSFT-1"]}))
     assert isinstance(alone, Missing) and alone.why == "dDPO+dSFT was not scored beside dSFT-1"
 
@@ -272,3 +274,15 @@ def test_the_audits_own_form_is_what_the_report_reads() -> None:
     assert "second judge other" in page.text and "✗ failed" in page.text
     assert "decided verdicts for the answer shown first 70.0 [62.0, 78.0]%" in page.text
     assert "Agreement with people: no file of people's judgments" in page.text
+
+
+def test_what_may_be_chance_is_corrected_for_how_many_were_compared() -> None:
+    found = contrasts.rows(summary())
+    assert [row[0] for row in found[1:3]] == ["score: dDPO+dSFT less dSFT-1", "score: vicuna less dSFT-1"]
+    assert found[1][1].startswith("+1.00 [") and found[1][4] == "12"
+    wins = [row for row in found if row[0].startswith("win rate less 50: ")]
+    assert len(wins) == 5 and wins[0][1].startswith("+12.5 [")  # 62.5 less 50
+    assert all(float(row[2]) >= float(row[3]) for row in wins)
+    assert [contrasts.chance(p) for p in (0.0004, 0.0313)] == ["below 0.001", "0.031"]
+    assert "What may be chance" in page_of(run_of()).text
+    assert contrasts.rows(Missing("nothing")) == []

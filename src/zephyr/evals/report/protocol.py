@@ -6,6 +6,12 @@ from typing import Any
 from zephyr.evals.report import charts
 from zephyr.evals.report.states import Missing
 
+_DIFFICULTY = {
+    "file": "At equal length: with the instructions' difficulty as evaluate.difficulty gives it.",
+    "fitted": "At equal length: with the instructions' difficulty fitted from other models' comparisons in this run.",
+    "none": "At equal length: without the instructions' difficulty, as no other model was compared with that opponent.",
+}
+
 
 def of_questions(summary: Mapping[str, Any] | Missing) -> str:
     """Questions, references and grades; "" where there are none."""
@@ -31,9 +37,9 @@ def of_questions(summary: Mapping[str, Any] | Missing) -> str:
 
 def of_instructions(summary: Mapping[str, Any] | Missing) -> str:
     """Instructions, references, and what a preference is; "" where there are none."""
-    told = {} if isinstance(summary, Missing) else summary.get("alpaca_eval", {})
-    if not told:
+    if isinstance(summary, Missing) or not summary.get("alpaca_eval"):
         return ""
+    told = summary["alpaca_eval"]
     said = [f"{told['instructions']:,} instructions."]
     if told["references"]:
         said[0] = f"{told['instructions']:,} instructions, {told['references']:,} with an answer of "
@@ -45,4 +51,5 @@ def of_instructions(summary: Mapping[str, Any] | Missing) -> str:
     )
     if told["without_call"]:
         said.append(f"{told['without_call']:,} comparisons needed no call: the texts were the same, or one had failed.")
-    return " ".join(said)
+    hard = {win.get("lc_difficulty") for win in summary["win_rates"]}
+    return " ".join([*said, *(words for source, words in _DIFFICULTY.items() if source in hard)])
