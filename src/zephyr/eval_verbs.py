@@ -53,7 +53,11 @@ def power(options: argparse.Namespace) -> int:
     from zephyr.terminal import Terminal
 
     wished, many = options.difference, options.comparisons
-    for name, value in (("DIFFERENCE", wished), ("--comparisons", many), ("--spread", options.spread or 1)):
+    for name, value in (
+        ("DIFFERENCE", wished),
+        ("--comparisons", many),
+        ("--spread", 1.0 if options.spread is None else options.spread),
+    ):
         if not 0 < value < float("inf"):
             raise RunError(f"{name} {value:g}: must be more than 0")
     terminal = Terminal()
@@ -123,25 +127,30 @@ def alpaca(options: argparse.Namespace) -> int:
     terminal, cache = Terminal(), workspace.home() / "cache"
     known = published.instructions(local(options.instructions, cache)) if options.instructions else None
     difficulty = local(options.difficulty, cache) if options.difficulty else None
-    found = [published.standing(local(place, cache), known, difficulty) for place in options.files]
+    found = published.standings([local(place, cache) for place in options.files], known, difficulty)
     header = ["model", "against", "judge", "win rate", "se", "95% interval", "n", "won", "lost", "draw", "unread"]
-    rows = []
-    for one in found:
-        rate, ends = one.rate, one.interval
-        counts = (rate.n, rate.wins, rate.losses, rate.draws, rate.unparsed)
-        mean, se = ("" if value is None else f"{value:.4f}" for value in (rate.win_rate, rate.se))
-        shown = f"{ends.low:.2f} to {ends.high:.2f}" if ends else ""
-        controlled = [f"{end:.2f}" for end in one.controlled[:3]] if one.controlled else ["", "", ""]
-        equal = f"{controlled[0]} ({controlled[1]} to {controlled[2]})" if one.controlled else ""
-        plain = (one.model, one.baseline, one.judge, mean, se, shown)
-        rows.append([*plain, *(f"{count:,}" for count in counts), f"{int(one.length):,}", equal])
-    terminal.table([*header, "length", "at equal length"], rows)
-    if any(one.controlled for one in found):
-        how = f"by {options.difficulty}" if difficulty else "not given: the length-controlled rate is fitted without"
-        terminal.line(f"difficulty of the instructions: {how}")
+    counted = ("n", "wins", "losses", "draws", "unparsed")
+    rows = [
+        [
+            *(one.win["model"], one.win["baseline"], one.judge),
+            *("" if one.win[name] is None else f"{one.win[name]:.4f}" for name in ("win_rate", "se")),
+            _between(one.win, "low", "high"),
+            *(f"{one.win[name]:,}" for name in counted),
+            f"{int(one.win['length']):,}",
+            "" if one.win["lc_win_rate"] is None else f"{one.win['lc_win_rate']:.2f}",
+            _between(one.win, "lc_low", "lc_high"),
+            {"none": "left out"}.get(one.win["lc_difficulty"], one.win["lc_difficulty"]),
+        ]
+        for one in found
+    ]
+    terminal.table([*header, "length", "at equal length", "95% interval", "difficulty"], rows)
     if replaced := sum(one.replaced for one in found):
         terminal.line(f"{replaced:,} verdicts are left out: newer ones of the same instruction take their place")
     return 0
+
+
+def _between(win: "Mapping[str, Any]", low: str, high: str) -> str:
+    return "" if win[low] is None else f"{win[low]:.2f} to {win[high]:.2f}"
 
 
 def _mean(figures: "Mapping[str, Any]", name: str) -> str:
