@@ -56,34 +56,58 @@ def write(path: Path, rows: Sequence[Any]) -> Path:
     return path
 
 
+def standing(file: Path) -> published.Standing:
+    (found,) = published.standings([file])
+    return found
+
+
+def counts(win: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(win[name] for name in ("n", "wins", "losses", "draws", "unparsed"))
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the public annotations of zephyr-7b-alpha are not here")
 def test_public_annotations_give_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    found = published.standing(REAL / "zephyr-7b-alpha")
-    assert found.rate[2:] == (804, 688, 113, 3, 1)  # read, won, lost, draws, unread
-    assert found.rate.win_rate == pytest.approx(85.7587064676617, abs=1e-9)  # the public leaderboard's digits
-    assert found.rate.se == pytest.approx(1.2285451680042003, abs=1e-9)
-    assert int(found.length) == 1302 and found.model == "zephyr-7b-alpha"
+    win = standing(REAL / "zephyr-7b-alpha").win
+    assert counts(win) == (804, 688, 113, 3, 1)
+    assert win["win_rate"] == pytest.approx(85.7587064676617, abs=1e-9)  # the public leaderboard's digits
+    assert win["se"] == pytest.approx(1.2285451680042003, abs=1e-9)
+    assert int(win["length"]) == 1302 and win["model"] == "zephyr-7b-alpha"
     known = str(REAL / "text_davinci_003.json")
     assert cli.main(["eval", "alpaca", str(REAL / "zephyr-7b-alpha"), "--instructions", known]) == 0
     said = capsys.readouterr().out
-    assert all(part in said for part in ("85.7587", "1.2285", "804", "688", "113", "1,302", "fitted without"))
+    assert all(part in said for part in ("85.7587", "1.2285", "804", "688", "113", "1,302"))
 
 
 def test_preferences_of_both_versions_count_by_rule(tmp_path: Path) -> None:
     given = [1, 2, 2.0, 0, 1.5, None, float("nan"), -1, 1.75, 2.0000000004]
     rows = [row(n, preference) for n, preference in enumerate(given)] + [row(0, 2)]  # the first one is judged again
-    found = published.standing(write(tmp_path / "annotations.json", rows))
+    found = standing(write(tmp_path / "annotations.json", rows))
     # 1, 1, 1 and 1 (rounded), two halves, 0.75: 5.75 of 7; null, NaN and -1 were not read
-    assert found.rate.win_rate == pytest.approx(100 * 5.75 / 7)
+    assert found.win["win_rate"] == pytest.approx(100 * 5.75 / 7)
     # squares about 23/28: 4 x (5/28)^2 + 2 x (9/28)^2 + (2/28)^2 = 266/784; / 6 and / 7, its root
-    assert found.rate.se == pytest.approx(100 * math.sqrt(266 / 784 / 6 / 7))
-    assert (found.rate.n, found.rate.wins, found.rate.losses, found.rate.draws) == (7, 5, 0, 2)
-    assert (found.rate.unparsed, found.replaced, found.length, found.baseline_length) == (3, 1, 3.0, 5.0)
+    assert found.win["se"] == pytest.approx(100 * math.sqrt(266 / 784 / 6 / 7))
+    assert counts(found.win) == (7, 5, 0, 2, 3)
+    assert (found.replaced, found.win["length"], found.win["length_gap"]) == (1, 3.0, -2.0)
 
 
 def test_a_pool_of_judges_is_one_file(tmp_path: Path) -> None:
     rows = [row(0, 2), row(1, 1, annotator="k")]
-    assert published.standing(write(tmp_path / "a.json", rows)).judge == "2 judges"
+    assert standing(write(tmp_path / "a.json", rows)).judge == "2 judges"
+
+
+def test_files_of_one_judge_tell_the_difficulty(tmp_path: Path) -> None:
+    long = [row(n, 1 + n % 2, output_2="long " * n) for n in range(8)]
+    first = write(tmp_path / "a.json", long)
+    second = write(tmp_path / "b.json", [{**one, "generator_2": "old"} for one in long])
+    third = write(tmp_path / "c.json", [{**one, "annotator": "k"} for one in long])
+    found = published.standings([first, second, third])
+    assert [(one.judge, one.win["model"], one.win["lc_difficulty"]) for one in found] == [
+        ("j", "new", "fitted"),
+        ("j", "old", "fitted"),
+        ("k", "new", "none"),
+    ]
+    with pytest.raises(DataError, match=r"b\.json: old against ref by j is in an earlier file, too"):
+        published.standings([second, second])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +131,7 @@ def test_a_pool_of_judges_is_one_file(tmp_path: Path) -> None:
 def test_a_bad_annotation_is_named_by_its_row(rows: list[Any], said: str, tmp_path: Path) -> None:
     file = write(tmp_path / "annotations.json", rows)
     with pytest.raises(DataError, match=said) as error:
-        published.standing(file, [str(one["instruction"]) for one in ROWS])
+        published.standings([file], [str(one["instruction"]) for one in ROWS])
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -129,11 +153,10 @@ def test_what_an_evaluation_writes_is_read_again_alike(tmp_path: Path) -> None:
         behind = ".base" if win["baseline"] == "base" else ""
         file = tmp_path / "annotations.json"
         file.write_text(files[f"alpaca_eval/{win['model']}/annotations{behind}.json"])
-        found = published.standing(file)
-        assert (found.model, found.baseline) == (win["model"], win["baseline"])
-        assert found.rate.win_rate == pytest.approx(win["win_rate"]) and found.rate.se == pytest.approx(win["se"])
-        assert found.rate[2:] == tuple(win[name] for name in ("n", "wins", "losses", "draws", "unparsed"))
-        assert (found.length, found.length - found.baseline_length) == (win["length"], win["length_gap"])
+        found = standing(file).win
+        same = ("model", "baseline", "length", "length_gap", "win_rate", "se")
+        assert {name: found[name] for name in same} == {name: pytest.approx(win[name]) for name in same}
+        assert counts(found) == counts(win)
     outputs = json.loads(files["alpaca_eval/new/model_outputs.json"])
     assert outputs[3] == {"dataset": "", "instruction": "say 3", "output": "", "generator": "new"}
 
@@ -262,12 +285,16 @@ def test_files_come_over_http_as_they_are_called_there(tmp_path: Path) -> None:
 
 def test_the_place_of_an_instruction_is_that_of_the_set(tmp_path: Path) -> None:
     """Annotations in another order than the set's, which AlpacaEval's difficulties go by."""
-    rows = [row(n, 1 + (n % 3 > 0), output_2="long " * n) for n in (3, 0, 2, 1)]
-    file, known = write(tmp_path / "annotations.json", rows), [str(one["instruction"]) for one in ROWS]
-    hard = [2.0, -1.0, 0.5, 0.0]
+    rows = [row(n, 1 + (n % 3 > 0), output_2="long " * (n % 7)) for n in (*range(31, 60), *range(31))]
+    file, known = write(tmp_path / "annotations.json", rows), [f"say {n}" for n in range(60)]
+    hard = [float(n % 3 > 0) for n in range(60)]
     by_place, by_name = tmp_path / "d.csv", tmp_path / "d.json"
     by_place.write_text("index,instruction_difficulty\n" + "".join(f"{n},{one}\n" for n, one in enumerate(hard)))
     write(by_name, [{"instruction": f"say {n}", "instruction_difficulty": one} for n, one in enumerate(hard)])
-    found = published.standing(file, known, by_place)
-    assert found.controlled == published.standing(file, None, by_name).controlled
-    assert found.controlled != published.standing(file, None, by_place).controlled
+
+    def controlled(known: list[str] | None, difficulty: Path) -> Any:
+        (found,) = published.standings([file], known, difficulty)
+        assert found.win["lc_difficulty"] == "file"
+        return found.win["lc_win_rate"]
+
+    assert controlled(known, by_place) == controlled(None, by_name) != controlled(None, by_place)

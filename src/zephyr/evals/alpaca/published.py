@@ -1,32 +1,25 @@
 """Annotations of public files, aggregated as AlpacaEval does."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zephyr.errors import DataError
-from zephyr.evals.alpaca import forms, length
+from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.checking import difficulties, of
-from zephyr.evals.alpaca.rates import Rate, rate
 from zephyr.evals.rows import rows
-from zephyr.evals.stats import PERCENT, Interval, mean_interval
+from zephyr.evals.summary import summarise
+from zephyr.schema import Comparison
 
 RESAMPLES = 2000
 """For each interval, drawn by instruction."""
 
 
 class Standing(NamedTuple):
-    model: str
-    baseline: str
     judge: str
     """A name, or how many there are: AlpacaEval's pools share the instructions among several."""
-    rate: Rate
-    interval: Interval | None
-    """Of the win rate, percent."""
-    controlled: Interval | None
-    """The length-controlled win rate, percent; None without a verdict."""
-    length: float
-    """Characters of the model's output, mean."""
-    baseline_length: float
+    win: Mapping[str, Any]
+    """As in an evaluation's summary: model, baseline, win_rate, se, n, wins, losses, draws, unparsed, length, …"""
     replaced: int
     """Verdicts that newer ones of the same instruction take the place of."""
 
@@ -36,37 +29,55 @@ def instructions(path: Path) -> list[str]:
     return [forms.asked(row, forms.failing("--instructions", place)) for place, row in rows(path)]
 
 
-def standing(path: Path, known: list[str] | None = None, difficulty: Path | None = None) -> Standing:
-    """What a file of annotations says, or the annotations.json of a folder; the same file gives the same figures.
+def standings(paths: Sequence[Path], known: list[str] | None = None, difficulty: Path | None = None) -> list[Standing]:
+    """What files of annotations say, or the annotations.json of folders; the same files give the same figures.
 
-    With `known` every instruction must be one of them. Raises DataError, naming the row.
+    With `known` every instruction must be one of them. Without `difficulty` it is fitted where files of one judge have
+    one opponent. Raises DataError, naming the row.
     """
-    file = path / "annotations.json" if (path / "annotations.json").is_file() else path
-    found, replaced = forms.annotations(rows(file), "", known)
-    if not found:
-        raise DataError(f"{file}: holds no annotations")
-    judges = list(dict.fromkeys(one.judge for one in found))
-    read = [(one, one.preference) for one in found if one.preference is not None]
-    own, other = [len(one.text) for one in found], [len(one.baseline_text) for one in found]
-    preferences = [one.preference for one in found]
-    hard = _hard(found, known, difficulty)
-    return Standing(
-        model=found[0].model,
-        baseline=found[0].baseline,
-        judge=judges[0] if len(judges) == 1 else f"{len(judges)} judges",
-        rate=rate(preferences),
-        interval=mean_interval({one.instruction: [100 * won] for one, won in read}, RESAMPLES, 0, PERCENT),
-        controlled=length.controlled(preferences, own, other, hard, RESAMPLES, 0),
-        length=sum(own) / len(found),
-        baseline_length=sum(other) / len(found),
-        replaced=replaced,
+    read: dict[str, list[Comparison]] = {}
+    found: dict[tuple[str, str, str], int] = {}
+    for path in paths:
+        file = path / "annotations.json" if (path / "annotations.json").is_file() else path
+        said, replaced = forms.annotations(rows(file), "", known)
+        if not said:
+            raise DataError(f"{file}: holds no annotations")
+        names = list(dict.fromkeys(one.judge for one in said))
+        key = (names[0] if len(names) == 1 else f"{len(names)} judges", said[0].model, said[0].baseline)
+        if key in found:
+            raise DataError(f"{file}: {key[1]} against {key[2]} by {key[0]} is in an earlier file, too; give one")
+        found[key] = replaced
+        read.setdefault(key[0], []).extend(map(_comparison, said))
+    wins = {
+        (judge, win["model"], win["baseline"]): win
+        for judge, said in read.items()
+        for win in summarise([], [], said, "", RESAMPLES, 0, _hard(said, known, difficulty))["win_rates"]
+    }
+    return [Standing(key[0], wins[key], replaced) for key, replaced in found.items()]
+
+
+def _comparison(one: forms.Annotation) -> Comparison:
+    return Comparison(
+        question_id=one.instruction,
+        category="",
+        model=one.model,
+        baseline=one.baseline,
+        preference=one.preference,
+        length=len(one.text),
+        baseline_length=len(one.baseline_text),
+        judge=one.judge,
+        model_first=None,
+        judgment=None,
+        error=None,
     )
 
 
-def _hard(found: list[forms.Annotation], known: list[str] | None, difficulty: Path | None) -> list[float] | None:
+def _hard(said: Sequence[Comparison], known: list[str] | None, difficulty: Path | None) -> dict[str, float] | None:
     """Each instruction's difficulty: by its words, or by its place among those that are known, else in the file."""
     if difficulty is None:
         return None
     given = difficulties(difficulty, "--difficulty")
-    order = {text: index for index, text in enumerate(known or [one.instruction for one in found])}
-    return [of(given, one.instruction, order[one.instruction], str(difficulty)) for one in found]
+    order = list(dict.fromkeys(known or [row["question_id"] for row in said]))
+    places = {text: index for index, text in enumerate(order)}
+    asked = dict.fromkeys(row["question_id"] for row in said)
+    return {text: of(given, text, places[text], str(difficulty)) for text in asked}
