@@ -12,6 +12,8 @@ from tests.helpers import tiny_model
 from zephyr import doctor
 from zephyr.errors import DataError, RecipeError, ZephyrError
 from zephyr.evals import academic
+from zephyr.evals.evaluate import evaluate
+from zephyr.evals.summary import headline
 from zephyr.recipe import load
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (the extra `academic`)")
@@ -128,6 +130,14 @@ def test_several_parts(models: dict[str, Path], tmp_path: Path, tasks: Path) -> 
     assert figures["academic.mine"]["n"] == 24
     means = [figures[f"academic.{task}"]["mean"] for task in ("mmlu", "mine", "pets")]
     assert figures["academic"]["mean"] == pytest.approx(sum(means) / 3)
+
+
+def test_an_evaluation_holds_them(models: dict[str, Path], tasks: Path, tmp_path: Path) -> None:
+    """Its figures, its files, and what the step tells MLflow."""
+    made = evaluate(asking(tmp_path, models, tasks, ["pets"], limit=6))
+    mean = made.summary["figures"]["new"]["academic.pets"]["mean"]
+    assert headline(made.summary)["new/academic.pets"] == mean == headline(made.summary)["new/academic"]
+    assert json.loads(made.files["academic/new/results.json"])["n-samples"]["pets"] == {"original": 24, "effective": 6}
 
 
 def test_results_tell_no_place(models: dict[str, Path], tasks: Path, tmp_path: Path) -> None:

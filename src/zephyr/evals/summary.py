@@ -129,6 +129,8 @@ def headline(summary: Mapping[str, Any]) -> dict[str, float]:
         if win["win_rate"] is not None:
             figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])
             figures[f"{win['model']}/lc_win_rate_vs_{win['baseline']}"] = float(win["lc_win_rate"])
+    for name, own in summary["figures"].items():
+        figures |= {f"{name}/{figure}": found["mean"] for figure, found in own.items() if figure.startswith("academic")}
     return figures
 
 
