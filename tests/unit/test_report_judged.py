@@ -49,7 +49,7 @@ def test_the_judge_comes_before_every_figure() -> None:
         "Can the judge be trusted?",
         "The judge can be trusted with doubts",
         "Order of the answers: 12 of 100 verdicts turn with the order",
-        "Judge judge (judge-v1), no second judge. Judged again: 100 of 800 comparisons and 90 of 640 grades.",
+        "Judge: endpoint judge (judge-v1); no second judge. Judged again: 100 of 800 comparisons and 90 of 640 grades.",
         "? doubtful",
         "88.0% [80.2, 93.0] of 100 verdicts survive",
         "✓ ok",
@@ -271,7 +271,7 @@ def test_the_audits_own_form_is_what_the_report_reads() -> None:
     assert (
         "The judge can't be trusted No: order of the answers failed. Not measured: agreement with people." in page.text
     )
-    assert "second judge other" in page.text and "✗ failed" in page.text
+    assert "second judge: endpoint other." in page.text and "✗ failed" in page.text
     assert "decided verdicts for the answer shown first 70.0 [62.0, 78.0]%" in page.text
     assert "Agreement with people: no file of people's judgments" in page.text
 

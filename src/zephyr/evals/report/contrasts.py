@@ -11,8 +11,8 @@ from zephyr.evals.table import interval
 ROWS = 48
 MEANING = (
     "Chance: how often a difference as large, either way, would be seen where there is none. Corrected (Holm) for the "
-    "number of comparisons, scores and win rates apart: below 0.05 the whole column is wrong once in twenty runs at "
-    "most. The last column is the difference that so many questions would show four times in five."
+    "number of comparisons, scores and win rates apart: who takes all below 0.05 as real is wrong anywhere in one run "
+    "of twenty at most. The last column is the difference that so many questions would show four times in five."
 )
 
 
@@ -31,7 +31,7 @@ def rows(summary: Mapping[str, Any] | Missing) -> Sequence[Sequence[str]]:
             found.append(
                 _row(f"win rate less 50: {win['model']} vs {win['baseline']}", win["win_rate"] - 50, win | less, 1)
             )
-    head = ["comparison", "difference", "chance, corrected", "uncorrected", "questions", "would be seen from"]
+    head = ["comparison", "difference", "chance, corrected", "uncorrected", "questions", "seen from"]
     return [head, *found[:ROWS]] if found else []
 
 

@@ -136,7 +136,7 @@ def _turns(summary: Mapping[str, Any], names: Sequence[str], others: int) -> lis
 
 
 def _win_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["pair", "win %", "SE", "at equal length", "compared", "longer by"]]
+    rows = [["pair", "win %", "SE", "at equal length", "compared", "longer"]]
     for win in summary["win_rates"][: drawings.ROWS]:
         controlled = won_at_equal_length(win) or "not measured"
         compared = f"{win['n']:,}, {win['draws']:,} draws" + (

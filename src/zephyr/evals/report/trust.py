@@ -48,8 +48,8 @@ def of(summary: Mapping[str, Any] | Missing) -> Trust | Missing:
 
 
 def _judges(told: Mapping[str, Any]) -> str:
-    who = f"Judge {told['judge']} ({told['model']})"
-    second = f", second judge {told['second']}" if told["second"] else ", no second judge"
+    who = f"Judge: endpoint {told['judge']} ({told['model']})"
+    second = f"; second judge: endpoint {told['second']}" if told["second"] else "; no second judge"
     sample = told["sample"]
     return (
         f"{who}{second}. Judged again: {sample['comparisons']:,} of {sample['of_comparisons']:,} comparisons and "
