@@ -18,6 +18,7 @@ from zephyr.client.limits import shortest
 from zephyr.data.locations import checked_rows, local, read_rows
 from zephyr.data.rules import chosen
 from zephyr.evals import judge
+from zephyr.evals.rows import rows as given
 from zephyr.recipe import Recipe, fill
 from zephyr.schema import OVERALL, Completion, Prompt
 
@@ -284,11 +285,11 @@ def _evaluate(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
         made.extend(estimates("evaluate", recipe, calls, len(rows) / max(1, min(len(rows), SAMPLE))))
 
     if section.questions:
-        rows = [row for _, row in checked_rows(fetched(section.questions, recipe))]
+        rows = [row for _, row in given(fetched(section.questions, recipe))]
         turns = ([[(row["turns"][0], answer)], [(turn, answer) for turn in row["turns"]]] for row in _first(rows))
         add(rows, (judge.grading(shown) for both in turns for shown in both for _ in range(models)))
     if section.instructions:
-        rows = [row for _, row in checked_rows(fetched(section.instructions, recipe))]
+        rows = [row for _, row in given(fetched(section.instructions, recipe))]
         sides = ((row["instruction"], row.get("output")) for row in _first(rows))
         compared = ((asked, models - 1 + (models if output else 0)) for asked, output in sides)
         add(rows, (judge.comparison(asked, answer, answer) for asked, times in compared for _ in range(times)))
