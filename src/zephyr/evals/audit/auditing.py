@@ -143,7 +143,7 @@ class _Audit:
         return ""
 
     def verbosity(self) -> Check:
-        """The judge's choice between an answer and the same, said twice; in an order that is drawn."""
+        """The judge's choice between an answer and the same, said twice; each of them is shown first in turn."""
         if not self._pairs:
             return rules.absent("verbosity", NO_PAIRS)
         probes = [
