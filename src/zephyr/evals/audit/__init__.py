@@ -23,8 +23,8 @@
                     "QUESTION/TURN", so that two evaluations can be compared grade by grade
 
 The same figures stand under the model name `judge` (figures.py): unreadable, first, position, stability,
-stability.score, agreement, agreement.kappa, agreement.score, self_preference, verbosity, verbosity.slope, human,
-human.gap, human.ceiling, anchor, anchor_drift.
+stability.score, agreement, agreement.kappa, agreement.score, self_preference (.own, .second), verbosity,
+verbosity.slope, human (.gap, .ceiling, .draws), anchor, anchor_drift.
 """
 
 from zephyr.evals.audit.anchor import against
