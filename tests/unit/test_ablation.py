@@ -53,8 +53,16 @@ def test_alpha_data_are_as_the_teacher_wrote_them(tmp_path: Path) -> None:
     cleaned = made("prepare", recipe(), tmp_path, sources, {})
     written = made("prepare_alpha", recipe(), tmp_path, sources, {"dialogues": cleaned})
     assert answers(cleaned) == ["Boil it for eight minutes.", "The capital of Italy is Rome. It lies on the Tiber."]
+    # Three are left, and two of them are drawn: cleaning is compared, not the number of dialogues.
+    figures = written.manifest.figures
+    assert (figures["read"], figures["turns/dropped"], figures["train"], figures["not_drawn"]) == (4, 1, 2, 1)
+    assert len(answers(written)) == 2 and set(answers(written)) < {row["messages"][-1]["content"] for row in ROWS[:3]}
+    (lost,) = (row for row in read_rows(written.path / "losses.parquet") if row["rule"] == "not_drawn")
+    assert lost["reason"] == "not drawn"
+    mended = recipe(clean={"rules": ["turns", "truecase"]})  # drops none, so that none is left over
+    cleaned = made("prepare", mended, tmp_path, sources, {})
+    written = made("prepare_alpha", mended, tmp_path, sources, {"dialogues": cleaned})
     assert answers(written) == sorted(row["messages"][-1]["content"] for row in ROWS[:3])
-    assert written.manifest.figures["turns/dropped"] == 1 and written.manifest.figures["read"] == 4
 
 
 def test_a_distilling_teacher_is_asked_once(tmp_path: Path) -> None:

@@ -176,6 +176,13 @@ class Ledger:
             if not size:
                 return
 
+    def thin(self, most: int) -> None:
+        """Leave at most so many to train on, drawn by hashes that neither their order nor the test split went by."""
+        rows = np.flatnonzero(self["fate"] == TRAIN)
+        if most < len(rows):
+            hashes = _mixed(self["high"][rows])
+            self["fate"][rows[np.argpartition(hashes, most)[most:]]] = NOT_DRAWN
+
     def reason(self, row: int) -> str:
         """Why a row was dropped here, for people."""
         fate = self["fate"][row]
@@ -183,7 +190,7 @@ class Ledger:
             return f"the same prompt as {self.name(self['of'][row])}"
         if fate == NEAR:
             return f"{self['similarity'][row]:.2f} similar to {self.name(self['of'][row])}"
-        return "an evaluation asks it" if fate == CONTAMINATED else "not drawn into the mixture"
+        return "an evaluation asks it" if fate == CONTAMINATED else "not drawn"
 
 
 def _fixed(column: pa.ChunkedArray) -> memoryview:

@@ -57,15 +57,16 @@ def prepare(
     *,
     seed: int = 0,
     overlapping: Overlapping | None = None,
+    most: int | None = None,
     processes: int | None = None,
     size: int = chunks.SIZE,
 ) -> dict[str, int]:
     """Write the tables and counts of all sources, in order, to `out`; returns the counts.
 
     `work` takes what is made on the way; what an interrupted run of the very same sources and settings left there is
-    used again. `overlapping` says which rows (id, prompt) shall be left out since an evaluation asks them. `processes`
-    read chunks of `size` bytes; 0 is this one alone. Raises DataError naming source and line of the first unreadable
-    row over `max_bad_rows`, or when nothing is left.
+    used again. `overlapping` says which rows (id, prompt) shall be left out since an evaluation asks them; `most` rows
+    are left to train on, where there are more. `processes` read chunks of `size` bytes; 0 is this one alone. Raises
+    DataError naming source and line of the first unreadable row over `max_bad_rows`, or when nothing is left.
     """
     folder = work / f"parts-{size}"
     job = Job(section.clean, section.duplicates.near is not None, folder)
@@ -80,6 +81,8 @@ def prepare(
         ledger = Ledger(work / "ledger", done, lambda part, columns: read(folder, part, columns))
         _reached(section, given, done)
         _decide(ledger, section, given, overlapping, seed, progress)
+        if most is not None:
+            ledger.thin(most)
         counts = _counts(section, done, ledger)
         if not ledger.count(TRAIN):
             said = ", ".join(f"{name} {n}" for name, n in counts.items() if n and not name.endswith("/changed"))

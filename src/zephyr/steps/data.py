@@ -23,7 +23,7 @@ def prepare(ctx: Context) -> Figures:
 
 
 def prepare_alpha(ctx: Context) -> Figures:
-    """The same dialogues as their teacher wrote them: of the rules only those of form (paper, section 4)."""
+    """As many dialogues as their teacher wrote them: of the rules only those of form (paper, section 4)."""
     section = ctx.recipe.prepare
     cleaned = ctx.inputs["dialogues"]
     if cleaned.manifest.reason:
@@ -32,7 +32,8 @@ def prepare_alpha(ctx: Context) -> Figures:
     if form == section.clean:
         raise Skip("prepare.clean.rules leaves the dialogues as they were written")
     section = section.model_copy(update={"clean": form})
-    return _prepared(ctx, section, written(cleaned.path) if section.mode == "distill" else None)
+    files = written(cleaned.path) if section.mode == "distill" else None
+    return _prepared(ctx, section, files, most=round(cleaned.manifest.figures["train"]))
 
 
 def uncleaned(section: Cleaning) -> Cleaning:
@@ -40,8 +41,10 @@ def uncleaned(section: Cleaning) -> Cleaning:
     return section.model_copy(update={"rules": tuple(name for name in section.rules if name in rules.FORM)})
 
 
-def _prepared(ctx: Context, section: Prepare, files: Mapping[str, Path] | None = None) -> Figures:
-    """`files`: dialogues by location, where a teacher wrote them in this run."""
+def _prepared(
+    ctx: Context, section: Prepare, files: Mapping[str, Path] | None = None, most: int | None = None
+) -> Figures:
+    """`files`: dialogues by location, where a teacher wrote them in this run; `most`: to train on."""
     from zephyr.data.locations import digest
     from zephyr.data.prepare import Given
     from zephyr.data.prepare import prepare as run
@@ -54,7 +57,7 @@ def _prepared(ctx: Context, section: Prepare, files: Mapping[str, Path] | None =
         # A teacher's failed call may go well in a rerun: parts of other rows are of no use then.
         work = work / "-".join(digest(path)[:8] for path in files.values())
     overlaps = partial(overlapping, ctx) if ctx.recipe.evaluation_sets else None
-    counts = run(section, given, ctx.out, work, ctx.progress, seed=ctx.recipe.seed, overlapping=overlaps)
+    counts = run(section, given, ctx.out, work, ctx.progress, seed=ctx.recipe.seed, overlapping=overlaps, most=most)
     if lost := _lost(counts):
         ctx.progress.note(f"lost {lost}")
     return {name: float(count) for name, count in counts.items()}

@@ -90,7 +90,7 @@ def _of_ablation(summary: Mapping[str, Any] | Missing, scores: Rows | Missing) -
             "Cleaning the teacher's dialogues makes a better model",
             "Cleaned for wrong capitals and needless disclaimers (section 4); what that is worth was not measured "
             "alone: MT-Bench 6.88 for Zephyr-7B-alpha, 7.34 for Zephyr-7B-beta.",
-            f"{_rule(ALIGNED, ALPHA)} Cleaning drops dialogues too: the uncleaned data are more.",
+            f"{_rule(ALIGNED, ALPHA)} Both learn from equally many dialogues.",
             *_paired(summary, scores, ALIGNED, ALPHA),
         ),
     ]

@@ -59,7 +59,7 @@ _PLANS = {
             "duplicates": "the prompt was there already",
             "near_duplicates": "nearly the same dialogue was there already",
             "contaminated": "an evaluation asks it",
-            "not_drawn": "not drawn into the mixture",
+            "not_drawn": "not drawn",
         },
         {},
     ),
