@@ -76,8 +76,8 @@ class Evaluate(Section):
     instructions: Text | None = None
     """Single-turn prompts in AlpacaEval's form: `instruction`, and `output` of the reference."""
     difficulty: Text | None = None
-    """Difficulty of each instruction, for the length-controlled win rate (AlpacaEval 2); null: fitted without, and so
-    named."""
+    """Difficulty of each instruction, for the length-controlled win rate (AlpacaEval 2); null: fitted from the
+    comparisons of several models with one opponent, else left out; the figure says which."""
     preference: Literal["verdict", "probabilities"] = "verdict"
     """verdict: the judge names the better answer, or a tie; probabilities: it says one letter, whose probability counts
     (AlpacaEval 2), where its endpoint gives log-probabilities."""
