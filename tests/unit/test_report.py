@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.reported import DPO, HOSTILE, SFT, VARIANTS, Stored, evaluation
+from tests.reported import DPO, SFT, VARIANTS, Stored, evaluation
+from tests.sceptical import HOSTILE
 from zephyr import workspace
 from zephyr.cli import main
 from zephyr.evals.report import charts, drawings, flow, lengths, talks

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.reported import AUDIT, VARIANTS, Stored, evaluation, sceptical
+from tests.reported import VARIANTS, Stored, evaluation
+from tests.sceptical import AUDIT, sceptical
 from tests.unit.test_report import page_of
 from zephyr import workspace
 from zephyr.evals.audit import rules
