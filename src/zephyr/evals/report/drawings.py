@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from zephyr.evals.report import charts, talks
-from zephyr.evals.report.claims import ALIGNED, DSFT
+from zephyr.evals.report.claims import ALIGNED, ALPHA, DSFT, LONGER
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.lengths import bins, preference_by_length, rank_correlation, score_by_length
 from zephyr.evals.report.states import Missing, Rows
@@ -18,7 +18,7 @@ POINTS = 240
 """Points of a line at most: more are averaged in groups."""
 ROWS = 24
 """Win rates, axes of the radar and lines of a table at most: a recipe's own files may hold any number."""
-_STYLES = {"dSFT-1": 0, "dDPO+dSFT": 1, "dSFT-2": 2, "dDPO": 3}
+_STYLES = {"dSFT-1": 0, ALIGNED: 1, "dSFT-2": 2, "dDPO": 3, LONGER: 4, ALPHA: 5, "dSFT-1 on alpha data": 5}
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,13 @@ def curves(facts: Facts) -> list[Chart | Missing]:
 def _curve(curve: _Curve, histories: Mapping[str, Rows]) -> Chart | None:
     series: list[charts.Series] = []
     words = []
-    lines = [(variant, figure) for variant in talks.ordered(list(histories)) for figure in curve.figures]
+    shown, caption = talks.ordered(list(histories)), curve.caption
+    if len(shown) * len(curve.figures) > charts.STYLES and ALIGNED in shown:
+        shown, caption = [ALIGNED], f"{caption} Of {ALIGNED} alone: more lines could not be told apart."
+    looks = styles(shown)
+    lines = [(variant, figure) for variant in shown for figure in curve.figures]
     for line, (variant, figure) in enumerate(lines):
-        style = style_of(variant) if len(curve.figures) == 1 else line
+        style = looks[variant] if len(curve.figures) == 1 else line
         name = curve.figures[figure]
         said = " ".join(part for part in (variant if len(histories) > 1 or not name else "", name) if part)
         for prefix, joined, suffix in (("", True, "training"), ("eval_", False, "held out")):
@@ -112,7 +116,7 @@ def _curve(curve: _Curve, histories: Mapping[str, Rows]) -> Chart | None:
     return Chart(
         curve.title,
         charts.lines(series, "optimizer step", label, curve.bounds, curve.percent, curve.at),
-        curve.caption,
+        caption,
     )
 
 

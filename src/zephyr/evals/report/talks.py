@@ -16,7 +16,7 @@ CHARACTERS = 400_000
 SHOWN = 2000
 """Characters of a prompt or answer at most; of the judge's word."""
 SHOWN_WORD = 800
-_ORDER = ("dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT")
+_ORDER = ("dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT", "dDPO+dSFT longer", "dDPO+dSFT on alpha data")
 OUTCOMES = ("won", "lost", "draw")
 
 

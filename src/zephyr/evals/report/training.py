@@ -110,8 +110,8 @@ def _beside_accuracy(variant: str, measure: str, rows: Rows, per_epoch: float, s
     return drawings.Chart(
         title,
         charts.lines(drawn, "epochs", f"{title}, in percent. {words}", bounds=(0, 100)),
-        "Percent. Accuracy on the pairs trained on, each point of a few steps, and on held-out pairs; and what the "
-        "judge says of answers to held-out prompts, with 95% intervals (none at the start).",
+        "Percent. Accuracy on pairs, those of the last steps (a tie, as at the start, is none) and held-out ones; and "
+        "the judge's word on answers to held-out prompts, with 95% intervals (none at the start).",
     )
 
 
