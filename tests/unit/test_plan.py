@@ -12,6 +12,7 @@ from zephyr.cli import main
 from zephyr.plan import Estimate, plan, times, told, total
 from zephyr.progress import Progress
 from zephyr.recipe import load
+from zephyr.sections import Evaluate, Safety
 
 ENSEMBLE = ("strong", "good", "fair", "weak")
 
@@ -32,6 +33,8 @@ def settings(tmp_path: Path) -> list[str]:
         "rate.max_tokens=50",
         "evaluate.questions=null",
         "evaluate.instructions=null",
+        "evaluate.safety.prompts=[]",
+        "evaluate.audit={sample: 0}",
         "endpoints.weak.price_out=1000",
         "endpoints.judge.price_in=10",
         "endpoints.judge.price_out=100",
@@ -94,14 +97,26 @@ def test_long_replies_are_assumed_to_be_shorter_than_they_may_be(settings: list[
 
 
 def test_the_evaluation_by_hand(settings: list[str], tmp_path: Path) -> None:
-    questions = rows(tmp_path / "q.jsonl", 10, question_id=1, category="math", turns=["a" * 40, "b" * 40])
+    numbered = [{"question_id": n, "category": "math", "turns": ["a" * 40, "b" * 40]} for n in range(10)]
+    questions = tmp_path / "q.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in numbered))
     asked = rows(tmp_path / "i.jsonl", 5, instruction="c" * 40, output="d")
     more = [f"evaluate.questions={questions}", f"evaluate.instructions={asked}"]
     found = by_endpoint(plan(load("tiny", [*settings, *more])))
     # Two models: two turns of ten questions each; five comparisons with each other, ten with the reference.
     assert found["evaluate", "judge"].calls == 2 * 2 * 10 + 5 + 2 * 5
-    found = by_endpoint(plan(load("ablation", [*settings, *more])))
-    assert found["evaluate", "judge"].calls == 4 * 2 * 10 + 3 * 5 + 4 * 5
+    found = by_endpoint(plan(load("ablation", [*settings, *more, "dpo.choose.prompts=null"])))
+    assert found["evaluate", "judge"].calls == 6 * 2 * 10 + 5 * 5 + 6 * 5
+    bare = "anchor: null, anchor_questions: null, anchor_judgments: null"
+    audited = [f"evaluate.audit={{sample: 6, repeats: 1, second: second, {bare}}}"]
+    found = by_endpoint(plan(load("tiny", [*settings, *more, *audited])))
+    # Six comparisons and six grades: again in the other order (comparisons alone), again as they were, and with one
+    # answer twice as long; the second judge reads them once.
+    assert found["evaluate", "judge"].calls == 55 + 6 + (6 + 6) + 6
+    assert found["evaluate", "second"].calls == 6 + 6
+    harm = ["evaluate.safety.prompts=['pkg:zephyr.evals/safety/prompts.jsonl']"]
+    found = by_endpoint(plan(load("tiny", [*settings, *harm])))
+    assert found["evaluate", "judge"].calls == 2 * 80  # both models' answers to Zephyr's own prompts
 
 
 def test_distillation_by_hand(settings: list[str], tmp_path: Path) -> None:
@@ -146,7 +161,7 @@ def test_the_plan_is_near_what_is_paid_then(tmp_path: Path) -> None:
 
 
 def plan_of_sample(recipe: Any) -> list[Estimate]:
-    evaluated = recipe.evaluate.model_copy(update={"questions": None, "instructions": None})
+    evaluated = Evaluate(safety=Safety(prompts=()))
     return [e for e in plan(recipe.model_copy(update={"evaluate": evaluated})) if e.step == "sample"]
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from zephyr.data import template
 from zephyr.data.golden import CONVERSATIONS
@@ -22,6 +22,14 @@ class Said(NamedTuple):
     text: str
     """Without surrounding space; "" where the model ended at once or its context is full."""
     tokens: int
+
+
+class Speak(Protocol):
+    """A model's next turn in each conversation, in order."""
+
+    def __call__(
+        self, talks: Sequence[Sequence[Message]], temperatures: Sequence[float], max_tokens: int
+    ) -> list[Said]: ...
 
 
 class Speaker:

@@ -68,7 +68,11 @@ class Bench:
             )
             for talk in talks
         ]
-        return complete(calls, self.endpoints, self.account, self.progress, unit) if calls else []
+        return self.complete(calls, unit) if calls else []
+
+    def complete(self, calls: Sequence[Call], unit: str) -> list[Reply]:
+        """Replies to calls, in order, each journalled."""
+        return complete(calls, self.endpoints, self.account, self.progress, unit)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ The prompts are the run's own: the first ones that the steps would send, built a
 tokens by their length and multiplied by how many there are. What nobody has written yet is assumed (ASSUMED).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from zephyr.client.call import CHARACTERS_PER_TOKEN, price
 from zephyr.client.limits import shortest
 from zephyr.data.locations import checked_rows, local, read_rows
 from zephyr.data.rules import chosen
-from zephyr.evals import judge
-from zephyr.evals.rows import rows as given
 from zephyr.recipe import Recipe, fill
 from zephyr.schema import OVERALL, Completion, Prompt
 
@@ -73,9 +70,10 @@ def _steps(recipe: Recipe, lengths: Lengths, asked: tuple[list[Prompt], int] | N
     if asked is not None:
         found += _sample(recipe, *asked)
         found += _rate(recipe, lengths, *asked)
-    from zephyr.plan.choosing import judged  # it lies above
+    from zephyr.plan.choosing import judged  # they lie above
+    from zephyr.plan.evaluating import evaluated
 
-    return found + list(judged(recipe, lengths)) + list(_evaluate(recipe, lengths))
+    return found + list(judged(recipe, lengths)) + list(evaluated(recipe, lengths))
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
@@ -269,32 +267,3 @@ def _rate(recipe: Recipe, lengths: Lengths, prompts: Sequence[Prompt], total: in
     asked = questions(shown, prompts, recipe.rate, recipe.endpoints, recipe.seed)
     calls = ((q.call, CRITIQUE if q.aspect == OVERALL else RATING * len(q.shown)) for q in asked)
     yield from estimates("rate", recipe, calls, total / max(1, len(prompts)))
-
-
-MODELS = {"zephyr": 2, "ablation": 6}
-"""How many models a pipeline evaluates; the first one is the baseline."""
-
-
-def _evaluate(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
-    section, models = recipe.evaluate, MODELS[recipe.pipeline]
-    answer = text_of(min(lengths.completion, section.max_tokens))
-    made: list[Estimate] = []
-
-    def add(rows: Sequence[Mapping[str, Any]], messages: Iterable[Any]) -> None:
-        calls = [(Call(section.judge, asked, 0.0, max_tokens=section.judge_max_tokens), VERDICT) for asked in messages]
-        made.extend(estimates("evaluate", recipe, calls, len(rows) / max(1, min(len(rows), SAMPLE))))
-
-    if section.questions:
-        rows = [row for _, row in given(fetched(section.questions, recipe))]
-        turns = ([[(row["turns"][0], answer)], [(turn, answer) for turn in row["turns"]]] for row in _first(rows))
-        add(rows, (judge.grading(shown) for both in turns for shown in both for _ in range(models)))
-    if section.instructions:
-        rows = [row for _, row in given(fetched(section.instructions, recipe))]
-        sides = ((row["instruction"], row.get("output")) for row in _first(rows))
-        compared = ((asked, models - 1 + (models if output else 0)) for asked, output in sides)
-        add(rows, (judge.comparison(asked, answer, answer) for asked, times in compared for _ in range(times)))
-    yield from _together(made)
-
-
-def _first(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    return islice(rows, SAMPLE)

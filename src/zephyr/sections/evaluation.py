@@ -130,6 +130,7 @@ class Evaluate(Section):
     def locations(self) -> tuple[str, ...]:
         """All files that an evaluation reads."""
         audit = (self.audit.human, self.audit.anchor, self.audit.anchor_questions, self.audit.anchor_judgments)
+        audit = audit if self.audit.sample else (None,) * 4
         named = (self.questions, self.references, self.corrections, self.judge_prompts, self.instructions)
         academic = (self.academic.include, *self.academic.peers.values())
         given = (*named, self.difficulty, *self.answers.values(), *academic, *self.safety.prompts, *audit)

@@ -6,7 +6,7 @@ from random import Random
 from zephyr.errors import DataError
 from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.verdicts import Match, compare
-from zephyr.evals.answers import Speaker
+from zephyr.evals.answers import Speak
 from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED
 from zephyr.schema import Answer, Comparison, Message, whole
@@ -16,7 +16,7 @@ REFERENCE = "reference"
 """What a reference is called that names no generator."""
 
 
-def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
+def answer(bench: Bench, model: str, speak: Speak) -> list[Answer]:
     """One answer to each instruction."""
     section, rows = bench.section, [row for _, row in bench.rows(bench.section.instructions)]
     talks: list[list[Message]] = [[{"role": "user", "content": forms.prompt(row)}] for row in rows]

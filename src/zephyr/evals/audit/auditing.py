@@ -20,8 +20,9 @@ NO_PAIRS = "no two answers were compared: set evaluate.instructions"
 
 def check(bench: Bench) -> None:
     """Raises DataError for a file that can't be used, before any model speaks."""
-    human.read(bench.rows(bench.section.audit.human))
-    anchor.read(bench)
+    if bench.section.audit.sample:
+        human.read(bench.rows(bench.section.audit.human))
+        anchor.read(bench)
 
 
 def run(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score], comparisons: Sequence[Comparison]) -> Part:

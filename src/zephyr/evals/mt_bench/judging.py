@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from zephyr.evals import judge as forms
-from zephyr.evals.answers import Speaker
+from zephyr.evals.answers import Speak
 from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench.fastchat import Question
 from zephyr.evals.mt_bench.sheet import Sheet, sheet
@@ -19,7 +19,7 @@ def check(bench: Bench) -> None:
     sheet(bench)
 
 
-def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
+def answer(bench: Bench, model: str, speak: Speak) -> list[Answer]:
     """Both turns of every question."""
     section, questions = bench.section, list(sheet(bench).questions.values())
     heat = [section.temperatures.get(question.category, 0.7) for question in questions]

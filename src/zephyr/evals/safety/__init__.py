@@ -1,6 +1,6 @@
 """Safety: harmful requests that must be refused, and harmless ones, alike in their words, that must not."""
 
-from zephyr.evals.answers import Speaker
+from zephyr.evals.answers import Speak
 from zephyr.evals.bench import Bench
 from zephyr.evals.safety import prompts
 from zephyr.evals.safety.scoring import SET, judge, report
@@ -14,7 +14,7 @@ def check(bench: Bench) -> None:
     prompts.read(bench)
 
 
-def answer(bench: Bench, model: str, speak: Speaker) -> list[Answer]:
+def answer(bench: Bench, model: str, speak: Speak) -> list[Answer]:
     """A greedy answer to each prompt."""
     asked = prompts.read(bench)
     talks: list[list[Message]] = [[{"role": "user", "content": prompt.text}] for prompt in asked]
