@@ -74,7 +74,7 @@ def drawn(
         if row["set"] in ("questions", "instructions"):
             rows.setdefault((row["set"], row["question_id"]), []).append(row)
     if not rows:
-        return Missing("no model answered anything")
+        return Missing("no question and no instruction was asked")
     told = [row for row in comparisons if row["baseline"] == baseline]
     told += [row for row in comparisons if row["baseline"] != baseline]
     judged = {(r["model"], ("questions", r["question_id"]), r["turn"]): _graded(r) for r in scores}
