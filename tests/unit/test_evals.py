@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.benching import bench
@@ -14,7 +13,6 @@ from zephyr.errors import DataError
 from zephyr.evals import judge
 from zephyr.evals.evaluate import evaluate
 from zephyr.evals.generate import Generator
-from zephyr.evals.stats import mean_interval, paired_differences
 from zephyr.evals.summary import summarise
 from zephyr.evals.table import table
 from zephyr.progress import Progress
@@ -80,29 +78,6 @@ def test_grades_are_read(reply: str, found: tuple[float | None, bool | None]) ->
 def test_verdicts_are_read(reply: str, first: float | None, second: float | None) -> None:
     assert judge.read_verdict(reply, True) == first
     assert judge.read_verdict(reply, False) == second
-
-
-def test_intervals() -> None:
-    found = mean_interval({"a": [3, 3], "b": [3]}, 200, 0)
-    assert found is not None and found == (3.0, 3.0, 3.0, 3)
-    assert mean_interval({"a": []}, 200, 0) is None
-    # Two questions with both turns alike: a resample is all 0, all 1, or half, so the interval is the whole range.
-    wide = mean_interval({"a": [0.0, 0.0], "b": [1.0, 1.0]}, 2000, 0)
-    assert wide is not None and wide == (0.5, 0.0, 1.0, 4)
-    assert paired_differences({("a", 1): 5, ("a", 2): 4, ("b", 1): 1}, {("a", 1): 3, ("a", 2): 5}) == {"a": [2, -1]}
-
-
-def test_intervals_cover_as_they_say() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for draw in range(300):
-        effects = rng.normal(0, 1, 60)  # one effect of each question, shared by its two turns
-        values = {str(i): list(effect + rng.normal(0, 0.5, 2)) for i, effect in enumerate(effects)}
-        found = mean_interval(values, 300, draw)
-        assert found is not None
-        hits += found.low <= 0 <= found.high
-    # 95% of 300 is 285; four standard deviations of sqrt(300 * 0.95 * 0.05) = 3.8 below that is 270
-    assert 270 <= hits < 300
 
 
 def answer(model: str, number: int, text: str, where: str = "instructions") -> Answer:

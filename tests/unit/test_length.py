@@ -2,78 +2,156 @@
 
 import json
 import math
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from zephyr.evals.alpaca.length import win_rate
+from benchmarks.intervals import LENGTHS, SIZES, Lengths
+from zephyr.evals.alpaca.length import STRENGTHS, controlled, curve, fitted
+from zephyr.evals.stats import Interval
+from zephyr.schema import Comparison
 
 REAL = Path(__file__).parents[3] / "shared/data/alpaca_eval"
 
 
-def test_without_differences_in_length_it_is_the_plain_one() -> None:
-    found = win_rate([1, 1, 1, 0.5, 0], [7, 7, 7, 7, 7], 200, 0)  # 3.5 of 5; all gaps equal: nothing to correct
+def rate(wins: Sequence[float | None], gaps: list[int], difficulty: list[float] | None = None) -> Interval:
+    found = controlled(wins, [1000 + gap for gap in gaps], [1000] * len(gaps), difficulty, 200, 0)
     assert found is not None
-    assert found.mean == pytest.approx(70, abs=0.01)
-    assert found.low < 70 < found.high
+    return found
+
+
+def test_at_equal_lengths_it_is_the_plain_one() -> None:
+    won, lost, draw = [1.0] * 30, [0.0] * 10, [0.5] * 2
+    found = rate([*won, *lost, *draw], [7] * 42)
+    assert found.mean == pytest.approx(100 * 31 / 42) and found.low < 100 * 31 / 42 < found.high
+    # One pair in 42 is longer: the regression runs, and is drawn to 50 by no more than its penalty
+    assert rate([*won, *lost, *draw], [9] + [7] * 41).mean == pytest.approx(100 * 31 / 42, abs=2)
 
 
 def test_a_judge_that_loves_length_alone_decides_nothing() -> None:
     # The longer answer wins nine of ten, whoever gave it; the model's is longer in 900 of 1,000 and so wins 820.
     gaps = [50] * 900 + [-50] * 100
-    wins = [1] * 810 + [0] * 90 + [1] * 10 + [0] * 90
-    found = win_rate(wins, gaps, 200, 0)
-    assert found is not None
-    assert found.mean == pytest.approx(50, abs=2)  # logits of 9:1 and 1:9 at mirrored gaps meet at 0
+    found = rate([1.0] * 810 + [0.0] * 90 + [1.0] * 10 + [0.0] * 90, gaps)
+    # logits of 9:1 and 1:9; 50 sits at tanh(1.67) = 0.93 on either side, so they meet at 0
+    assert found.mean == pytest.approx(50, abs=2)
     assert found.low < 50 < found.high
 
 
 def test_separable_data_have_a_finite_figure() -> None:
-    found = win_rate([1] * 90 + [0] * 10, [50] * 90 + [-50] * 10, 200, 0)
-    assert found is not None and all(math.isfinite(value) for value in found)
-    assert 50 < found.mean < 90
+    found = rate([1.0] * 90 + [0.0] * 10, [50] * 90 + [-50] * 10)
+    assert all(math.isfinite(value) for value in found)
+    assert 0 <= found.low < found.mean < found.high <= 100
+    alone = controlled([1.0], [5], [9], None, 50, 0)  # one instruction: no spread, nothing is known
+    assert alone is not None and (alone.mean, alone.n) == (100.0, 1) and alone.low < 1
+    assert controlled([None], [5], [9], None, 50, 0) is None
 
 
-def test_the_curve_is_found_again() -> None:
-    """2,000 verdicts drawn from logit p = 0.4 + 1.5 tanh(gap / sd): at equal length 100 / (1 + e^-0.4) = 59.9%."""
-    rng = np.random.default_rng(1)
-    gaps = rng.normal(80, 100, 2000)  # mostly longer
-    chances = 1 / (1 + np.exp(-(0.4 + 1.5 * np.tanh(gaps / gaps.std()))))
-    wins = (rng.random(2000) < chances).astype(float)
-    assert wins.mean() > 0.7
-    found = win_rate(wins.tolist(), gaps.tolist(), 500, 0)
-    assert found is not None
-    # Standard error of the intercept is about 0.06, which is 1.4 points.
-    assert found.mean == pytest.approx(59.87, abs=4.2)
-    assert found.low < 59.87 < found.high
-    assert 3 < found.high - found.low < 9
+def test_known_coefficients_are_found_again() -> None:
+    """4,000 verdicts of logit p = 0.9 + 1.5 tanh(gap / sd) + 0.7 difficulty."""
+    world = Lengths(0.9, 1.5, 0.7)
+    wins, own, other, hard = world.draw(np.random.default_rng(1), 4000)
+    found = controlled(wins, own, other, hard, 200, 0)
+    assert found is not None and found.n == 4000
+    assert found.low < world.truth() < found.high
+    assert found.high - found.low < 4
+    plain = 100 * sum(wins) / len(wins)
+    assert plain > world.truth() + 2  # the model's answers are longer by 400 characters
+    fit = curve(wins, own, other, hard)
+    assert fit is not None  # standard errors of the three: 0.04, 0.06, 0.04
+    assert list(fit[:3]) == [pytest.approx(0.9, abs=0.12), pytest.approx(1.5, abs=0.18), pytest.approx(0.7, abs=0.12)]
+    assert curve([None], [1], [2], None) is None
 
 
-def test_a_better_model_stays_better_at_equal_length() -> None:
-    gaps = [30, -30] * 50  # as often shorter as longer, and wins three of four in both cases
-    wins = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0] * 12 + [1.0, 1.0, 0.5, 0.5]
-    found = win_rate(wins, gaps, 200, 0)
-    assert found is not None and found.mean == pytest.approx(75, abs=0.1)
+def test_shares_and_unread_verdicts() -> None:
+    # Preferences from probabilities: 0.7 each way as often as 0.9, whatever the length
+    found = rate([0.7, 0.9] * 100, [20, 20, -20, -20] * 50)
+    assert found.mean == pytest.approx(80, abs=1) and found.high - found.low < 6
+    again = rate([0.7, 0.9] * 100 + [None] * 4, [20, 20, -20, -20] * 51)
+    assert again.n == 200 and again.mean == pytest.approx(found.mean, abs=0.1)
 
 
-def test_all_won_and_none_at_all() -> None:
-    found = win_rate([1] * 20, list(range(20)), 50, 0)
-    assert found is not None and 99 < found.mean <= 100
-    assert win_rate([], [], 50, 0) is None
+@pytest.mark.parametrize("strength", [0.0, 0.9, 3.0])
+def test_it_is_what_liblinear_finds_with_cross_validation(strength: float) -> None:
+    """The published regression's own library, on the rows twice: as wins by their size, as losses by the rest."""
+    linear = pytest.importorskip("sklearn.linear_model")
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import PredefinedSplit
+
+    wins, own, other, hard = Lengths(strength).draw(np.random.default_rng(2), 300)
+    shares = np.clip(np.array(wins), 0.1, 0.9)
+    gaps = np.array(own) - np.array(other)
+    terms = np.stack([np.tanh(gaps / np.std(gaps, ddof=1)), hard, np.ones(300)], axis=1)
+    twice, kind, weight = np.vstack([terms, terms]), np.repeat([1, 0], 300), np.concatenate([shares, 1 - shares])
+    fold = np.tile(np.arange(300)[::-1] % 5, 2)
+
+    def model(strength: float) -> Any:
+        given = {"C": strength, "solver": "liblinear", "fit_intercept": False, "tol": 1e-10, "max_iter": 5000}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return linear.LogisticRegression(l1_ratio=1.0, **given)
+
+    def loss(strength: float) -> float:
+        losses = []
+        for taught, held in PredefinedSplit(fold).split():
+            fit = model(strength).fit(twice[taught], kind[taught], sample_weight=weight[taught])
+            told = fit.predict_proba(twice[held])
+            losses.append(float(log_loss(kind[held], told, sample_weight=weight[held])))
+        return sum(losses)
+
+    chosen = min(STRENGTHS, key=loss)
+    whole = model(chosen).fit(twice, kind, sample_weight=weight)
+    terms[:, 0] = 0
+    wanted = 100 * whole.predict_proba(terms)[:, 1].mean()
+    found = controlled(shares.tolist(), own, other, hard, 50, 0)
+    assert found is not None and found.mean == pytest.approx(wanted, abs=1e-4)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data/alpaca_eval")
-def test_published_annotations() -> None:
-    """zephyr-7b-alpha against text_davinci_003: plain 85.76; published at equal length 73.47.
+def test_difficulty_is_fitted_from_other_models() -> None:
+    rng = np.random.default_rng(3)
+    hard = rng.normal(0, 1, 400)
+    questions = [str(number) for number in range(400)]
 
-    AlpacaEval's figure has a term for the difficulty of instructions, fitted on its leaderboard; ours, without it,
-    comes within half a point.
-    """
+    def compared(name: str, strength: float) -> dict[str, Comparison]:
+        gaps = rng.integers(-500, 900, 400)
+        odds = strength + np.tanh(gaps / gaps.std()) + hard
+        won = rng.random(400) < 1 / (1 + np.exp(-odds))
+        return {
+            question: Comparison(
+                question_id=question, category="", model=name, baseline="old", preference=float(won[n]),
+                length=1000 + int(gaps[n]), baseline_length=1000, judge="j", model_first=True, judgment="", error=None,
+            )
+            for n, question in enumerate(questions)
+        }  # fmt: skip
+
+    others = [compared(f"m{n}", strength) for n, strength in enumerate((-1, -0.5, 0, 0.5, 1, 1.5))]
+    found = np.array(fitted(others, questions))
+    assert found.mean() == pytest.approx(0)
+    assert np.corrcoef(found, hard)[0, 1] > 0.6  # six verdicts on each tell as much as the prior
+    others[0].pop("7")  # one that didn't meet this question says nothing of it
+    others[1]["8"]["preference"] = None
+    assert len(fitted(others, questions)) == 400
+    assert fitted([{}], ["1", "2"]) == [0.0, 0.0]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data/alpaca_eval is not there")
+def test_real_annotations_come_near_the_published_figure() -> None:
+    """zephyr-7b-alpha on AlpacaEval 1: 85.76, and 73.47 at equal length, published with difficulties from a file."""
     rows = json.loads((REAL / "zephyr-7b-alpha" / "annotations.json").read_text())
-    kept = [row for row in rows if row["preference"] is not None]
-    wins = [{1: 0.0, 2: 1.0, 0: 0.5}[int(row["preference"])] for row in kept]
-    gaps = [len(row["output_2"]) - len(row["output_1"]) for row in kept]
-    found = win_rate(wins, gaps, 500, 0)
-    assert 100 * sum(wins) / len(wins) == pytest.approx(85.7587, abs=1e-4)
-    assert found is not None and found.mean == pytest.approx(73.47, abs=0.5)
+    wins = [{1: 0.0, 2: 1.0, 0: 0.5, None: None}[row["preference"]] for row in rows]
+    own, other = [len(row["output_2"]) for row in rows], [len(row["output_1"]) for row in rows]
+    found = controlled(wins, own, other, None, 500, 0)
+    assert found is not None and found.n == 804
+    assert found.low < 73.47 < found.high
+    assert found.mean == pytest.approx(73.47, abs=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("questions", SIZES)
+@pytest.mark.parametrize("name", LENGTHS)
+def test_intervals_cover(name: str, questions: int) -> None:
+    """2,000 draws; 1.1 points are two standard errors of 1,500 and more."""
+    assert 93 <= LENGTHS[name].covered(questions) <= 97

@@ -15,6 +15,7 @@ then the figure nears 50 however much better the model is.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,16 @@ _STEPS = 50
 _ROUNDS = 30
 
 
+class Curve(NamedTuple):
+    """Log odds of a win: model + length * tanh(difference in length / its spread) + difficulty * the instruction's."""
+
+    model: float
+    length: float
+    difficulty: float
+    strength: float
+    """How much the data counted against the penalty, as cross-validation chose it."""
+
+
 def controlled(
     preferences: Sequence[float | None],
     lengths: Sequence[int],
@@ -42,26 +53,55 @@ def controlled(
     """Percent of wins at equal length, with its 95% bootstrap interval by instruction; None without preferences.
 
     One value of each for every instruction: `preferences` from 0 (lost) to 1 (won), None where no verdict could be
-    read; such rows don't teach the curve. Lengths in characters. Where all pairs are of one length there is nothing to
-    control, and this is the plain rate.
+    read; such rows don't teach the curve. Lengths in characters. Where all pairs differ by as much in length, that
+    can't be told from the model's own strength, and this is the plain rate.
     """
-    read = np.array([one is not None for one in preferences], dtype=bool)
-    wins = np.array([one for one in preferences if one is not None], dtype=float)
-    if not len(wins):
+    wins, longer, hard = _columns(preferences, lengths, baseline_lengths, difficulty)
+    read = ~np.isnan(wins)
+    count = int(read.sum())
+    if not count:
         return None
+    if not longer.any():
+        return mean_interval({str(n): [100 * one] for n, one in enumerate(wins[read])}, resamples, seed, PERCENT)
+    equal = np.stack([np.ones(len(read)), np.zeros(len(read)), hard], axis=1)  # [instructions, terms], no difference
+    terms, wins = np.stack([np.ones(len(read)), longer, hard], axis=1)[read], wins[read]
+    found = _curve(terms, wins)
+    rate = 100 * float(_chance(equal @ np.array(found[:3])).mean())
+    low, high = _ends(terms, wins, equal, max(found.strength, _LOOSE), resamples, seed)
+    return Interval(rate, min(100 * low, rate), max(100 * high, rate), count)
+
+
+def curve(
+    preferences: Sequence[float | None],
+    lengths: Sequence[int],
+    baseline_lengths: Sequence[int],
+    difficulty: Sequence[float] | None,
+) -> Curve | None:
+    """What `controlled` fits; None without preferences."""
+    wins, longer, hard = _columns(preferences, lengths, baseline_lengths, difficulty)
+    read = ~np.isnan(wins)
+    return _curve(np.stack([np.ones(len(read)), longer, hard], axis=1)[read], wins[read]) if read.any() else None
+
+
+def _columns(
+    preferences: Sequence[float | None],
+    lengths: Sequence[int],
+    baseline_lengths: Sequence[int],
+    difficulty: Sequence[float] | None,
+) -> tuple[Floats, Floats, Floats]:
+    """Wins (NaN where unread), the bent difference in length (0 where all are alike) and difficulties."""
+    wins = np.array([np.nan if one is None else one for one in preferences], dtype=float)
     gaps = np.asarray(lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)
     spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
-    if not spread or not gaps.any():
-        return mean_interval({str(n): [100 * one] for n, one in enumerate(wins)}, resamples, seed, PERCENT)
-    hard = np.zeros(len(read)) if difficulty is None else np.asarray(difficulty, dtype=float)
-    equal = np.stack([np.ones(len(read)), np.zeros(len(read)), hard], axis=1)  # [instructions, terms], no gap
-    terms = equal + np.tanh(gaps / spread)[:, None] * [0.0, 1.0, 0.0]
-    terms, count = terms[read], len(wins)
+    longer = np.tanh(gaps / spread) if spread else np.zeros(len(gaps))
+    return wins, longer, np.zeros(len(gaps)) if difficulty is None else np.asarray(difficulty, dtype=float)
+
+
+def _curve(terms: Floats, wins: Floats) -> Curve:
     strength = _chosen(terms, wins)
-    found = _fit(terms, wins, np.ones((1, count)), np.array([strength]), np.zeros((1, 3)), _STEPS)
-    rate = 100 * float(_chance(equal @ found[0]).mean())
-    low, high = _ends(terms, wins, equal, max(strength, _LOOSE), resamples, seed)
-    return Interval(rate, min(100 * low, rate), max(100 * high, rate), count)
+    found = _fit(terms, wins, np.ones((1, len(wins))), np.array([strength]), np.zeros((1, 3)), _STEPS)
+    model, length, difficulty = (float(one) for one in found[0])
+    return Curve(model, length, difficulty, strength)
 
 
 def _ends(
