@@ -159,11 +159,24 @@ def test_result_files_of_a_peer(tmp_path: Path) -> None:
     }
     assert found["arc_challenge"].shots == 25 and found["arc_challenge"].error == pytest.approx(1.4005494)
     arc = results.figures(found, tasks)["academic.arc_challenge"]
-    # 64.24915 -+ 1.959964 * 1.40055
-    assert (arc["low"], arc["high"]) == (pytest.approx(61.5041, abs=1e-3), pytest.approx(66.9942, abs=1e-3))
+    # Wilson's form: p = 0.6424915, t = 1.962, f = t^2 * 0.0140055^2 / (p * (1 - p)) = 0.0032873;
+    # (p + f / 2) / (1 + f) = 0.642025, and on either side sqrt(f * p * (1 - p) + f^2 / 4) / (1 + f) = 0.027438
+    assert (arc["low"], arc["high"]) == (pytest.approx(61.459, abs=0.003), pytest.approx(66.946, abs=0.003))
     whole = results.figures(found, tasks)["academic"]
     assert whole["mean"] == pytest.approx(sum(row.mean for row in found.values()) / 6)
     assert "academic" not in results.figures(results.of_peer(files, [*tasks, "drop_other"]), [*tasks, "drop_other"])
+
+
+def test_one_file_of_several_tasks(tmp_path: Path) -> None:
+    """As the harness writes it for a list of tasks, and as Zephyr does: a group's parts are told apart."""
+    several = [json.loads(file.read_text()) for file in sorted((DATA / "notus-7b-v1_lm_eval").glob("*.json"))]
+    whole = results.merged([{"harness": one, "values": None} for one in several])
+    subjects = [name for name in whole["configs"] if name.startswith("mmlu_")]
+    tree = {"mmlu": ["mmlu_a", "mmlu_b"], "mmlu_a": subjects[:20], "mmlu_b": subjects[20:]}
+    for told in (whole, whole | {"group_subtasks": tree}):
+        (tmp_path / "all.json").write_text(json.dumps(told))
+        found = results.of_peer(results.given("peer", tmp_path / "all.json"), ["mmlu", "arc_challenge"])
+        assert {task: round(row.mean, 2) for task, row in found.items()} == {"mmlu": 62.59, "arc_challenge": 64.25}
 
 
 def test_wrong_result_files_are_refused(tmp_path: Path) -> None:

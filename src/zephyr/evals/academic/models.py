@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from zephyr.data import template
 from zephyr.data.locations import expand
 from zephyr.engine import Engine
-from zephyr.errors import EndpointError
+from zephyr.errors import EndpointError, RecipeError
 from zephyr.progress import Progress
 from zephyr.sections import Academic, Endpoint
 
@@ -36,6 +37,8 @@ def behind(name: str, endpoint: Endpoint, folder: Path, section: Academic, progr
     """
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
+    if find_spec("tenacity") is None:  # the harness needs it here alone
+        raise RecipeError("evaluate.academic.endpoint: tenacity is missing; pip install 'zephyr-mlops[academic]'")
     tokenizer = template.tokenizer_of(folder)
 
     class Completions(LocalCompletionsAPI):  # type: ignore[misc]

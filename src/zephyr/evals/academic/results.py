@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, TypedDict
 
 from zephyr.errors import DataError
 from zephyr.evals.figures import Figure
-from zephyr.evals.stats import mean_interval
+from zephyr.evals.stats import PERCENT, mean_interval, on_scale
 
 Harness = dict[str, Any]
 """What the harness says of one or several tasks: results, groups, configs, versions, n-shot, n-samples, …"""
 _NO_SHARES = ("bleu", "chrf", "ter", "rouge", "bits_per_byte", "perplexity", "word_perplexity", "byte_perplexity")
 """Metrics (their beginnings) that aren't shares, which are told in percent."""
+_BY_TASK = ("configs", "group_subtasks", "n-shot", "n-samples")
 _Z = 1.959964
 """Of a normal distribution's 97.5% point."""
 
@@ -60,7 +61,8 @@ def _found(measured: Measured, task: str, resamples: int, seed: int) -> Found | 
     if whole is None or values is None:
         return whole
     scale = _scale(whole.metric)
-    interval = mean_interval({str(n): [scale * value] for n, value in enumerate(values)}, resamples, seed)
+    within = PERCENT if scale == PERCENT[1] else None
+    interval = mean_interval({str(n): [scale * value] for n, value in enumerate(values)}, resamples, seed, within)
     assert interval is not None and math.isclose(interval.mean, whole.mean, abs_tol=1e-6), f"{task}: no mean"
     return whole._replace(low=interval.low, high=interval.high, n=interval.n)
 
@@ -87,21 +89,27 @@ def given(location: str, path: Path) -> list[Harness]:
             harness = json.loads(file.read_text())
         except ValueError as error:
             raise DataError(f"{where}: no JSON ({error}); name a result file of lm-eval") from None
-        entries = harness.get("results") if isinstance(harness, dict) else None
-        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        if not _is_whole(harness):
             raise DataError(f"{where}: has no `results` by task; name a result file of lm-eval")
         read.append(harness)
     return read
 
 
+def _is_whole(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
+        return False
+    return all(isinstance(one, dict) for one in (*found["results"].values(), *(found.get(n, {}) for n in _BY_TASK)))
+
+
 def figures(rows: Mapping[str, Found], tasks: Sequence[str]) -> dict[str, Figure]:
     """By name; `academic` is the mean over the tasks, where all of them are shares that were measured."""
     named = {f"academic.{task}": Figure(mean=r.mean, low=r.low, high=r.high, n=r.n) for task, r in rows.items()}
-    shares = [rows[task] for task in tasks if task in rows and _scale(rows[task].metric) == 100]
+    shares = [rows[task] for task in tasks if task in rows and _scale(rows[task].metric) == PERCENT[1]]
     if len(shares) == len(tasks):
         mean, error = _mean([(row.mean, row.error) for row in shares])
-        low, high = _ends(mean, error, 100.0)
-        named["academic"] = Figure(mean=mean, low=low, high=high, n=sum(row.n for row in shares))
+        count = sum(row.n for row in shares) if all(row.n for row in shares) else 0
+        low, high = _ends(mean, error, count, PERCENT[1])
+        named["academic"] = Figure(mean=mean, low=low, high=high, n=count)
     return named
 
 
@@ -118,28 +126,38 @@ def _figure(harness: Harness, task: str) -> Found | None:
     """What the harness says of a task. Of several parts it is the mean that the harness itself takes, but of MMLU the
     one over subjects, each with the same weight, as the leaderboard took it."""
     entry = harness["results"].get(task, {})
-    parts = (
-        [name for name in harness.get("configs", {}) if name != task] if task not in harness.get("configs", {}) else []
-    )
+    parts = _parts(harness, task)
     metric = None if task == "mmlu" and parts else metric_of(entry)
     if metric is not None:
         mean, error = entry[metric], _error(entry, metric)
     else:
-        several = [(harness["results"][name], metric_of(harness["results"][name])) for name in parts]
-        metrics = {metric for _, metric in several}
+        several = [harness["results"].get(name, {}) for name in parts]
+        metrics = {metric_of(part) for part in several}
         metric = metrics.pop() if len(metrics) == 1 else None
         if metric is None:
             return None
-        mean, error = _mean([(part[metric], _error(part, metric)) for part, _ in several])
+        mean, error = _mean([(part[metric], _error(part, metric)) for part in several])
     scale = _scale(metric)
     error = None if error is None else scale * error
-    low, high = _ends(scale * mean, error, scale if scale > 1 else math.inf)
     leaves = parts or [task]
-    counts = [harness.get("n-samples", {}).get(name, {}).get("effective", 0) for name in leaves]
+    count = sum(harness.get("n-samples", {}).get(name, {}).get("effective", 0) for name in leaves)
+    low, high = _ends(scale * mean, error, count, scale)
     shots = {_shots(harness, name) for name in leaves}
-    return Found(
-        metric.split(",")[0], scale * mean, error, low, high, sum(counts), shots.pop() if len(shots) == 1 else None
-    )
+    one = shots.pop() if len(shots) == 1 else None
+    return Found(metric.split(",")[0], scale * mean, error, low, high, count, one)
+
+
+def _parts(harness: Harness, task: str) -> list[str]:
+    """The tasks that a group is made of; none of what is no group."""
+    if task in harness.get("configs", {}):
+        return []
+    tree = harness.get("group_subtasks", {})
+    if task in tree:
+        parts = [_parts(harness, name) or [name] for name in tree[task]]
+        return list(dict.fromkeys(name for some in parts for name in some))
+    # Files of older harnesses name no parts, and of a tag there is no result but its parts'.
+    start = f"{task}_" if task in harness["results"] else ""
+    return [name for name in harness.get("configs", {}) if name.startswith(start)]
 
 
 def _shots(harness: Harness, task: str) -> int | None:
@@ -160,16 +178,21 @@ def _mean(values: Sequence[tuple[float, float | None]]) -> tuple[float, float | 
     return mean, math.hypot(*errors) / len(values) if len(errors) == len(values) else None
 
 
-def _ends(mean: float, error: float | None, most: float) -> tuple[float | None, float | None]:
-    """A normal 95% interval."""
+def _ends(mean: float, error: float | None, count: int, scale: float) -> tuple[float | None, float | None]:
+    """The 95% interval by standard error, of a share as of answers to so many questions; a file that doesn't tell them
+    has as many as its error says."""
     if error is None:
         return None, None
-    least = 0.0 if most < math.inf else -math.inf
-    return max(least, mean - _Z * error), min(most, mean + _Z * error)
+    if scale != PERCENT[1]:
+        return mean - _Z * error, mean + _Z * error
+    questions = count or (round(mean * (scale - mean) / error**2) + 1 if error else 0)
+    if questions < 2:
+        return None, None
+    return on_scale(mean, error**2 * (questions - 1) / questions, questions, PERCENT)
 
 
 def _scale(metric: str) -> float:
-    return 1.0 if metric.startswith(_NO_SHARES) else 100.0
+    return 1.0 if metric.startswith(_NO_SHARES) else PERCENT[1]
 
 
 def _number(value: Any) -> bool:
