@@ -255,3 +255,14 @@ def test_what_may_be_chance_is_corrected_for_how_many_were_compared() -> None:
     assert [contrasts.chance(p) for p in (0.0004, 0.0313)] == ["below 0.001", "0.031"]
     assert "What may be chance" in page_of(run_of()).text
     assert contrasts.rows(Missing("nothing")) == []
+
+
+def test_models_beyond_the_signs_that_can_be_told_apart_are_named() -> None:
+    many = evaluation("fine", [f"m{n}" for n in range(8)])["summary.json"]
+    found = drawings.radar(many)
+    assert not isinstance(found, Missing)
+    assert found.caption.endswith("In the table alone: m6, m7.")
+    scattered = drawings.models_by_length(many)
+    assert not isinstance(scattered, Missing) and scattered.caption.endswith("In the table alone: m6, m7.")
+    assert sorted(drawings.styles(["dSFT-1", "a", "dDPO", "b"]).values()) == [0, 1, 2, 3]
+    assert drawings.styles(["dSFT-1", "a"])["dSFT-1"] == 0

@@ -154,7 +154,7 @@ def radar(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     if more:
         caption += f" {more} more categories are not shown."
     if names[charts.STYLES :]:
-        caption += f" {len(names) - charts.STYLES} more models are in the table alone."
+        caption += f" In the table alone: {', '.join(names[charts.STYLES :])}."
     return Chart("Scores by category", charts.radar(axes, values, 10, f"Scores by category. {words}"), caption)
 
 
@@ -256,7 +256,9 @@ def models_by_length(summary: Mapping[str, Any] | Missing) -> Chart | Missing:
     ]
     words = "; ".join(f"{name}: score {score:.2f} at {length:.0f}" for name, (length, score) in points.items())
     caption = "Score of each model, with its interval, over the mean length of all its answers. " + (
-        f"{len(known) - len(shown)} more models are in the table alone." if known.keys() - shown.keys() else ""
+        f"In the table alone: {', '.join(name for name in known if name not in shown)}."
+        if known.keys() - shown.keys()
+        else ""
     )
     title = "Models: score against length"
     return Chart(title, charts.lines(series, "characters of an answer", f"{title}. {words}"), caption.strip())
