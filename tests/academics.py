@@ -33,6 +33,18 @@ metric_list:
 metadata:
   version: 1.0
 """
+WRITTEN = """task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {name}.jsonl}}}}
+test_split: test
+output_type: generate_until
+generation_kwargs: {{until: ["e"], max_gen_toks: 12, do_sample: false}}
+doc_to_text: "{{{{query}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list:
+  - {{metric: exact_match, aggregation: mean, higher_is_better: true}}
+"""
+"""A task whose answers are written, up to an "e"."""
 ANIMALS = ("cat", "dog", "old horse", "very small mouse", "hen", "sheep", "two owls", "goat", "an eel", "black swan")
 ROWS = [
     {"query": f"{word} {number}:", "choices": [ANIMALS[(number + 3 * n) % 10] for n in range(4)], "gold": number % 3}

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.academics import asking, write
+from tests.academics import WRITTEN, asking, write
 from tests.helpers import tiny_model
 from tests.loopback import listening
 from tests.openai_server import serving as scripted
@@ -126,6 +126,30 @@ def test_tasks_through_an_endpoint_are_those_in_process(
     through = academic.run(asked)
     assert through.figures == {"served": inside.figures["base"]}
     assert through.summary["where"] == "served" and list(through.files) == ["academic/served/results.json"]
+
+
+def test_written_answers(
+    server: str, model: Path, network: Any, tok: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the network writes up to an "e" is the right answer to every third question."""
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed (the extra `academic`)")
+    import datasets
+    import torch
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "kept")
+    rows = []
+    for number in range(12):
+        ids = tok(query := f"{PROMPTS[number % 3]} {number}")["input_ids"]
+        said = network.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
+        text = tok.decode(said, skip_special_tokens=True).split("e")[0]
+        rows.append({"query": query, "answer": "another" if number % 3 else text})
+    write(tmp_path / "tasks", "words", WRITTEN, rows)
+    endpoints = {"served": Endpoint(base_url=server, model="tiny", max_concurrency=1)}
+    for endpoint, name in ((None, "base"), ("served", "served")):
+        settings: dict[str, Any] = {"endpoints": endpoints, "endpoint": endpoint}
+        part = academic.run(asking(tmp_path, {"base": model}, tmp_path / "tasks", ["words"], **settings))
+        assert part.figures[name]["academic.words"]["mean"] == pytest.approx(100 / 3)
+        assert part.summary["models"][name]["words"]["metric"] == "exact_match"
 
 
 def test_an_endpoint_that_cannot_is_told_apart(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
