@@ -10,6 +10,9 @@ from tests.piped import FOLDER
 from tests.unit.prepared import lines, talk
 from zephyr.account import Account
 from zephyr.artifacts import Artifact, Store, open_store, read_rows
+from zephyr.evals.report import facts
+from zephyr.plan import training
+from zephyr.plan.evaluating import MODELS
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, load
 from zephyr.steps import STEPS, Context, Skip
@@ -130,3 +133,6 @@ def test_the_compiled_ablation_shares_what_is_common() -> None:
     assert "dpo" in tasks["dpo-longer"]["dependentTasks"]
     models = ("sft", "sft-on-chosen", "dpo-on-base", "dpo", "dpo-longer", "dpo-on-alpha")
     assert tuple(sorted(made_from["evaluate-ablation"].values())) == tuple(sorted(models))
+    # What is planned is what runs.
+    trained = {name.replace("-", "_") for name in tasks if name.startswith(("sft", "dpo"))}
+    assert trained == set(training.STEPS["ablation"]) == set(facts.TRAINED) and MODELS["ablation"] == len(models)
