@@ -83,8 +83,8 @@ def mt_bench(options: argparse.Namespace) -> int:
     """Aggregate public judgments, in FastChat's form."""
     from zephyr import workspace
     from zephyr.data.locations import local
+    from zephyr.evals.figures import kind
     from zephyr.evals.mt_bench import published
-    from zephyr.evals.mt_bench.found import kind
     from zephyr.terminal import Terminal
 
     cache = workspace.home() / "cache"

@@ -84,6 +84,18 @@ def test_ranks_by_score_and_by_win_rate() -> None:
     assert set(found) == {"score", "win_rate.ref"}  # one model alone has no place
 
 
+def test_differences_and_ranks_are_figures_that_a_gate_can_name() -> None:
+    found = summary(grade, [])["figures"]
+    assert {name for name in found["new"] if name.partition(".")[0] in ("difference", "rank")} == {
+        *("difference", "difference.math", "difference.coding", "rank"),
+    }
+    new = found["new"]
+    assert (new["difference.math"]["mean"], new["difference"]["n"]) == (2.0, 80)
+    assert 0 < (new["difference"]["low"] or 0) < 1 < (new["difference"]["high"] or 0)
+    assert new["rank"] == {"mean": 1, "low": 1, "high": 1, "n": 3}
+    assert "difference" not in found["old"] and "rank" in found["old"]  # the baseline differs from nothing
+
+
 def test_win_rates_say_whether_they_may_be_chance() -> None:
     rows = [compared("new", "old", n, 1.0 if n % 4 else 0.0) for n in range(39)] + [compared("new", "old", 39, None)]
     even = [compared("worse", "old", n, float(n % 2)) for n in range(40)]

@@ -12,7 +12,7 @@ Summary = Mapping[str, Any]
 Check = tuple[bool, str]
 """Whether a condition holds, and the reason in words."""
 LOWER = (
-    *("failed", "safety.over_refused", "safety.complied", "safety.other", "safety.unread"),
+    *("failed", "rank", "safety.over_refused", "safety.complied", "safety.other", "safety.unread"),
     *("judge.self_preference", "judge.verbosity", "judge.unreadable"),
 )
 """Figures of which less is better, with all that stand below them behind a dot."""

@@ -28,6 +28,11 @@ def figure(interval: Interval | None, times: float = 1.0) -> Figure | None:
     return Figure(mean=times * interval.mean, low=times * interval.low, high=times * interval.high, n=interval.n)
 
 
+def kind(category: str) -> str:
+    """A category as a part of a figure's name."""
+    return category.lower().replace(" ", "_")
+
+
 def named(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
     """Those that were measured."""
     return {name: found for name, found in figures.items() if found is not None}

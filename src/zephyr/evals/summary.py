@@ -6,7 +6,7 @@ from typing import Any
 from zephyr.evals import safety
 from zephyr.evals.alpaca import length
 from zephyr.evals.alpaca.rates import rate
-from zephyr.evals.figures import Figure, named
+from zephyr.evals.figures import Figure, kind, merged, named
 from zephyr.evals.stats import (
     PERCENT,
     SCORE,
@@ -51,15 +51,9 @@ def summarise(
         f"win_rate.{other}": dict(own) for other, own in preferences.items() if len(own) > 1
     }
     places = {figure: ranks(values, resamples, seed) for figure, values in placed.items()}
-    return {
-        "baseline": baseline,
-        "models": models,
-        "win_rates": wins,
-        "ranks": {
-            figure: {name: place._asdict() for name, place in own.items()} for figure, own in places.items() if own
-        },
-        "figures": _figures(models, wins),
-    }
+    ordered = {figure: {name: place._asdict() for name, place in own.items()} for figure, own in places.items() if own}
+    figures = merged(_figures(models, wins), _compared_figures(models, baseline, ordered))
+    return {"baseline": baseline, "models": models, "win_rates": wins, "ranks": ordered, "figures": figures}
 
 
 def _model(name: str, own: Sequence[Score], answers: Sequence[Answer], given: tuple[int, int]) -> dict[str, Any]:
@@ -107,6 +101,30 @@ def _figures(models: Mapping[str, Any], wins: Sequence[Mapping[str, Any]]) -> di
         equal = _figure(win["lc_win_rate"], win["lc_low"], win["lc_high"], win["n"])
         pair = {f"win_rate.{win['baseline']}": plain, f"lc_win_rate.{win['baseline']}": equal}
         found.setdefault(win["model"], {}).update(named(pair))
+    return found
+
+
+def _compared_figures(
+    models: Mapping[str, Any], baseline: str, ordered: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> dict[str, dict[str, Figure]]:
+    """Differences to the baseline in score, and places among the models, as figures."""
+    found: dict[str, dict[str, Figure]] = {}
+    for name, model in models.items():
+        told = model["differences"].items() if name != baseline else ()
+        differences = {
+            f"difference.{kind(category)}" if category else "difference": _figure(
+                one["mean"], one["low"], one["high"], one["n"]
+            )
+            for category, one in told
+        }
+        places = {
+            "rank" if figure == "score" else f"rank.{figure}": Figure(
+                mean=own[name]["rank"], low=own[name]["low"], high=own[name]["high"], n=len(own)
+            )
+            for figure, own in ordered.items()
+            if name in own
+        }
+        found[name] = named(differences) | places
     return found
 
 

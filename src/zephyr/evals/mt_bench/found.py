@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.figures import Figure, figure, named
+from zephyr.evals.figures import Figure, figure, kind, named
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED, SET, Asked
 from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
@@ -58,11 +58,6 @@ def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> 
             "unread": figure(by_question(unread, resamples, seed, SHARE), 100.0),
         }
     )
-
-
-def kind(category: str) -> str:
-    """A category as a part of a figure's name."""
-    return category.lower().replace(" ", "_")
 
 
 def by_question(

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from zephyr.errors import RunError
+from zephyr.evals.figures import kind
 
 LEVEL = 0.05
 
@@ -43,8 +44,7 @@ def measured(summary: Mapping[str, Any], figure: str) -> dict[str, Measured]:
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, model in summary["models"].items():
         for category, one in model["differences"].items() if name != summary["baseline"] else ():
-            kind = category.lower().replace(" ", "_")
-            found.setdefault(f"score.{kind}" if kind else "score", {})[name] = one
+            found.setdefault(f"score.{kind(category)}" if category else "score", {})[name] = one
     for win in summary["win_rates"]:
         found.setdefault(f"win_rate.{win['baseline']}", {})[win["model"]] = win
     known = {name: {model: one for model, one in own.items() if one.get("spread")} for name, own in found.items()}
