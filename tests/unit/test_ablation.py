@@ -134,5 +134,5 @@ def test_the_compiled_ablation_shares_what_is_common() -> None:
     models = ("sft", "sft-on-chosen", "dpo-on-base", "dpo", "dpo-longer", "dpo-on-alpha")
     assert tuple(sorted(made_from["evaluate-ablation"].values())) == tuple(sorted(models))
     # What is planned is what runs.
-    trained = {name.replace("-", "_") for name in tasks if name.startswith(("sft", "dpo"))}
-    assert trained == set(training.STEPS["ablation"]) == set(facts.TRAINED) and MODELS["ablation"] == len(models)
+    trainings = {name.replace("-", "_") for name in tasks if name.startswith(("sft", "dpo"))}
+    assert trainings == set(training.STEPS["ablation"]) == set(facts.TRAINED) and MODELS["ablation"] == len(models)

@@ -22,6 +22,14 @@ JUDGED = "Correct: yes\nRating: [[7]]\nVerdict: [[A]]"
 
 
 @dataclass(frozen=True)
+class Untrained:
+    """Weights that there aren't yet, and that nobody reads."""
+
+    path: Path = Path()
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Unpaid(Bench):
     """A bench that calls nobody."""
 
@@ -40,7 +48,7 @@ def evaluated(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
     names = [BASELINE, *(f"variant {n}" for n in range(2, MODELS[recipe.pipeline] + 1))]
     files = {location: fetched(location, recipe) for location in section.locations}
     nothing = (recipe.endpoints, recipe.seed, files, Account(Path()), Progress())
-    bench = Unpaid(dict.fromkeys(names), BASELINE, section, *nothing)  # type: ignore[arg-type]  # no weights are read
+    bench = Unpaid(dict.fromkeys(names, Untrained()), BASELINE, section, *nothing)
     parts = (mt_bench, alpaca, safety)
     for part in (*parts, audit):
         part.check(bench)
