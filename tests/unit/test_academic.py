@@ -12,6 +12,7 @@ from tests.helpers import tiny_model
 from zephyr import doctor
 from zephyr.errors import DataError, RecipeError, ZephyrError
 from zephyr.evals import academic
+from zephyr.evals.bench import Part
 from zephyr.evals.evaluate import evaluate
 from zephyr.evals.summary import headline
 from zephyr.recipe import load
@@ -230,7 +231,7 @@ def test_the_doctor_knows_the_tasks(tasks: Path, tmp_path: Path, monkeypatch: py
 def test_no_tasks_need_nothing(tmp_path: Path) -> None:
     none = asking(tmp_path, {"m": tmp_path}, tmp_path, [])
     academic.check(none)
-    assert academic.run(none) == academic.Part()
+    assert academic.run(none) == Part()
 
 
 def test_animals_differ_in_length() -> None:

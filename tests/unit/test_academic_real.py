@@ -108,8 +108,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (made / "mmlu.yaml").write_text(f"group: mmlu\ntask: [{names}]\naggregate_metric_list: [{{metric: acc}}]\n")
     asked = json.loads((DATA / "truthfulqa_mc_task.json").read_text())[:12]
     targets = [(row["question"], row["mc2_targets"]) for row in asked]
-    rows = [{"question": q, "choices": list(found), "labels": list(found.values())} for q, found in targets]
-    _write(made, "truthfulqa_mc2", TRUTHFUL, rows)
+    mixed = [{"question": q, "choices": list(found), "labels": list(found.values())} for q, found in targets]
+    _write(made, "truthfulqa_mc2", TRUTHFUL, mixed)
     (made / "mass.py").write_text(MASS)
     return made
 
@@ -161,7 +161,7 @@ def test_result_files_of_a_peer(tmp_path: Path) -> None:
     arc = results.figures(found, tasks)["academic.arc_challenge"]
     # Wilson's form: p = 0.6424915, t = 1.962, f = t^2 * 0.0140055^2 / (p * (1 - p)) = 0.0032873;
     # (p + f / 2) / (1 + f) = 0.642025, and on either side sqrt(f * p * (1 - p) + f^2 / 4) / (1 + f) = 0.027438
-    assert (arc["low"], arc["high"]) == (pytest.approx(61.459, abs=0.003), pytest.approx(66.946, abs=0.003))
+    assert [arc["low"], arc["high"]] == pytest.approx([61.459, 66.946], abs=0.003)
     whole = results.figures(found, tasks)["academic"]
     assert whole["mean"] == pytest.approx(sum(row.mean for row in found.values()) / 6)
     assert "academic" not in results.figures(results.of_peer(files, [*tasks, "drop_other"]), [*tasks, "drop_other"])

@@ -156,3 +156,30 @@ def test_mixed_attention_is_refused(tmp_path: Path) -> None:
     Gemma3ForCausalLM(config).save_pretrained(folder)  # five layers look back 4096 tokens, one looks back to the start
     with pytest.raises(ModelError, match="mixes kinds of attention; serve it with vLLM"):
         Engine.load(folder, 2)
+
+
+def test_prompts_are_read_in_any_company(engine: Engine) -> None:
+    """Log-probabilities of a prompt's tokens are those of one forward over it alone; its end has one, too."""
+    import torch
+
+    asked = prompts(engine)
+    together = [
+        Sequence(prompt, 200, 2.0, seed=n, top_logprobs=1, prompt_logprobs=[] if n % 4 else None)
+        for n, prompt in enumerate(asked * 3)
+    ]
+    for sequence in together:
+        engine.add(sequence)
+    finish(engine)
+    for number, (prompt, sequence) in enumerate(zip(asked * 3, together, strict=True)):
+        if sequence.prompt_logprobs is None:
+            assert len(sequence.logprobs) == len(sequence.tokens)
+            continue
+        with torch.inference_mode():
+            logs = engine.model(torch.tensor([prompt])).logits[0].log_softmax(-1)
+        wanted = [float(logs[place, token]) for place, token in enumerate(prompt[1:])]
+        assert [found.logprob for found in sequence.prompt_logprobs] == pytest.approx(wanted, abs=1e-4), number
+        assert [found.token for found in sequence.prompt_logprobs] == prompt[1:]
+        best = [int(row.argmax()) for row in logs[:-1]]
+        assert [found.top[0][0] for found in sequence.prompt_logprobs] == best
+        assert len(sequence.logprobs) == len(sequence.tokens) + (sequence.finish_reason == "stop")
+    assert any(sequence.finish_reason == "stop" for sequence in together if sequence.prompt_logprobs)
