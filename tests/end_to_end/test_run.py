@@ -29,6 +29,8 @@ evaluate:
   questions: "${ZEPHYR_TINY_URL}/files/questions.jsonl?n=8&seed=e2e"
   instructions: "${ZEPHYR_TINY_URL}/files/instructions.jsonl?n=24&seed=e2e"
   max_tokens: 40
+  safety: {prompts: []}
+  audit: {sample: 0}
 gate: {min_win_rate: 0, max_category_drop: null}
 """
 CALLS = 80 * 4 + 80 * 4  # completions of four models, and four aspects rated, per prompt
@@ -69,7 +71,8 @@ class Workspace:
 
     def journalled(self) -> int:
         with sqlite3.connect(self.home / "journal" / "replies.sqlite") as db:
-            return int(db.execute("SELECT count(*) FROM reply").fetchone()[0])
+            asked = "SELECT count(*) FROM reply WHERE model LIKE 'tiny-%'"  # not the answers of the run's own models
+            return int(db.execute(asked).fetchone()[0])
 
     def processes(self) -> list[int]:
         """All living processes that work in this workspace."""
