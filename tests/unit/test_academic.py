@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from tests.helpers import tiny_model
 from zephyr import doctor
 from zephyr.errors import DataError, RecipeError, ZephyrError
 from zephyr.evals import academic
+from zephyr.evals.academic import models as academic_models
 from zephyr.evals.bench import Part
 from zephyr.evals.evaluate import evaluate
 from zephyr.evals.summary import headline
+from zephyr.progress import Progress
 from zephyr.recipe import load
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (the extra `academic`)")
@@ -98,8 +101,6 @@ class Gone:
 
 
 def test_a_rerun_asks_nothing(models: dict[str, Path], tasks: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     first = asking(tmp_path, models, tasks, ["pets"])
     found = academic.run(first)
     again = replace(first, models={name: Gone(model.digest) for name, model in first.models.items()})
@@ -108,6 +109,34 @@ def test_a_rerun_asks_nothing(models: dict[str, Path], tasks: Path, tmp_path: Pa
     (tasks / "pets.jsonl").write_text((tasks / "pets.jsonl").read_text().replace("on the", "in the"))
     with pytest.raises(AssertionError, match="were asked for"):  # other data
         academic.run(again)
+
+
+class Watched(Progress):
+    """Keeps how many requests were answered at each turn, and dies at one of them."""
+
+    def __init__(self, last: int = 1000) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+        self._last = last
+
+    def advance(self, done: int, total: int, unit: str, **figures: float) -> None:
+        self.seen.append(done)
+        if done > self._last:
+            raise InterruptedError
+
+
+def test_an_interrupted_task_goes_on(
+    models: dict[str, Path], tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts: of 24 questions with 4 choices, 40 of 96 answers were kept when the 51st came."""
+    monkeypatch.setattr(academic_models, "PART", 20)
+    one = {"new": models["new"]}
+    wanted = academic.run(asking(tmp_path / "whole", one, tasks, ["pets"]))
+    killed, again = Watched(50), Watched()
+    with pytest.raises(InterruptedError):
+        academic.run(replace(asking(tmp_path / "torn", one, tasks, ["pets"]), progress=killed))
+    assert academic.run(replace(asking(tmp_path / "torn", one, tasks, ["pets"]), progress=again)) == wanted
+    assert killed.seen[0] == 1 and again.seen[:3] == [20, 40, 41] and again.seen[-1] == 96
 
 
 def test_several_parts(models: dict[str, Path], tmp_path: Path, tasks: Path) -> None:

@@ -12,6 +12,8 @@ from zephyr.data import template
 from zephyr.data.locations import expand
 from zephyr.engine import Engine
 from zephyr.errors import EndpointError, RecipeError
+from zephyr.evals.academic.memory import Memory
+from zephyr.evals.bench import Bench
 from zephyr.progress import Progress
 from zephyr.sections import Academic, Endpoint
 
@@ -20,20 +22,31 @@ NEAR = 0.5
 """Between log-probabilities of the same tokens, computed twice."""
 
 
-def in_process(folder: Path, section: Academic, progress: Progress) -> Any:
+PART = 2000
+"""Answers that are journalled together."""
+
+
+def load(bench: Bench, memory: Memory) -> Any:
+    """The model whose memory it is; what it has answered before is not asked again."""
+    section = bench.section.academic
+    if section.endpoint:
+        lm = _behind(memory.name, bench.endpoints[section.endpoint], bench.models[bench.baseline].path, section)
+        return _remembering(lm, memory, partial(_errors, memory.name))
+    return _remembering(_in_process(bench.models[memory.name].path, section), memory)
+
+
+def _in_process(folder: Path, section: Academic) -> Any:
     """The weights in a folder. Raises ModelError when it holds no usable model."""
     from lm_eval.models.huggingface import HFLM
 
     engine = Engine.load(folder, section.batch_size)
-    lm = HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=section.batch_size)
-    return _told(lm, progress)
+    return HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=section.batch_size)
 
 
-def behind(name: str, endpoint: Endpoint, folder: Path, section: Academic, progress: Progress) -> Any:
+def _behind(name: str, endpoint: Endpoint, folder: Path, section: Academic) -> Any:
     """The model behind an endpoint, read with the tokenizer in a folder.
 
-    Raises EndpointError where the key is missing; what is asked later, where the endpoint gives no log-probabilities of
-    a prompt, or reads other tokens.
+    Raises EndpointError where the key is missing, the endpoint reads other tokens or gives no log-probabilities.
     """
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
@@ -64,7 +77,7 @@ def behind(name: str, endpoint: Endpoint, folder: Path, section: Academic, progr
     )
     with _errors(name):
         _check_tokens(name, lm, tokenizer)
-    return _told(lm, progress, partial(_errors, name))
+    return lm
 
 
 @contextmanager
@@ -142,21 +155,34 @@ class _Count:
     def begin(self, total: int) -> None:
         self._done, self._total = 0, total
 
+    def reached(self, done: int) -> None:
+        self._done = done
+        self._progress.advance(min(done, self._total), self._total, "academic requests")
+
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        self._done += 1
-        self._progress.advance(min(self._done, self._total), self._total, "academic requests")
+        self.reached(self._done + 1)
 
 
-def _told(lm: Any, progress: Progress, guard: Callable[[], AbstractContextManager[None]] = nullcontext) -> Any:
-    """The model, which tells how far it is; it is asked under a guard."""
-    count = _Count(progress)
+def _remembering(lm: Any, memory: Memory, guard: Callable[[], AbstractContextManager[None]] = nullcontext) -> Any:
+    """The model, which keeps its answers part by part, tells how far it is, and is asked under a guard."""
+    count = _Count(memory.bench.progress)
     lm.set_cache_hook(count)
 
-    def answer(ask: Any, requests: Sequence[Any], **options: Any) -> Any:
+    def answer(kind: str, ask: Any, requests: Sequence[Any]) -> list[Any]:
         count.begin(len(requests))
-        with guard():
-            return ask(requests, **options)
+        found: list[Any] = []
+        for start in range(0, len(requests), PART):
+            part = requests[start : start + PART]
+            what = (kind, [request.args for request in part])
+            said = memory.find(*what)
+            if said is None:
+                with guard():
+                    said = ask(part)
+                memory.keep(said, *what)
+            found += [tuple(one) if isinstance(one, list) else one for one in said]
+            count.reached(len(found))
+        return found
 
     for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
-        setattr(lm, kind, partial(answer, getattr(lm, kind)))
+        setattr(lm, kind, partial(answer, kind, getattr(lm, kind)))
     return lm
