@@ -8,7 +8,7 @@ import pytest
 from zephyr.evals.report import ablation, claims
 from zephyr.evals.report.states import Missing
 
-LONGER, OVERFITTING = 7, 8
+REFUSALS, LONGER, OVERFITTING = 7, 8, 9
 """The claims' places."""
 
 
@@ -22,7 +22,7 @@ def summary(**differences: tuple[float, float, float]) -> dict[str, Any]:
             "score_high": 6.0 + high,
             "differences": {"": {"mean": mean, "low": low, "high": high, "n": 160}},
         }
-    return {"baseline": "dSFT-1", "models": models, "win_rates": []}
+    return {"baseline": "dSFT-1", "models": models, "win_rates": [], "figures": {}}
 
 
 def win(model: str, baseline: str, rate: float, low: float, high: float) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def judged(histories: dict[str, list[dict[str, float]]]) -> list[claims.Claim]:
 def test_claims_are_judged_from_the_figures() -> None:
     assert set(statuses(Missing("no evaluation"))) == {"untested"}
     # In the paper's order: score, win rate, reference, dDPO alone, dSFT-2, DPO over dSFT-2, cleaned dialogues,
-    # longer DPO, overfitting, two more.
+    # needless refusals, longer DPO, overfitting, two more.
     papers = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(-0.5, -0.8, -0.2))
     papers["models"][claims.ALPHA] = papers["models"]["dDPO+dSFT"]
     papers["win_rates"] = [
@@ -67,7 +67,7 @@ def test_claims_are_judged_from_the_figures() -> None:
     ]
     learned = [0.5] * 8 + [0.97, 0.99]  # the last fifth of the steps: 98%
     assert statuses(papers, learned, grades(dDPO_dSFT=7.0, dSFT_2=6.0, alpha=6.0)) == [
-        "held", "held", "open", "held", "held", "held", "held", "untested", "held", "untested", "untested",
+        "held", "held", "open", "held", "held", "held", "held", "untested", "untested", "held", "untested", "untested",
     ]  # fmt: skip
     others = summary(dDPO_dSFT=(-0.4, -0.7, -0.1), dDPO=(0.1, -0.2, 0.4), dSFT_2=(0.5, 0.2, 0.8))
     others["win_rates"] = [
@@ -77,7 +77,7 @@ def test_claims_are_judged_from_the_figures() -> None:
     ]
     assert statuses(others, learned, grades(dDPO_dSFT=6.0, dSFT_2=7.0)) == [
         "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "untested", "untested",
-        "contradicted", "untested", "untested",
+        "untested", "contradicted", "untested", "untested",
     ]  # fmt: skip
 
 
@@ -116,6 +116,17 @@ def test_longer_training_is_held_against_the_shorter_one() -> None:
     assert statuses(found)[LONGER] == "untested"
     said = claims.judge(found, {}, Missing("the artifact is gone"))[LONGER].measured
     assert said == "The grades can't be compared: the artifact is gone."
+
+
+def test_needless_refusals_of_uncleaned_dialogues() -> None:
+    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7), alpha=(0.4, 0.1, 0.7))
+    assert claims.judge(found, {}, ())[REFUSALS].measured == "No harmless prompts were asked."
+    for (low, high), status in (((20.0, 60.0), "held"), ((8.0, 40.0), "open")):
+        share = {"mean": 40.0, "low": low, "high": high, "n": 40}
+        few = {"mean": 2.0, "low": 0.0, "high": 10.0, "n": 40}
+        found["figures"] = {claims.ALPHA: {"safety.over_refused": share}, "dDPO+dSFT": {"safety.over_refused": few}}
+        assert claims.judge(found, {}, ())[REFUSALS].status == status
+    assert "40.0 [8.0, 40.0]%, dDPO+dSFT 2.0 [0.0, 10.0]% of 40" in claims.judge(found, {}, ())[REFUSALS].measured
 
 
 def test_the_ablation_stands_beside_the_papers() -> None:

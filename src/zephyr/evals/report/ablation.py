@@ -11,8 +11,8 @@ from zephyr.evals.table import interval, score, won
 ABSENT = "not measured"
 NOTE = (
     "Other models, questions and judges: compare signs and order, not figures. Paper: arXiv 2310.16944, section 5, one "
-    "epoch of each stage. The rows below these have no counterpart there; beside them stand its released models, beta, "
-    "three epochs of dDPO, and alpha, of which more was different than the dialogues."
+    "epoch of each stage. It has not the last two variants: beside them stand its released models, beta, with three "
+    "epochs of dDPO, and alpha, which were different in more than that."
 )
 RELEASED = {LONGER: ("7.34, beta", "90.60 (1.03)"), ALPHA: ("6.88, alpha", "–")}
 

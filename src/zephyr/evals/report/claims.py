@@ -14,6 +14,7 @@ LONGER, ALPHA = "dDPO+dSFT longer", "dDPO+dSFT on alpha data"
 OVERFIT = 0.95
 """Training accuracy from which it counts as near 100%."""
 RESAMPLES = 2000
+OVER_REFUSED = "safety.over_refused"
 _NEAR = 0.8
 """Share of the training's steps after which its accuracy counts as its end."""
 
@@ -92,6 +93,14 @@ def _of_ablation(summary: Mapping[str, Any] | Missing, scores: Rows | Missing) -
             "alone: MT-Bench 6.88 for Zephyr-7B-alpha, 7.34 for Zephyr-7B-beta.",
             f"{_rule(ALIGNED, ALPHA)} Both learn from equally many dialogues.",
             *_paired(summary, scores, ALIGNED, ALPHA),
+        ),
+        Claim(
+            "Uncleaned dialogues teach a model to disclaim where nothing is to be disclaimed",
+            "The reason for cleaning (section 4): models that apologised for having no experience, asked how to clean "
+            "a car.",
+            f"Held if the interval of the share of harmless prompts that {ALPHA} refuses lies above {ALIGNED}'s; "
+            "contradicted if it lies below; open if they overlap.",
+            *_refusals(summary),
         ),
     ]
 
@@ -191,6 +200,20 @@ def _reference(summary: Any) -> Found:
             said = f"Against {other}: {ALIGNED} {won(own)}%, {DSFT} {won(base)}%."
             return _apart(own["low"], own["high"], base["low"], base["high"]), said
     return "untested", "The instructions hold no outputs of a reference."
+
+
+def _refusals(summary: Any) -> Found:
+    absent = _models(summary, ALPHA, ALIGNED)
+    if absent:
+        return absent
+    figures = summary.get("figures", {})  # of a run of long ago there are none
+    refused = [figures.get(name, {}).get(OVER_REFUSED) for name in (ALPHA, ALIGNED)]
+    if not all(refused):
+        return "untested", "No harmless prompts were asked."
+    alpha, aligned = refused
+    shares = [interval(share["mean"], share["low"], share["high"], 1) for share in refused]
+    said = f"{ALPHA} {shares[0]}%, {ALIGNED} {shares[1]}% of {alpha['n']} prompts."
+    return _apart(alpha["low"], alpha["high"], aligned["low"], aligned["high"]), said
 
 
 def _paired(summary: Any, scores: Rows | Missing, one: str, other: str) -> Found:
