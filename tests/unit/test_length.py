@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.intervals import LENGTHS, SIZES, Lengths
+from benchmarks.intervals import LENGTHS, Lengths
 from zephyr.evals.alpaca.length import STRENGTHS, controlled, curve, fitted
 from zephyr.evals.stats import Interval
 from zephyr.schema import Comparison
@@ -150,8 +150,7 @@ def test_real_annotations_come_near_the_published_figure() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("questions", SIZES)
-@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize(("name", "questions"), [("at equal length, 50", 80), ("at equal length, 94", 240)])
 def test_intervals_cover(name: str, questions: int) -> None:
-    """2,000 draws; 1.1 points are two standard errors of 1,500 and more."""
-    assert 93 <= LENGTHS[name].covered(questions) <= 97
+    """500 draws, 95 of 100 give or take three standard errors of 1; benchmarks/intervals.py makes 2,000 of all sizes."""
+    assert 92 <= LENGTHS[name].covered(questions, 500) <= 98

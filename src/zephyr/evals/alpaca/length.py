@@ -188,7 +188,7 @@ def _fit(terms: Floats, wins: Floats, times: Floats, strengths: Floats, start: F
         bend = bend.reshape(len(times), *[terms.shape[1]] * 2) * strengths[:, None, None]
         step = np.clip(_penalised(slope, bend, found), -2, 2)
         found = found + step
-        if np.abs(step).max() < 1e-8:
+        if np.abs(step).max() < 1e-6:
             break
     return np.broadcast_to(found, (len(times), terms.shape[1]))
 
@@ -202,7 +202,7 @@ def _penalised(slope: Floats, bend: Floats, found: Floats) -> Floats:
             own = bend[:, term, term] + 1e-9
             pull = slope[:, term] - np.einsum("st,st->s", bend[:, term], step) + own * (found + step)[:, term]
             step[:, term] = np.sign(pull) * np.maximum(np.abs(pull) - 1, 0) / own - found[:, term]
-        if np.abs(step - before).max() < 1e-10:
+        if np.abs(step - before).max() < 1e-7:
             break
     return step
 
