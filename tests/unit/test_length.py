@@ -152,5 +152,5 @@ def test_real_annotations_come_near_the_published_figure() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "questions"), [("at equal length, 50", 80), ("at equal length, 94", 240)])
 def test_intervals_cover(name: str, questions: int) -> None:
-    """500 draws, 95 of 100 give or take three standard errors of 1; benchmarks/intervals.py makes 2,000 of all sizes."""
+    """500 draws: 95 give or take three standard errors of 1. benchmarks/intervals.py makes 2,000, at all sizes."""
     assert 92 <= LENGTHS[name].covered(questions, 500) <= 98
