@@ -15,7 +15,7 @@ class Job:
     stage: Literal["sft", "dpo"]
     """Which section of the recipe, and which trainer."""
     step: str
-    """The step of the pipeline: sft, sft_on_chosen, dpo, dpo_on_base."""
+    """The step of the pipeline that trains (plan/training.py has their names)."""
     key: str
     """The step's key: of another one nothing is resumed."""
     recipe: Recipe
