@@ -49,7 +49,7 @@ def _evaluation(run: str | None) -> "tuple[str, Mapping[str, Any]]":
 def power(options: argparse.Namespace) -> int:
     """How many questions a wished-for difference needs, by the spread that a run measured or that is given."""
     from zephyr.errors import RunError
-    from zephyr.evals.stats.power import Measured, detectable, measured, questions
+    from zephyr.evals.stats.power import Measured, detectable, measured, questions, score_name
     from zephyr.terminal import Terminal
 
     wished, many = options.difference, options.comparisons
@@ -65,8 +65,9 @@ def power(options: argparse.Namespace) -> int:
         found = {"as given": Measured(options.spread, 0)}
     else:
         run_id, summary = _evaluation(options.run)
-        found = measured(summary, options.figure)
-        terminal.line(f"run {run_id}: {options.figure}, a difference of {wished:g}")
+        figure = options.figure or score_name(summary)
+        found = measured(summary, figure)
+        terminal.line(f"run {run_id}: {figure}, a difference of {wished:g}")
     chances = (50, 80, 90, 95)
     rows = []
     for model, one in found.items():

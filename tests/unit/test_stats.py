@@ -151,6 +151,8 @@ def test_spreads_are_found_by_the_figures_names() -> None:
     assert measured(summary, "score") == {"new": (2.0, 80)}
     assert measured(summary, "score.math") == {"new": (1.0, 10)}
     assert measured(summary, "win_rate.old") == {"new": (41.0, 805)}
+    corrected = summary | {"mt_bench": {"name": "score_corrected"}}
+    assert measured(corrected, "score_corrected.math") == {"new": (1.0, 10)}
     with pytest.raises(RunError, match=r"score\.common_sense: no spread .*: score, score\.math, win_rate\.old"):
         measured(summary, "score.common_sense")
 

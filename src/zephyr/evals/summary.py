@@ -19,7 +19,7 @@ from zephyr.evals.stats import (
     paired_differences,
     ranks,
 )
-from zephyr.evals.stats.power import detectable
+from zephyr.evals.stats.power import detectable, score_name
 from zephyr.schema import Answer, Comparison, Score
 
 Turns = Mapping[tuple[str, int], float]
@@ -138,9 +138,8 @@ def _figure(mean: float | None, low: float | None, high: float | None, n: int, t
 def headline(summary: Mapping[str, Any]) -> dict[str, float]:
     """The few figures of a summary that the step reports."""
     figures = {}
-    graded = summary.get("mt_bench", {}).get("name", "score")
     for name, model in summary["models"].items():
-        for shown, figure in ((graded, "score"), ("correct", "correct"), ("length", "length")):
+        for shown, figure in ((score_name(summary), "score"), ("correct", "correct"), ("length", "length")):
             if model.get(figure) is not None:
                 figures[f"{name}/{shown}"] = float(model[figure])
     for win in summary["win_rates"]:

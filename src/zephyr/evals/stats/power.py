@@ -38,13 +38,19 @@ def detectable(count: int, spread: float, power: float = 0.8, comparisons: int =
     return (sure + wished) * spread / math.sqrt(left) if left > 0 else None
 
 
+def score_name(summary: Mapping[str, Any]) -> str:
+    """What an evaluation's score is called: score, or score_corrected."""
+    return str(summary.get("mt_bench", {}).get("name", "score"))
+
+
 def measured(summary: Mapping[str, Any], figure: str) -> dict[str, Measured]:
     """Each model's spread of a figure in an evaluation: of score and score.CATEGORY the differences to the baseline, of
     win_rate.OTHER the preferences. Raises RunError for a figure that has none."""
+    score = score_name(summary)
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, model in summary["models"].items():
         for category, one in model["differences"].items() if name != summary["baseline"] else ():
-            found.setdefault(f"score.{kind(category)}" if category else "score", {})[name] = one
+            found.setdefault(f"{score}.{kind(category)}" if category else score, {})[name] = one
     for win in summary["win_rates"]:
         found.setdefault(f"win_rate.{win['baseline']}", {})[win["model"]] = win
     known = {name: {model: one for model, one in own.items() if one.get("spread")} for name, own in found.items()}
