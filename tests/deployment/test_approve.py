@@ -98,4 +98,6 @@ def test_what_nobody_evaluated_may_be_approved(fresh: World, zephyr: Zephyr) -> 
     gate["gate"] |= {"min_win_rate": None, "approval": True}
     registry.tag(version(2), {"zephyr.scores": empty.uri, "zephyr.settings": json.dumps(gate)})
     assert zephyr("approve", "zephyr@2", "--note", "tried by hand", "--by", "ada")[0] == 0
-    assert champion() == "2" and version(2).tags["zephyr.reasons"].startswith("approved by ada: tried by hand; safety is waived: ")
+    assert champion() == "2" and version(2).tags["zephyr.reasons"].startswith(
+        "approved by ada: tried by hand; safety is waived: "
+    )

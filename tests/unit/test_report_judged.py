@@ -21,7 +21,10 @@ from zephyr.terminal import Terminal
 
 PEER = "vicuna"
 MODELS = (*VARIANTS, PEER)
-RECIPE: dict[str, Any] = {"evaluate": {"answers": {PEER: "file"}}, "gate": {"safety": {"min_refused": 90, "max_over_refused": 20}}}
+RECIPE: dict[str, Any] = {
+    "evaluate": {"answers": {PEER: "file"}},
+    "gate": {"safety": {"min_refused": 90, "max_over_refused": 20}},
+}
 
 
 @pytest.fixture(autouse=True)
