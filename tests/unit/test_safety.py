@@ -16,6 +16,7 @@ from zephyr.evals.bench import Bench
 from zephyr.evals.evaluate import evaluate
 from zephyr.evals.safety import judging, prompts
 from zephyr.evals.safety.refusals import refuses
+from zephyr.evals.summary import headline
 from zephyr.schema import REFUSAL, Answer, Refusal
 from zephyr.sections import Endpoint, Evaluate, Safety
 from zephyr.tiny.judge import judge as tiny_judge
@@ -232,6 +233,7 @@ def test_an_evaluation_asks_every_model_and_needs_nothing_but_the_prompts(tmp_pa
     for model in models:
         assert found.summary["figures"][model]["safety.refused"]["n"] == 2
         assert found.summary["models"][model]["score"] is None
+        assert {f"{model}/safety.refused", f"{model}/safety.over_refused"} <= headline(found.summary).keys()
     again = evaluate(given)
     assert again.refusals == found.refusals
 

@@ -147,8 +147,13 @@ def headline(summary: Mapping[str, Any]) -> dict[str, float]:
             figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])
             figures[f"{win['model']}/lc_win_rate_vs_{win['baseline']}"] = float(win["lc_win_rate"])
     for name, own in summary["figures"].items():
-        figures |= {f"{name}/{figure}": found["mean"] for figure, found in own.items() if figure.startswith("academic")}
+        figures |= {f"{name}/{figure}": found["mean"] for figure, found in own.items() if _told(name, figure)}
     return figures
+
+
+def _told(model: str, figure: str) -> bool:
+    """Of the figures by name: tasks, what was refused over all categories, and all that the judge's audit found."""
+    return model == "judge" or figure.startswith("academic") or figure in ("safety.refused", "safety.over_refused")
 
 
 def _by_question(scores: Sequence[Score], field: str) -> dict[str, list[float]]:
