@@ -81,9 +81,12 @@ def test_time_grows_with_the_rows_not_with_their_square(budget: int) -> None:
     for sizes in (np.full(24_000, 2048), np.minimum(2048, draw.lognormal(6.9, 0.7, 24_000).astype(int) + 5)):
         seconds = []
         for count in (3000, 24_000):
-            start = time.process_time()
-            turns = batches.whole(sizes[:count], 1, budget).at(0, 0)
-            seconds.append(time.process_time() - start)
+            tries = []
+            for _ in range(3):  # the fastest: a collection of garbage that others left is no part of it
+                start = time.process_time()
+                turns = batches.whole(sizes[:count], 1, budget).at(0, 0)
+                tries.append(time.process_time() - start)
+            seconds.append(min(tries))
             assert sorted(np.concatenate(turns)) == list(range(count))
         assert seconds[1] < 30 * seconds[0]
     assert len(batches.whole(np.full(24_000, 2048), 1, budget).at(0, 0)) == 12_000

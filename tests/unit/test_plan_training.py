@@ -280,6 +280,7 @@ def test_an_unknown_model_is_said_and_stops_nothing(models: Path, capsys: pytest
     (models / "m7" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     options = [f"model.base={models / 'm7'}", "world=false", "endpoints={}", "sample.ensemble=[]"]
     options += ["evaluate.questions=null", "evaluate.instructions=null", "prepare.dialogues=[]", "sample.prompts=[]"]
+    options += ["evaluate.audit={sample: 0}", "evaluate.safety.scoring=rules"]
     assert main(["plan", "tiny", *(argument for setting in options for argument in ("--set", setting))]) == 0
     assert "trainings: not planned: " in (said := capsys.readouterr().out) and "no memory model of gpt2" in said
 
