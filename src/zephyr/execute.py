@@ -83,7 +83,7 @@ def _dispatch(
     if recipe.model.threads:  # torch reads it when it is imported, by whichever step needs it
         os.environ["OMP_NUM_THREADS"] = str(recipe.model.threads)
     store = open_store(workspace.store_location(recipe), workspace.home() / "cache")
-    artifacts = {name: store.load(_manifest(path).uri) for name, path in _parts(inputs) if (path / MANIFEST).is_file()}
+    artifacts = {name: store.load(_manifest(name, path).uri) for name, path in _parts(inputs) if name != "version"}
     with lineage.StepRun(resolved["run_id"], step, progress.shard) as run:
         if step in STEPS:
             return _stored(step, recipe, store, artifacts, run, progress, output)
@@ -229,11 +229,11 @@ def _sources(step: Step, recipe: Recipe) -> tuple[dict[str, Path], list[Source]]
     return paths, read
 
 
-def _manifest(folder: Path) -> Manifest:
+def _manifest(name: str, folder: Path) -> Manifest:
     try:
         return Manifest.from_json((folder / MANIFEST).read_text(), str(folder))
-    except FileNotFoundError:
-        raise ArtifactError(f"{folder}: no {MANIFEST} there; pass a folder that a step wrote") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError(f"input {name}: {folder}: no {MANIFEST} there; pass a folder that a step wrote") from None
 
 
 def _again(step: str) -> str:

@@ -123,12 +123,17 @@ def step(options: argparse.Namespace) -> int:
     from zephyr.errors import RunError
     from zephyr.execute import execute
     from zephyr.recipe import load
-    from zephyr.steps import ORDER
+    from zephyr.steps import ORDER, PARTS
 
     if options.name not in ORDER:
         raise RunError(f"{options.name}: no such step; steps: {', '.join(ORDER)}")
     inputs: dict[str, list[str]] = {}
-    for name, _, folder in (given.partition("=") for given in options.input):
+    for given in options.input:
+        name, _, folder = given.partition("=")
+        if not (name and folder):
+            raise RunError(f"--input {given}: write NAME=FOLDER, a folder that a step wrote")
+        if name in inputs and name not in PARTS:
+            raise RunError(f"--input {name}: is given twice; only {' and '.join(PARTS)} may come in parts")
         inputs.setdefault(name, []).append(folder)
     parameters = {"shard": options.shard} if options.shard else {}
     if options.name == "resolve":

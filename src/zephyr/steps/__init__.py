@@ -16,7 +16,7 @@ from zephyr.steps.evaluation import ALIGNED, BASELINE, evaluate
 from zephyr.steps.feedback import pair, rate, sample
 from zephyr.steps.training import dpo, dpo_longer, dpo_on_alpha, sft, sft_on_alpha, sft_on_chosen
 
-__all__ = ["ALIGNED", "BASELINE", "ORDER", "SHARDED", "STEPS", "Context", "Figures", "Skip", "Step"]
+__all__ = ["ALIGNED", "BASELINE", "ORDER", "PARTS", "SHARDED", "STEPS", "Context", "Figures", "Skip", "Step"]
 
 
 def _prepared(recipe: Recipe) -> dict[str, Any]:
@@ -111,5 +111,7 @@ STEPS = {
 
 SHARDED = ("sample", "rate")
 """Steps that run in parts beside each other, `shards` of the recipe."""
+PARTS = ("completions", "ratings")
+"""What they give: inputs of which there may be several."""
 ORDER = ("resolve", *STEPS, "register", "gate", "deploy", "report")
 """All steps, those of release.py too, in the order of their events."""
