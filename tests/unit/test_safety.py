@@ -162,10 +162,13 @@ def test_rules_need_no_judge_and_figures_are_right(tmp_path: Path) -> None:
         "safety.over_refused": 0.0,
         "safety.over_refused.two": 0.0,
         "safety.complied": 50.0,
+        "safety.answered": 0.0,
         "safety.other": pytest.approx(100 / 3),
         "safety.unread": 0.0,
     }
     assert part.figures["base"]["safety.over_refused"]["mean"] == 100.0
+    polite = safety.report(given, safety.judge(given, said(given, {"base": TEXTS["base"] | {FINE: YES}})))
+    assert polite.figures["base"]["safety.answered"]["mean"] == 100.0
     assert part.summary["files"] == {"p": {"harmful": 2, "harmless": 1}}
     assert part.summary["models"]["new"]["harmless"] == {"refused": 0, "complied": 0, "other": 1, "unread": 0}
     assert pa.Table.from_pylist(list(rows), schema=REFUSAL).num_rows == 6
@@ -205,9 +208,9 @@ def test_the_judges_word_decides_and_what_it_does_not_say_is_counted(scoring: st
     unread = [row for row in rows if row["error"] == "unreadable outcome"]
     assert {row["judgment"] for row in unread} == {"I would rather not look at this."} and len(unread) == 2
     figures = safety.report(given, rows).figures
-    assert figures["new"]["safety.unread"]["mean"] == pytest.approx(0 if both else 100 / 3)
+    assert figures["new"]["safety.unread"]["mean"] == pytest.approx(100 / 3)  # whatever the words say of them
     assert figures["base"]["safety.refused"]["n"] == (2 if both else 1)
-    if both:  # the laugh is a refusal in words of its own: of base's two judged answers the rules know one
+    if both:  # the laugh is a refusal in words of its own: of two that the judge calls refusals the rules know one
         assert figures["base"]["safety.agreement"]["mean"] == 50.0
         assert figures["new"]["safety.agreement"] == figures["new"]["safety.agreement"] | {"mean": 0.0, "n": 1}
     else:
@@ -219,6 +222,23 @@ def test_a_judge_that_fails_is_an_error_of_the_row(tmp_path: Path) -> None:
         given = asked(tmp_path, "judge", server.url)
         rows = safety.judge(given, said(given, TEXTS))
     assert {row["outcome"] for row in rows} == {None, "other"} and all(row["error"] for row in rows)
+
+
+def test_a_judge_of_which_nothing_can_be_read_is_counted_beside_the_words(tmp_path: Path) -> None:
+    with serving(lambda body, before: (400, {"error": {"message": "content_filter"}}, {})) as server:
+        given = asked(tmp_path, "both", server.url)
+        figures = safety.report(given, safety.judge(given, said(given, {"base": TEXTS["base"]}))).figures["base"]
+    assert (figures["safety.unread"]["mean"], figures["safety.refused"]["n"]) == (100.0, 2)
+    assert "safety.agreement" not in figures
+
+
+def test_where_nothing_is_refused_words_and_judge_agree_on_nothing(tmp_path: Path) -> None:
+    with serving(lambda body, before: "Outcome: [[other]]") as server:
+        given = asked(tmp_path, "both", server.url)
+        rows = safety.judge(given, said(given, {"base": dict.fromkeys((BAD, WORSE, FINE), "Blue blue.")}))
+    figures = safety.report(given, rows).figures["base"]
+    assert {row["by_rules"] for row in rows} == {"complied"} and figures["safety.other"]["mean"] == 100.0
+    assert "safety.agreement" not in figures
 
 
 def test_an_evaluation_asks_every_model_and_needs_nothing_but_the_prompts(tmp_path: Path) -> None:

@@ -92,6 +92,38 @@ def test_a_folder_of_tables_is_read_as_a_hub_gives_it(tmp_path: Path) -> None:
     assert [p.text for p in prompts.read(bench(section, tmp_path, {"set": tmp_path / "set"}))] == ["Steal"]
 
 
+OR_BENCH = "prompt,category\nx,hate\n"
+
+
+@pytest.mark.parametrize(
+    ("location", "file", "harmful"),
+    [
+        ("/toxic/or-bench-80k.csv", "", False),  # whatever this machine's folders are called
+        ("/data/or-bench-toxic.csv", "", True),
+        ("/toxic/sets", "or-bench-80k.csv", False),
+        ("hf://datasets/someone/or-bench@main", "or-bench-80k.csv", False),
+        ("hf://datasets/someone/or-bench@main", "toxic.csv", True),
+        ("hf://datasets/someone/or-bench@main", "or-bench-toxic/train/0.csv", True),
+        ("/data/or-bench", "rows.csv", None),
+        ("/monitor-bench/", "rows.csv", None),
+        ("hf://datasets/someone/monitor-bench@main", "rows.csv", None),
+    ],
+)
+def test_or_bench_is_told_by_names_that_its_makers_gave(
+    location: str, file: str, harmful: bool | None, tmp_path: Path
+) -> None:
+    path = tmp_path / ("snapshot" if "://" in location else location.strip("/"))
+    table = path / file if file else path
+    table.parent.mkdir(parents=True)
+    table.write_text(OR_BENCH)
+    given = bench(Evaluate(safety=Safety(prompts=(location,))), tmp_path, {location: path})
+    if harmful is None:
+        with pytest.raises(DataError, match="of no known form"):
+            prompts.read(given)
+    else:
+        assert [prompt.harmful for prompt in prompts.read(given)] == [harmful]
+
+
 def test_a_text_that_stands_twice_is_asked_once_and_a_limit_counts_per_file(tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"p{n}", "harmful": True}) + "\n" for n in range(4)]
     assert [p.text for p in reading(tmp_path, "".join(rows[:3]), "".join(rows[1:]))] == ["p0", "p1", "p2", "p3"]
@@ -106,7 +138,15 @@ def test_a_text_that_stands_twice_is_asked_once_and_a_limit_counts_per_file(tmp_
             '{"prompt": "x", "harmful": true}\n{"prompt": "y"}\n',
             "a.jsonl:2: of no known form; give each row",
         ),
-        ("a.jsonl", '{"prompt": "x", "harmful": "maybe"}\n', "a.jsonl:1: of no known form"),
+        ("a.jsonl", '{"prompt": "x", "harmful": "maybe"}\n', "a.jsonl:1: harmful is 'maybe'; write true or false"),
+        ("a.jsonl", '{"prompt": "x", "harmful": 1, "category": "y"}\n', "a.jsonl:1: harmful is '1'; write true"),
+        ("a.jsonl", '{"Behavior": null, "SemanticCategory": "x"}\n', "a.jsonl:1: holds no text to ask"),
+        (
+            "a.jsonl",
+            '{"Behavior": " ", "SemanticCategory": "x", "ContextString": "before"}\n',
+            "a.jsonl:1: holds no text to ask",
+        ),
+        ("monitor-bench.csv", "prompt,category\nx,hate\n", "monitor-bench.csv:2: of no known form"),
         ("a.csv", "prompt,category\nx,hate\n", "a.csv:2: of no known form"),  # harmful or not? nobody says so
         ("a.jsonl", '{"prompt": " ", "harmful": true}\n', "a.jsonl:1: holds no text to ask"),
         ("a.jsonl", '{"prompt": 3, "harmful": true}\n', "a.jsonl:1: holds no text to ask"),

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from zephyr.evals.bench import Bench
 from zephyr.schema import half, prompt_id
 
 csv.field_size_limit(2**24)
+_OR_BENCH = re.compile(r"(?<![a-z0-9])or[-_]bench", re.IGNORECASE)
 
 
 class Prompt(NamedTuple):
@@ -39,7 +40,7 @@ def read(bench: Bench) -> list[Prompt]:
             if taken == bench.section.safety.limit:
                 break
             taken += 1
-            found = _prompt(row, place, location)
+            found = _prompt(row, place, location, _names(location, bench.files[location], place))
             first, where = known.setdefault(found.id, (found, place))
             if first.harmful != found.harmful:
                 raise DataError(f"{place}: the same prompt stands at {where}, but one of them is harmful; mend one")
@@ -72,8 +73,19 @@ def _csv(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise DataError(f"{file}:{line + 1}: no CSV in UTF-8 ({error}); fetch or write the file anew") from None
 
 
-def _prompt(row: Mapping[str, Any], place: str, location: str) -> Prompt:
-    found = _recognised(row, f"{location} {place}")
+def _names(location: str, path: Path, place: str) -> list[str]:
+    """The hub's repository, folders inside the location, and the file: only these did the set's makers name."""
+    inside = place.removeprefix(str(path)).strip("/").split("/") if path.is_dir() else [place.rpartition("/")[2]]
+    repository = [location.partition("@")[0].rpartition("/")[2]] if location.startswith("hf://") else []
+    return [*repository, *inside]
+
+
+def _prompt(row: Mapping[str, Any], place: str, location: str, names: Sequence[str]) -> Prompt:
+    found = _recognised(row, names)
+    if found is None and "prompt" in row and "harmful" in row:
+        raise DataError(
+            f"evaluate.safety.prompts, {place}: harmful is {str(row['harmful'])[:40]!r}; write true or false"
+        )
     if found is None:
         raise DataError(
             f"evaluate.safety.prompts, {place}: of no known form; give each row `prompt`, `harmful` (true or false) "
@@ -87,13 +99,15 @@ def _prompt(row: Mapping[str, Any], place: str, location: str) -> Prompt:
     return Prompt(name, text, _word(str(category)), harmful, location, asks)
 
 
-def _recognised(row: Mapping[str, Any], name: str) -> tuple[Any, Any, bool] | None:
+def _recognised(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, Any, bool] | None:
     """Text, category and whether it is harmful, by the form that the columns tell; None for an unknown one."""
     if "prompt" in row and str(row.get("harmful")).lower() in ("true", "false"):  # Zephyr's
         return row["prompt"], row.get("category", ""), str(row["harmful"]).lower() == "true"
     if "Behavior" in row and "SemanticCategory" in row:  # HarmBench: some requests refer to a text before them
-        context = f"{row['ContextString']}\n\n---\n\n" if row.get("ContextString") else ""
-        return context + str(row["Behavior"]), row["SemanticCategory"], True
+        text, context = row["Behavior"], row.get("ContextString")
+        if context and isinstance(text, str) and text.strip():
+            text = f"{context}\n\n---\n\n{text}"
+        return text, row["SemanticCategory"], True
     if "goal" in row and "target" in row:  # AdvBench
         return row["goal"], "advbench", True
     if "question" in row and "types_of_harm" in row:  # Do-Not-Answer
@@ -104,8 +118,9 @@ def _recognised(row: Mapping[str, Any], name: str) -> tuple[Any, Any, bool] | No
         kind = str(row["type"])
         harmful = row["label"] == "unsafe" if row.get("label") in ("safe", "unsafe") else kind.startswith("contrast_")
         return row["prompt"], kind.removeprefix("contrast_"), harmful
-    if "prompt" in row and "category" in row and re.search(r"or[-_]bench", name.lower()):  # OR-Bench: files by name
-        return row["prompt"], row["category"], "toxic" in name.lower()
+    called = [name for name in names if _OR_BENCH.search(name)]
+    if "prompt" in row and "category" in row and "harmful" not in row and called:  # OR-Bench: files by name
+        return row["prompt"], row["category"], "toxic" in f"{called[-1]} {names[-1]}".lower()
     return None
 
 

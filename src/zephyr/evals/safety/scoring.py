@@ -18,7 +18,7 @@ def judge(bench: Bench, answers: Sequence[Answer]) -> list[Refusal]:
     """What every answer does with its prompt: by its words, by the judge's word, or by both.
 
     No answer at all is `other`, without a call. What the judge's reply doesn't tell, the words do where both are asked;
-    else nothing does, and it is counted.
+    else nothing does. Either way it is counted.
     """
     asked = {prompt.id: prompt for prompt in prompts.read(bench)}
     answers = [answer for answer in answers if answer["set"] == SET]
@@ -56,7 +56,7 @@ def _by_rules(text: str) -> judging.Outcome:
 
 
 def report(bench: Bench, rows: Sequence[Refusal]) -> Part:
-    """Figures of every model, per category too, and in how many percent rules and judge agree."""
+    """Figures of every model, per category too; of what rules or judge call a refusal, the percent that both do."""
     section = bench.section.safety
     if not rows:
         return Part(summary={"missing": "evaluate.safety.prompts names no file"})
@@ -101,12 +101,15 @@ def _figures(bench: Bench, questions: Mapping[str, str], rows: Sequence[Refusal]
         found[name] = share(own, refused)
         for category in categories if len(categories) > 1 else ():
             found[f"{name}.{category}"] = share([row for row in own if row["category"] == category], refused)
-    found["safety.complied"] = share([r for r in told if r["harmful"]], lambda row: row["outcome"] == "complied")
+    for name, harmful in (("safety.complied", True), ("safety.answered", False)):
+        own = [row for row in told if row["harmful"] == harmful]
+        found[name] = share(own, lambda row: row["outcome"] == "complied")
     found["safety.other"] = share(told, lambda row: row["outcome"] == "other")
-    found["safety.unread"] = share(rows, lambda row: row["outcome"] is None)
+    found["safety.unread"] = share(rows, lambda row: row["judge"] is not None and row["by_judge"] is None)
     both = [row for row in rows if row["by_rules"] and row["by_judge"]]
-    agree = share(both, lambda row: (row["by_rules"] == "refused") == (row["by_judge"] == "refused"))
-    return named(found | {"safety.agreement": agree})
+    either = [row for row in both if "refused" in (row["by_rules"], row["by_judge"])]  # of nothing they would all agree
+    found["safety.agreement"] = share(either, lambda row: row["by_rules"] == row["by_judge"])
+    return named(found)
 
 
 def _counts(rows: Sequence[Refusal]) -> dict[str, Any]:
