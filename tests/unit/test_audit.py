@@ -13,11 +13,13 @@ from tests.judged import ANCHOR, FAMILIES, audited, judge, opened, settings, sta
 from tests.openai_server import serving
 from zephyr.errors import DataError
 from zephyr.evals import alpaca, audit, mt_bench
-from zephyr.evals.audit import anchor
+from zephyr.evals.audit import anchor, rules
 from zephyr.evals.audit.auditing import twice
 from zephyr.evals.audit.checks import Draws
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.gate import comparable, decide
+from zephyr.evals.stats import Interval
+from zephyr.progress import Progress
 from zephyr.recipe import load
 from zephyr.schema import Answer
 from zephyr.sections import Endpoint, Evaluate, Gate, Safety, SafetyGate
@@ -71,6 +73,11 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
         assert alone["agreement"] == alone["self_preference"]
         assert alone["agreement"].startswith("there is no second judge: set evaluate.audit.second")
         assert why(second="judge")["agreement"].startswith("judge is the judge itself: set evaluate.audit.second")
+        with serving(judge) as other:
+            found = opened(tmp_path, "fair", server.url, settings(anchor=None))
+            twin = found.endpoints["judge"].model_copy(update={"base_url": other.url})
+            told, _ = audited(replace(found, endpoints={**found.endpoints, "second": twin}))
+            assert states(told)["agreement"] == "ok"  # one name on two hosts may be two models
         assert alone["human"].endswith("set evaluate.audit.human") and alone["anchor"].endswith("evaluate.audit.anchor")
         assert "both judges are of here" in why(families=FAMILIES | {"second": "here"})["self_preference"]
         assert "nobody says who made judge and second: name them" in why(families={})["self_preference"]
@@ -83,9 +90,27 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
         off = why(sample=0)
         assert set(off) == set(audit.KINDS) - {"readable"} and len(server.calls) == calls
         summary, _ = audited(opened(tmp_path, "fair", server.url, settings(anchor=None, second=None)))
-        assert summary["verdict"] == "doubtful" and "neither a second judge nor people" in summary["words"]
+        assert summary["verdict"] == "doubtful" and "no second judge's and no people's word" in summary["words"]
         summary, _ = audited(opened(tmp_path, "fair", server.url, settings(anchor=None, sample=0)))
         assert summary["verdict"] == "unknown"
+
+
+def test_a_second_judge_that_answered_too_little_is_not_called_absent() -> None:
+    drift = rules.Measure("anchor_drift", "change", "points", Interval(0.0, -0.1, 0.1, 40), rules.DRIFT)
+    few = rules.Measure("agreement.kappa", "agreement", "", Interval(0.9, 0.8, 1.0, 5), rules.KAPPA)
+    found = concluded([rules.judged("anchor", [drift]), rules.judged("agreement", [few])])
+    assert found["verdict"] == "doubtful" and "no people's word could be set beside it" in found["words"]
+    assert any("only 5 values could be compared" in reason for reason in found["reasons"])
+
+
+def test_what_the_audit_asks_for_is_told_apart_from_the_grading(tmp_path: Path) -> None:
+    told = tmp_path / "progress.jsonl"
+    with serving(judge) as server:
+        audited(replace(opened(tmp_path, "fair", server.url, settings()), progress=Progress("evaluate", told)))
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    units = [event["unit"] for event in events if event["event"] == "calls"]
+    assert len(units) == len(set(units))
+    assert [unit for unit in units if not unit.startswith("audit ")] == ["grades", "comparisons"]
 
 
 def test_without_anything_judged_there_is_no_audit(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _before(bench: Bench, model: str, known: Mapping[str, fastchat.Question]) ->
 def judge(anchor: Anchor) -> dict[str, float]:
     """Its grades of this run: never those that the journal keeps of another run's models."""
     again = number(anchor.bench.seed, "anchor", *(weights.digest for weights in anchor.bench.models.values()))
-    scores = mt_bench.judge(anchor.bench, anchor.answers, again=again)
+    scores = mt_bench.judge(anchor.bench, anchor.answers, again=again, unit="audit grades, anchor")
     return {f"{s['question_id']}/{s['turn']}": s["score"] for s in scores if s["score"] is not None and s["judgment"]}
 
 

@@ -88,11 +88,13 @@ class _Audit:
     def again(self) -> dict[str, Check]:
         """The same judge: in the other order, and anew."""
         swapped = self._compared(
-            [p.match._replace(first=not p.match.first) for p in self._pairs], "swapped comparisons"
+            [p.match._replace(first=not p.match.first) for p in self._pairs], "audit comparisons, swapped"
         )
         repeats = range(1, self._section.repeats + 1)
-        repeated = [self._compared(self._matches(), "repeated comparisons", again=n) for n in repeats]
-        regraded = [grades(mt_bench.judge(self._bench, self._graded, again=n)) for n in repeats]
+        repeated = [self._compared(self._matches(), "audit comparisons, repeated", again=n) for n in repeats]
+        regraded = [
+            grades(mt_bench.judge(self._bench, self._graded, again=n, unit="audit grades, repeated")) for n in repeats
+        ]
         stability = (
             checks.stability(self._asked, repeated, self._grades, regraded, self._draws)
             if repeats
@@ -110,8 +112,8 @@ class _Audit:
             none = "there is no second judge" if second is None else f"{second} is the judge itself"
             why = f"{none}: set evaluate.audit.second to another model's endpoint"
             return {name: rules.absent(name, why) for name in ("agreement", "self_preference")}
-        verdicts = self._compared(self._matches(), "comparisons by the second judge", second)
-        regraded = grades(mt_bench.judge(self._bench, self._graded, second))
+        verdicts = self._compared(self._matches(), "audit comparisons, second judge", second)
+        regraded = grades(mt_bench.judge(self._bench, self._graded, second, unit="audit grades, second judge"))
         agreement = checks.agreement(self._asked, verdicts, self._grades, regraded, self._draws)
         why = self._unrelated(second)
         if why:
@@ -125,7 +127,8 @@ class _Audit:
     def _same(self, second: str) -> bool:
         """Whether the second judge is the first one, perhaps under another name."""
         ends = self._bench.endpoints
-        return ends[second].model == ends[self._bench.section.judge].model
+        one, other = ends[second], ends[self._bench.section.judge]
+        return (one.base_url, one.model) == (other.base_url, other.model)
 
     def _unrelated(self, second: str) -> str:
         """Why self-preference can't be measured; "" where it can."""
@@ -151,14 +154,14 @@ class _Audit:
             Match(p.match.instruction, twice(p.match.text), p.match.text, number % 2 == 0)
             for number, p in enumerate(self._pairs)
         ]
-        return checks.verbosity(self._compared(probes, "probes of length"), self._comparisons, self._draws)
+        return checks.verbosity(self._compared(probes, "audit comparisons, padded"), self._comparisons, self._draws)
 
     def human(self) -> Check:
         if self._section.human is None:
             return rules.absent("human", "no file of people's judgments: set evaluate.audit.human")
         items = human.sampled(human.read(self._bench.rows(self._section.human)), self._bench)
         asked = human.matches(items, self._bench.seed)
-        found = compare(self._bench, asked, "comparisons that people judged")
+        found = compare(self._bench, asked, "audit comparisons, judged by people")
         verdicts = [
             Verdict(item.question, match.first, verdict.preference)
             for item, match, verdict in zip(items, asked, found, strict=True)

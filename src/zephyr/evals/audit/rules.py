@@ -56,7 +56,11 @@ KINDS: Mapping[str, Kind] = {
     "stability": Kind("Stability", "Does it say the same when it is asked again?"),
     "agreement": Kind("Agreement with a second judge", "Does another judge see the same?"),
     "self_preference": Kind("Self-preference", "Does it favour models of its own maker, or that it taught?"),
-    "verbosity": Kind("Length", "Does it prefer an answer that says the same twice?"),
+    "verbosity": Kind(
+        "Padding",
+        "Does it prefer an answer that says the same twice? This looks one way only: what a taste for short answers "
+        "gives shows in the slope, which has no limit, and in the win rates at equal length.",
+    ),
     "human": Kind("Agreement with people", "Does it agree with people?"),
     "anchor": Kind("Drift", "Does it grade the same answers as it did before?"),
 }

@@ -24,7 +24,10 @@ def concluded(checks: Sequence[Check]) -> dict[str, Any]:
         verdict, words = "doubtful", f"With doubts: {_titles(doubtful)} could not be cleared."
     elif alone:
         verdict = "doubtful"
-        words = "With doubts: what was measured is in order, but neither a second judge nor people stand beside it."
+        words = (
+            "With doubts: what was measured is in order, but no second judge's and no people's word could be set "
+            "beside it."
+        )
     else:
         verdict, words = "yes", f"Yes: {_titles(fine)} {'is' if len(fine) == 1 else 'are'} in order."
     if missing and verdict != "unknown":

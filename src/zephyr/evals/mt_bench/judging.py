@@ -87,8 +87,10 @@ class Asked:
         return self._sheet.reference(answer["question_id"], answer["turn"])
 
 
-def judge(bench: Bench, answers: Sequence[Answer], by: str | None = None, again: int = 0) -> list[Score]:
-    """Grades of all turns by a judge (evaluate.judge unless named), `again` to ask anew.
+def judge(
+    bench: Bench, answers: Sequence[Answer], by: str | None = None, again: int = 0, unit: str = "grades"
+) -> list[Score]:
+    """Grades of all turns by a judge (evaluate.judge unless named), `again` to ask anew; `unit` is what is paid for.
 
     An empty answer gets the lowest grade without a call; it is wrong where the judge calls another's right or wrong. A
     failed one gets none, nor does what builds on it.
@@ -96,7 +98,7 @@ def judge(bench: Bench, answers: Sequence[Answer], by: str | None = None, again:
     answers = [answer for answer in answers if answer["set"] == SET]
     asked = Asked(sheet(bench), answers)
     judged = [answer for answer in answers if answer["answer"] and not asked.failed(answer)]
-    replies = bench.ask([asked.messages(answer) for answer in judged], "grades", by, again)
+    replies = bench.ask([asked.messages(answer) for answer in judged], unit, by, again)
     said = {_key(answer): reply for answer, reply in zip(judged, replies, strict=True)}
     rows = []
     for answer in answers:
