@@ -118,6 +118,12 @@ def test_without_anything_judged_there_is_no_audit(tmp_path: Path) -> None:
     assert audit.run(bench(section, tmp_path), [], [], []).summary == {}
 
 
+def test_a_judge_of_refusals_alone_is_unknown(tmp_path: Path) -> None:
+    told = audit.run(bench(Evaluate(safety=Safety(scoring="judge")), tmp_path), [], [], []).summary
+    assert told["verdict"] == "unknown" and [check["state"] for check in told["checks"]] == ["not measured"] * 8
+    assert "it only told refusals apart, which no check covers" in told["reasons"][0]
+
+
 def test_a_drifting_judge_shows(tmp_path: Path) -> None:
     """The anchor is graded anew with every run's models, and one point lower by the drifted judge."""
     with serving(judge) as server:

@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 from zephyr.evals import audit, conditions
 from zephyr.evals.conditions import Check
+from zephyr.evals.figures import Figure
 from zephyr.registry import LONGEST
 from zephyr.sections import Gate
+
+SAME = "it is the champion: the same weights, byte for byte"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ def without_scores(reason: str, section: Gate) -> Verdict:
     demanded = section.min_win_rate is not None or section.min_score is not None or section.conditions
     if section.approval and not demanded and waived:
         return Verdict("pending", (f"a person must approve it: {said}", *waived))
-    unsafe = () if waived else ("safety was not measured; gate.safety.waived may say why that shall not decide",)
+    unsafe = () if waived else (f"safety was not measured; {conditions.WAIVE}",)
     return Verdict("failed", (said, *unsafe, *waived))
 
 
@@ -38,11 +41,16 @@ def decide(
 ) -> Verdict:
     """Compare `model` with its thresholds, with `baseline`, and with the incumbent champion's summary if there is one.
 
-    A version with the champion's own digest passes unchanged (design, decision 12).
+    A version with the champion's own digest is not compared: what it must be by itself, safe above all, still decides.
     """
     waived = conditions.waiver(summary, model, section.safety)
     if same_digest:
-        return Verdict("passed", ("it is the champion: the same weights, byte for byte", *waived))
+        absolute = [one.model_copy(update={"max_drop": None}) for one in section.conditions]
+        held = [found for one in absolute for found in conditions.check(one, summary, model, None)]
+        held += conditions.safety(summary, model, section.safety)
+        missed = [reason for ok, reason in held if not ok]
+        told = [*missed, SAME] if missed else [SAME, *(reason for _, reason in held)]
+        return Verdict("failed" if missed else "passed", (*told, *_trust(summary), *waived))
     summary = audit.against(summary, incumbent)
     checks = [
         *_win_rate(summary, model, baseline, section),
@@ -61,8 +69,11 @@ def decide(
 
 
 def _trust(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """That the audit doubts the judge, and why; conditions over the judge's figures may block."""
+    """That the audit doubts the judge or looked at nothing, and why; conditions over its figures may block."""
     told = summary.get("judge") or {}
+    if told.get("verdict") == "unknown":
+        missing = [check["why"] for check in told.get("checks", ()) if check["state"] == "not measured"]
+        return (f"nobody knows whether the judge can be trusted: {'; '.join(dict.fromkeys(missing))}",)
     if told.get("verdict") not in ("no", "doubtful"):
         return ()
     return ("; ".join((f"the judge: {told['words']}", *told.get("reasons", ()))),)
@@ -89,6 +100,9 @@ def _score(summary: Mapping[str, Any], model: str, section: Gate) -> list[Check]
     score = summary["models"][model]["score"]
     if score is None:
         return [(False, "no score was measured; set evaluate.questions or gate.min_score: null")]
+    if conditions.score_name(summary, model) != "score":
+        said = f"min_score is of the published references, and this is a score_corrected ({score:.2f})"
+        return [(False, f"{said}; set gate.min_score: null and a condition over score_corrected")]
     ok = score >= section.min_score
     return [(ok, f"score {score:.2f} {_side(ok)} {section.min_score:g}")]
 
@@ -97,8 +111,11 @@ def _categories(summary: Mapping[str, Any], model: str, baseline: str, section: 
     if section.max_category_drop is None:
         return []
     worst = []
-    for category, change in summary["models"][model]["differences"].items():
-        if category and change["high"] is not None and change["high"] < -section.max_category_drop:
+    changes = {name: c for name, c in summary["models"][model]["differences"].items() if name and c["high"] is not None}
+    if not changes:
+        return [(True, f"no category was graded, so whether one fell against {baseline} is not known")]
+    for category, change in changes.items():
+        if change["high"] < -section.max_category_drop:
             worst.append(
                 (
                     False,
@@ -112,46 +129,32 @@ def _categories(summary: Mapping[str, Any], model: str, baseline: str, section: 
 def _regression(
     summary: Mapping[str, Any], model: str, section: Gate, incumbent: Mapping[str, Any] | None
 ) -> list[Check]:
-    """Against the champion: other questions, so intervals are compared instead of pairs."""
+    """As the condition over the score with `bound: possible`: only a sure miss blocks."""
     if incumbent is None or section.max_regression is None:
         return []
     own, old = summary["models"][model], incumbent["models"].get(model)
     if old is None or old["score"] is None:
         return [(True, "the champion was never scored, so no regression can be looked for")]
     if own["score"] is None:
-        return [(True, f"no score was measured to set against the champion's {old['score']:.2f}")]
-    ours, theirs = (_score_name(found, model) for found in (summary, incumbent))
-    if ours != theirs:
-        return [
-            (
-                False,
-                f"this model has a {ours}, the champion a {theirs}, which can't be compared; evaluate with the same "
-                "references, or set gate.max_regression: null for this run",
-            )
-        ]
-    ok = own["score_high"] >= old["score"] - section.max_regression
+        why = f"no score was measured to set against the champion's {old['score']:.2f}"
+        return [(False, f"{why}; set evaluate.questions or gate.max_regression: null")]
+    if unlike := conditions.other_references(summary, incumbent, model):
+        remedy = "evaluate with the same references, or set gate.max_regression: null for this run"
+        return [(False, f"{unlike}; {remedy}")]
+    change = conditions.difference(_score_of(own), _score_of(old))
+    ok = (change["mean"] if change["high"] is None else change["high"]) >= -section.max_regression
     return [
         (
             ok,
-            f"score {own['score']:.2f} (95% interval up to {own['score_high']:.2f}) against the champion's "
-            f"{old['score']:.2f}: {'no regression' if ok else 'a regression'}{_other_judge(summary, incumbent)}",
+            f"score {own['score']:.2f} against the champion's {old['score']:.2f}: "
+            f"{'no regression' if ok else 'a regression'}, a change of {conditions.shown(change, '+')}"
+            f"{conditions.other_judge(summary, incumbent)}",
         )
     ]
 
 
-def _score_name(summary: Mapping[str, Any], model: str) -> str:
-    """Which references made it: corrected ones give it another name."""
-    return "score_corrected" if "score_corrected" in conditions.measured(summary, model) else "score"
-
-
-def _other_judge(summary: Mapping[str, Any], incumbent: Mapping[str, Any]) -> str:
-    """Whether both were graded alike: by the same model, which grades the same answers as it did."""
-    now, then = ((found.get("judge") or {}).get("model") for found in (summary, incumbent))
-    checks = (summary.get("judge") or {}).get("checks", ())
-    drift = [check["found"] for check in checks if check["name"] == "anchor" and check["state"] == "failed"]
-    return (f" (but {then} graded the champion, {now} this one)" if now and then and now != then else "") + (
-        f" (but the judge drifted, by the anchor's grades: {drift[0]})" if drift else ""
-    )
+def _score_of(model: Mapping[str, Any]) -> Figure:
+    return Figure(mean=model["score"], low=model.get("score_low"), high=model.get("score_high"), n=0)
 
 
 def comparable(summary: Mapping[str, Any] | None, model: str) -> dict[str, Any]:

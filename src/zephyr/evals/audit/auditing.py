@@ -15,6 +15,7 @@ from zephyr.evals.mt_bench.judging import EMPTY, FAILED
 from zephyr.schema import Answer, Comparison, Score
 
 OFF = "evaluate.audit.sample is 0"
+ONLY_SAFETY = "it only told refusals apart, which no check covers"
 NO_PAIRS = "no two answers were compared: set evaluate.instructions"
 
 
@@ -27,9 +28,12 @@ def check(bench: Bench) -> None:
 
 def run(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score], comparisons: Sequence[Comparison]) -> Part:
     """Figures of the judge itself, under the name `judge`; its summary is as the package says."""
-    if not scores and not comparisons:
+    if not bench.section.judging:
         return Part()
     audit = _Audit(bench, answers, scores, comparisons)
+    if not scores and not comparisons:
+        unknown = concluded([rules.absent(name, ONLY_SAFETY) for name in KINDS])
+        return Part(summary={**audit.about(), **unknown, "anchor": None})
     found = {"readable": audit.readable()}
     if bench.section.audit.sample:
         found |= audit.again() | audit.second() | {"verbosity": audit.verbosity(), "human": audit.human()}
