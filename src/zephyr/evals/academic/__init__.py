@@ -15,11 +15,12 @@ becomes a figure, and that nothing is asked twice.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zephyr.data.locations import digest
-from zephyr.errors import RecipeError
+from zephyr.errors import DataError, RecipeError
 from zephyr.evals.academic import results
 from zephyr.evals.academic.memory import Memory, harness_version
 from zephyr.evals.bench import Bench, Part
@@ -38,8 +39,10 @@ def known(section: Academic, folder: Path | None) -> str:
 def check(bench: Bench) -> None:
     """Raises DataError or RecipeError for a task that the harness can't run, before any model speaks."""
     section = bench.section.academic
-    for location in section.peers.values():
-        results.given(location, bench.files[location])
+    twice = [task for number, task in enumerate(section.tasks) if task in section.tasks[:number]]
+    if twice:
+        raise RecipeError(f"evaluate.academic.tasks: {twice[0]} is named twice; name it once")
+    _check_peers(bench)
     unknown = [task for task in section.shots if task not in section.tasks]
     if unknown:
         raise RecipeError(f"evaluate.academic.shots: {unknown[0]} is none of evaluate.academic.tasks")
@@ -47,6 +50,19 @@ def check(bench: Bench) -> None:
         from zephyr.evals.academic import harness
 
         harness.load(section, _include(bench))
+
+
+def _check_peers(bench: Bench) -> None:
+    """Raises RecipeError for a peer with a measured model's name, DataError for a file that can't be used."""
+    section = bench.section.academic
+    for name, location in section.peers.items():
+        if name in bench.models or name == section.endpoint:
+            raise RecipeError(f"evaluate.academic.peers, {name}: a model of the run is called so; rename the peer")
+        files = results.given(location, bench.files[location])
+        if section.tasks and not results.of_peer(files, section.tasks):
+            held = ", ".join(dict.fromkeys(task for file in files for task in file["results"]))
+            said = f"{location} holds none of evaluate.academic.tasks, but {held[:200] or 'nothing'}"
+            raise DataError(f"evaluate.academic.peers, {name}: {said}; leave the peer out or name its tasks")
 
 
 def run(bench: Bench) -> Part:
@@ -57,8 +73,7 @@ def run(bench: Bench) -> Part:
     measured = {memory.name: _measured(bench, memory) for memory in _memories(bench)}
     draws = (bench.section.bootstrap, bench.seed)
     found = {name: results.found(row, *draws) for name, row in measured.items()}
-    for name, location in section.peers.items():
-        found[name] = results.of_peer(results.given(location, bench.files[location]), section.tasks)
+    found |= _peers(bench, next(iter(found.values()), {}))
     summary = {
         "harness": harness_version(),
         "limit": section.limit,
@@ -72,6 +87,25 @@ def run(bench: Bench) -> Part:
         for name, row in measured.items()
     }
     return Part({name: results.figures(row, section.tasks) for name, row in found.items()}, summary, files)
+
+
+def _peers(bench: Bench, own: Mapping[str, results.Found]) -> dict[str, dict[str, results.Found]]:
+    """The peers' figures by the metrics of our own; a task that a file counts by another one only is left out."""
+    metrics = {task: one.metric for task, one in own.items()}
+    found = {}
+    for name, location in bench.section.academic.peers.items():
+        rows = results.of_peer(results.given(location, bench.files[location]), bench.section.academic.tasks, metrics)
+        found[name] = {task: row for task, row in rows.items() if row.metric == metrics.get(task, row.metric)}
+        for task, row in rows.items():
+            if task not in found[name]:
+                told = f"is left out: its file has {row.metric}, and {metrics[task]} is counted here"
+            elif task in own and own[task].shots not in (None, row.shots):
+                theirs = "an unknown number of" if row.shots is None else row.shots
+                told = f"was asked with {theirs} examples, our models with {own[task].shots}"
+            else:
+                continue
+            bench.progress.note(f"evaluate.academic.peers, {name}: {task} {told}")
+    return found
 
 
 def _measured(bench: Bench, memory: Memory) -> dict[str, results.Measured]:

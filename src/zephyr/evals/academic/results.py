@@ -1,5 +1,6 @@
 """From the harness's JSON to figures: of each task the leaderboard's metric, with its interval."""
 
+import graphlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,9 @@ Harness = dict[str, Any]
 """What the harness says of one or several tasks: results, groups, configs, versions, n-shot, n-samples, …"""
 _NO_SHARES = ("bleu", "chrf", "ter", "rouge", "bits_per_byte", "perplexity", "word_perplexity", "byte_perplexity")
 """Metrics (their beginnings) that aren't shares, which are told in percent."""
+_FIRST = "acc_norm"
+_SHARES = ("acc", "exact_match")
+"""Beginnings of metrics that lie between 0 and 1 without doubt."""
 _BY_TASK = ("configs", "group_subtasks", "n-shot", "n-samples")
 _Z = 1.959964
 """Of a normal distribution's 97.5% point."""
@@ -41,11 +45,12 @@ class Found(NamedTuple):
     shots: int | None
 
 
-def metric_of(entry: Mapping[str, Any]) -> str | None:
-    """The metric that decides, as the harness names it (acc_norm,none): by length where there is one, as on the
-    leaderboard, else the task file's first."""
+def metric_of(entry: Mapping[str, Any], wanted: str = _FIRST) -> str | None:
+    """The metric that decides, as the harness names it (acc_norm,none): the wanted one where there is one, else by
+    length as on the leaderboard, else the task file's first."""
     names = [name for name, value in entry.items() if "," in name and "_stderr," not in name and _number(value)]
-    return next((name for name in names if name.startswith("acc_norm,")), names[0] if names else None)
+    first = [name for one in (wanted, _FIRST) for name in names if name.startswith(f"{one},")]
+    return next(iter((*first, *names)), None)
 
 
 def found(row: Mapping[str, Measured], resamples: int, seed: int) -> dict[str, Found]:
@@ -67,12 +72,17 @@ def _found(measured: Measured, task: str, resamples: int, seed: int) -> Found | 
     return whole._replace(low=interval.low, high=interval.high, n=interval.n)
 
 
-def of_peer(files: Sequence[Harness], tasks: Sequence[str]) -> dict[str, Found]:
-    """Figures of a model whose result files were given, of those tasks that they hold."""
+def of_peer(
+    files: Sequence[Harness], tasks: Sequence[str], metrics: Mapping[str, str] | None = None
+) -> dict[str, Found]:
+    """Figures of a model whose result files were given, of those tasks that they hold, by these metrics where a file
+    has them."""
     rows = {}
     for task in tasks:
         for harness in files:
-            if task in harness["results"] and (row := _figure(harness, task)) is not None:
+            held = task in harness["results"] or task in harness.get("group_subtasks", {})
+            row = _figure(harness, task, (metrics or {}).get(task, _FIRST)) if held else None
+            if row is not None:
                 rows[task] = row
     return rows
 
@@ -87,10 +97,12 @@ def given(location: str, path: Path) -> list[Harness]:
         where = f"{location}/{file.relative_to(path)}" if path.is_dir() else location
         try:
             harness = json.loads(file.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: no JSON ({error}); name a result file of lm-eval") from None
         if not _is_whole(harness):
             raise DataError(f"{where}: has no `results` by task; name a result file of lm-eval")
+        if wrong := _wrong(harness):
+            raise DataError(f"{where}: {wrong}; name a result file as lm-eval wrote it")
         read.append(harness)
     return read
 
@@ -99,6 +111,32 @@ def _is_whole(found: Any) -> bool:
     if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
         return False
     return all(isinstance(one, dict) for one in (*found["results"].values(), *(found.get(n, {}) for n in _BY_TASK)))
+
+
+def _wrong(harness: Harness) -> str | None:
+    """What lm-eval would never have written, of what is read of a file."""
+    for task, entry in harness["results"].items():
+        for name, value in entry.items():
+            if "_stderr," in name and _number(value) and value < 0:
+                return f"results: {task}: {name} {value:g} is below 0"
+            if "_stderr," not in name and name.startswith(_SHARES) and _number(value) and not 0 <= value <= 1:
+                return f"results: {task}: {name} {value:g} is no share (0 to 1)"
+    for task, config in harness.get("configs", {}).items():
+        if not isinstance(config, dict):
+            return f"configs: {task} is no object"
+    for task, told in harness.get("n-samples", {}).items():
+        count = told.get("effective", 0) if isinstance(told, dict) else None
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            return f"n-samples: {task} has no `effective`, a number of questions"
+    tree = harness.get("group_subtasks", {})
+    for group, parts in tree.items():
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            return f"group_subtasks: {group} is no list of names"
+    try:
+        graphlib.TopologicalSorter(tree).prepare()
+    except graphlib.CycleError as error:
+        return f"group_subtasks: {error.args[1][0]} is a part of itself"
+    return None
 
 
 def figures(rows: Mapping[str, Found], tasks: Sequence[str]) -> dict[str, Figure]:
@@ -122,17 +160,17 @@ def merged(parts: Sequence[Measured]) -> Harness:
     return whole
 
 
-def _figure(harness: Harness, task: str) -> Found | None:
+def _figure(harness: Harness, task: str, wanted: str = _FIRST) -> Found | None:
     """What the harness says of a task. Of several parts it is the mean that the harness itself takes, but of MMLU the
     one over subjects, each with the same weight, as the leaderboard took it."""
     entry = harness["results"].get(task, {})
     parts = _parts(harness, task)
-    metric = None if task == "mmlu" and parts else metric_of(entry)
+    metric = None if task == "mmlu" and parts else metric_of(entry, wanted)
     if metric is not None:
         mean, error = entry[metric], _error(entry, metric)
     else:
         several = [harness["results"].get(name, {}) for name in parts]
-        metrics = {metric_of(part) for part in several}
+        metrics = {metric_of(part, wanted) for part in several}
         metric = metrics.pop() if len(metrics) == 1 else None
         if metric is None:
             return None
@@ -196,4 +234,9 @@ def _scale(metric: str) -> float:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
