@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from zephyr.evals.conditions import difference
+from zephyr.evals.conditions import difference, lower_is_better
 from zephyr.evals.gate import Verdict, comparable, decide
 from zephyr.registry import LONGEST
 from zephyr.sections import Gate
@@ -58,7 +58,9 @@ def one(condition: dict[str, Any], incumbent: dict[str, Any] | None = None) -> V
         ({"figure": "score", "at_most": 6.5}, True, "its upper end stays within 6.5"),
         ({"figure": "score", "at_most": 6.4}, False, "its upper end is above 6.4"),
         ({"figure": "score", "at_most": 5.5, "bound": "possible"}, True, "its lower end stays within 5.5"),
-        ({"figure": "length", "at_most": 900}, True, "length 900.0: its mean stays within 900"),
+        # "sure" can't be kept where nothing says how sure: the reason says so.
+        ({"figure": "length", "at_most": 900}, True, "length 900.0: its mean (it has no interval) stays within 900"),
+        ({"figure": "length", "at_most": 900, "bound": "mean"}, True, "length 900.0: its mean stays within 900"),
         ({"figure": "win_rate.dSFT-1", "at_least": 55}, True, "win_rate.dSFT-1 60.0 (95% interval 55.0 to 65.0)"),
         ({"figure": "judge.position", "at_least": 81}, False, "judge.position 90.0 (95% interval 80.0 to 95.0)"),
     ],
@@ -114,6 +116,51 @@ def test_against_the_champion(condition: dict[str, Any], holds: bool, reason: st
     found = one(condition, CHAMPION)
     assert found.status == ("passed" if holds else "failed")
     assert reason in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [
+        ("unread", True),
+        ("rank", True),
+        ("rank.win_rate.dSFT-1", True),
+        ("safety.over_refused.privacy", True),
+        ("judge.verbosity", True),
+        ("judge.verbosity.slope", True),
+        ("judge.stability.score", True),  # the spread of a grade; judge.stability is the share that stays
+        ("judge.stability", False),
+        ("judge.self_preference", True),
+        ("judge.self_preference.second", False),  # wins with the second judge: they only tell
+        ("score", False),
+        ("ranking", False),
+    ],
+)
+def test_of_some_figures_less_is_better(name: str, lower: bool) -> None:
+    assert lower_is_better(name) is lower
+    before, after = summary({name: figure(1.0, 1.0, 1.0)}), summary({name: figure(2.0, 2.0, 2.0)})
+    for given, owner in ((before, "new"), (after, "new")):
+        if name.startswith("judge."):
+            given["figures"]["judge"] = {name.removeprefix("judge."): given["figures"].pop(owner)[name]}
+    asked = {"conditions": [{"figure": name, "max_drop": 0.5}], "safety": WAIVED}
+    assert verdict(asked, after, before).status == ("failed" if lower else "passed")
+    assert verdict(asked, before, after).status == ("passed" if lower else "failed")
+
+
+def test_each_end_of_a_change_is_as_far_as_both_ends_behind_it() -> None:
+    # Down: 3 of ours and the champion's 4 up, sqrt(9 + 16) = 5. Up: 5 of ours and its 12 down, sqrt(25 + 144) = 13.
+    found = difference(figure(50.0, 47.0, 55.0), figure(50.0, 38.0, 54.0))  # type: ignore[arg-type]
+    assert found == figure(0.0, -5.0, 13.0)
+
+
+@pytest.mark.parametrize("name", ["difference", "difference.math", "rank", "correct"])
+def test_what_other_references_graded_is_not_compared(name: str) -> None:
+    known = figure(1.0, 1.0, 1.0)
+    plain, corrected = summary({name: known, "score": known}), summary({name: known, "score_corrected": known})
+    asked = {"conditions": [{"figure": name, "max_drop": 1}], "safety": WAIVED}
+    assert verdict(asked, corrected, corrected).status == "passed"
+    found = verdict(asked, corrected, plain)
+    assert found.status == "failed"
+    assert "this model has a score_corrected, the champion a score, which can't be compared" in found.reasons[0]
 
 
 def test_a_difference_without_intervals_has_none() -> None:
