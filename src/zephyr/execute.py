@@ -147,7 +147,7 @@ def _stored(
         "found": found is not None,
         "work_seconds": seconds,
         "figures": dict(artifact.manifest.figures),
-        "main": step.main_figure,
+        "main": step.main(artifact.manifest.figures),
         "reason": artifact.manifest.reason,
         "uri": artifact.uri,
     }

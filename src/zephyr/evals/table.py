@@ -65,9 +65,10 @@ def shown(figure: Figure | None, digits: int = 1) -> str:
 
 
 def at_equal_length(summary: Mapping[str, Any]) -> list[str]:
-    """The win rates against the baseline if the answers were of one length, as a line each."""
+    """The win rates against the baseline if the answers were of one length, and what became of a lead, a line each."""
     return [
         f"{win['model']} vs {win['baseline']} {won_at_equal_length(win)}"
+        + (f", {gone}" if (gone := lead_at_equal_length(win)) else "")
         for win in summary["win_rates"]
         if win["baseline"] == summary["baseline"] and win.get("lc_win_rate") is not None
     ]
@@ -104,6 +105,18 @@ def won(win: Mapping[str, Any]) -> str:
 def won_at_equal_length(win: Mapping[str, Any]) -> str:
     """The same with length controlled; nothing where it was not measured."""
     return interval(win.get("lc_win_rate"), win.get("lc_low"), win.get("lc_high"), 1)
+
+
+def lead_at_equal_length(win: Mapping[str, Any]) -> str:
+    """Of a win rate whose interval leaves 50 out: what is left of that at equal length; "" where it stays."""
+    low, high, controlled_low, controlled_high = (win.get(name) for name in ("low", "high", "lc_low", "lc_high"))
+    if low is None or high is None or controlled_low is None or controlled_high is None or low <= 50 <= high:
+        return ""
+    ahead = low > 50
+    if controlled_low > 50 if ahead else controlled_high < 50:
+        return ""
+    gap = "lead" if ahead else "deficit"
+    return f"the {gap} is gone" if controlled_low <= 50 <= controlled_high else f"the {gap} is turned round"
 
 
 def interval(mean: float | None, low: float | None, high: float | None, digits: int, sign: str = "") -> str:

@@ -106,6 +106,7 @@ STEPS = {
         _judged,
         lambda r: r.evaluate.locations,
         main_figure=f"{ALIGNED}/win_rate_vs_{BASELINE}",
+        otherwise=tuple(f"{ALIGNED}/{name}" for name in ("score", "score_corrected", "academic", "safety.refused")),
     ),
 }
 

@@ -64,3 +64,9 @@ class Step:
     """Locations outside the store that the step reads; their content is part of its key."""
     main_figure: str = ""
     """What the person sees beside the finished step."""
+    otherwise: tuple[str, ...] = ()
+    """What they see where that was not measured: the first of these that was."""
+
+    def main(self, figures: Mapping[str, float]) -> str:
+        """The name of the figure that stands beside the finished step."""
+        return next((name for name in (self.main_figure, *self.otherwise) if name in figures), self.main_figure)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from zephyr.evals.report.states import Missing, Rows
 from zephyr.evals.stats import difference, paired_differences
+from zephyr.evals.summary import turns
 from zephyr.evals.table import interval, won, won_at_equal_length
 
 DSFT, DSFT2, ALONE, ALIGNED = "dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT"
@@ -13,8 +14,9 @@ LONGER, ALPHA = "dDPO+dSFT longer", "dDPO+dSFT on alpha data"
 """Three times as many epochs of dDPO; dialogues as their teacher wrote them."""
 OVERFIT = 0.95
 """Training accuracy from which it counts as near 100%."""
+DROP = 0.5
+"""Points of 10 by which the judge's grades may fall in a training's course."""
 RESAMPLES = 2000
-OVER_REFUSED = "safety.over_refused"
 _NEAR = 0.8
 """Share of the training's steps after which its accuracy counts as its end."""
 
@@ -36,13 +38,21 @@ Found = tuple[Status, str]
 
 
 def judge(
-    summary: Mapping[str, Any] | Missing, histories: Mapping[str, Mapping[str, Rows]], scores: Rows | Missing
+    summary: Mapping[str, Any] | Missing,
+    histories: Mapping[str, Mapping[str, Rows]],
+    scores: Rows | Missing,
+    comparisons: Rows | Missing = (),
+    refusals: Rows | Missing = (),
 ) -> list[Claim]:
-    """All claims, in the paper's order. Intervals are 95%."""
-    return [*_of_preference(summary), *_of_ablation(summary, scores), *_of_overfitting(summary, histories, scores)]
+    """All claims, in the paper's order. Intervals are 95%, each for itself: they are not corrected for their number."""
+    return [
+        *_of_preference(summary, comparisons),
+        *_of_ablation(summary, scores, refusals),
+        *_of_overfitting(summary, histories, scores),
+    ]
 
 
-def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
+def _of_preference(summary: Mapping[str, Any] | Missing, comparisons: Rows | Missing) -> list[Claim]:
     return [
         Claim(
             "Preference optimization (dDPO) improves on distilled SFT: higher scores",
@@ -60,14 +70,13 @@ def _of_preference(summary: Mapping[str, Any] | Missing) -> list[Claim]:
         Claim(
             "It wins more often against a common reference than the dSFT model",
             "AlpacaEval 86.07% for dDPO + dSFT, 85.65% for dSFT-1 (section 5): within a standard error.",
-            f"Held if the interval of {ALIGNED}'s win rate over the reference lies above {DSFT}'s; contradicted if it "
-            "lies below; open if they overlap.",
-            *_reference(summary),
+            _rule(ALIGNED, DSFT, of="win rate over the reference"),
+            *_reference(summary, comparisons),
         ),
     ]
 
 
-def _of_ablation(summary: Mapping[str, Any] | Missing, scores: Rows | Missing) -> list[Claim]:
+def _of_ablation(summary: Mapping[str, Any] | Missing, scores: Rows | Missing, refusals: Rows | Missing) -> list[Claim]:
     return [
         Claim(
             "dDPO without dSFT fails",
@@ -98,9 +107,8 @@ def _of_ablation(summary: Mapping[str, Any] | Missing, scores: Rows | Missing) -
             "Uncleaned dialogues teach a model to disclaim where nothing is to be disclaimed",
             "The reason for cleaning (section 4): models that apologised for having no experience, asked how to clean "
             "a car.",
-            f"Held if the interval of the share of harmless prompts that {ALPHA} refuses lies above {ALIGNED}'s; "
-            "contradicted if it lies below; open if they overlap.",
-            *_refusals(summary),
+            _rule(ALPHA, ALIGNED, of="share of refused harmless prompts"),
+            *_refusals(summary, refusals),
         ),
     ]
 
@@ -119,10 +127,10 @@ def _of_overfitting(
             "DPO's training accuracy approaches 100%, and chat scores do not fall",
             "Training accuracy reaches 100% after one epoch; scores don't fall (section 5).",
             f"Tested if the training accuracy, mean over the last fifth of the longest dDPO, reaches {OVERFIT:.0%}. "
-            "Where the judge graded held-out answers on the way: held if the last grade's interval reaches the best "
-            "earlier grade; contradicted if it lies below that one's whole interval; else open. Where it didn't: held "
-            f"if the interval of the paired score difference, that model less {DSFT}, lies above 0; contradicted if it "
-            "lies below 0; open if it holds 0.",
+            "Where the judge graded held-out answers on the way: held if the interval of the paired difference, end "
+            f"less best earlier moment, lies above {-DROP:g} points; contradicted if it lies below; open if it holds "
+            f"{-DROP:g}. Where it didn't: held if the interval of the paired score difference, that model less {DSFT}, "
+            "lies above 0; contradicted if it lies below 0; open if it holds 0.",
             *_overfit(summary, histories),
         ),
         Claim(
@@ -137,14 +145,14 @@ def _of_overfitting(
             "MT-Bench 7.34 for Zephyr-7B-beta, 6.86 for Llama2-Chat-70B (section 5).",
             "Would need MT-Bench itself, its judge, and those models.",
             "untested",
-            "This run's questions and judge are the recipe's own.",
+            "No such model is compared by a rule here: the table of models has the paper's figures of them.",
         ),
     ]
 
 
-def _rule(one: str, other: str, held: str = "above", contradicted: str = "below") -> str:
+def _rule(one: str, other: str, held: str = "above", contradicted: str = "below", of: str = "score") -> str:
     return (
-        f"Held if the interval of the paired score difference, {one} less {other}, lies {held} 0; contradicted if it "
+        f"Held if the interval of the paired difference in {of}, {one} less {other}, lies {held} 0; contradicted if it "
         f"lies {contradicted} 0; open if it holds 0."
     )
 
@@ -189,31 +197,53 @@ def _win_rate(summary: Any) -> Found:
     return _side(win["low"], win["high"], 50, above=True), said + "."
 
 
-def _reference(summary: Any) -> Found:
+def _reference(summary: Any, comparisons: Rows | Missing) -> Found:
     absent = _models(summary, ALIGNED, DSFT)
     if absent:
         return absent
-    others = dict.fromkeys(win["baseline"] for win in summary["win_rates"] if win["baseline"] != DSFT)
-    for other in others:
-        own, base = _win(summary, ALIGNED, other), _win(summary, DSFT, other)
+    if isinstance(comparisons, Missing):
+        return "untested", f"The verdicts can't be compared: {comparisons.why}."
+    for other in dict.fromkeys(row["baseline"] for row in comparisons if row["baseline"] != DSFT):
+        read = [row for row in comparisons if row["baseline"] == other and row["preference"] is not None]
+        own, base = (
+            {(row["question_id"], 1): 100.0 * row["preference"] for row in read if row["model"] == name}
+            for name in (ALIGNED, DSFT)
+        )
         if own and base:
-            said = f"Against {other}: {ALIGNED} {won(own)}%, {DSFT} {won(base)}%."
-            return _apart(own["low"], own["high"], base["low"], base["high"]), said
+            return _apart(own, base, f"Win rate over {other}: {ALIGNED}", DSFT, "instructions")
     return "untested", "The instructions hold no outputs of a reference."
 
 
-def _refusals(summary: Any) -> Found:
+def _refusals(summary: Any, refusals: Rows | Missing) -> Found:
     absent = _models(summary, ALPHA, ALIGNED)
     if absent:
         return absent
-    figures = summary.get("figures", {})  # of a run of long ago there are none
-    refused = [figures.get(name, {}).get(OVER_REFUSED) for name in (ALPHA, ALIGNED)]
-    if not all(refused):
+    if isinstance(refusals, Missing):
+        return "untested", f"The answers can't be compared: {refusals.why}."
+    read = [row for row in refusals if not row["harmful"] and row["outcome"] is not None]
+    alpha, aligned = (
+        {(row["question_id"], 1): 100.0 * (row["outcome"] == "refused") for row in read if row["model"] == name}
+        for name in (ALPHA, ALIGNED)
+    )
+    if not (alpha and aligned):
         return "untested", "No harmless prompts were asked."
-    alpha, aligned = refused
-    shares = [interval(share["mean"], share["low"], share["high"], 1) for share in refused]
-    said = f"{ALPHA} {shares[0]}%, {ALIGNED} {shares[1]}% of {alpha['n']} prompts."
-    return _apart(alpha["low"], alpha["high"], aligned["low"], aligned["high"]), said
+    return _apart(alpha, aligned, f"Refused: {ALPHA}", ALIGNED, "prompts")
+
+
+Shares = Mapping[tuple[str, int], float]
+"""In percent, by question."""
+
+
+def _apart(own: Shares, others: Shares, named: str, other: str, unit: str) -> Found:
+    """Two shares of the same questions."""
+    shares = [sum(share.values()) / len(share) for share in (own, others)]
+    said = f"{named} {shares[0]:.1f}%, {other} {shares[1]:.1f}%"
+    found = difference(paired_differences(own, others), RESAMPLES, seed=0)
+    if found is None:
+        return "untested", f"{said}, of different {unit}."
+    mean, low, high, n = found.interval
+    change = interval(mean, low, high, 1, "+")
+    return _side(low, high, 0, above=True), f"{said}; difference {change} percentage points over {n} {unit}."
 
 
 def _paired(summary: Any, scores: Rows | Missing, one: str, other: str) -> Found:
@@ -223,10 +253,7 @@ def _paired(summary: Any, scores: Rows | Missing, one: str, other: str) -> Found
         return absent
     if isinstance(scores, Missing):
         return "untested", f"The grades can't be compared: {scores.why}."
-    own, others = (
-        {(row["question_id"], row["turn"]): row["score"] for row in scores if row["model"] == name and row["score"]}
-        for name in (one, other)
-    )
+    own, others = (turns([row for row in scores if row["model"] == name]) for name in (one, other))
     found = difference(paired_differences(own, others), RESAMPLES, seed=0)
     if found is None:
         return "untested", "No two-turn questions were scored."
@@ -245,26 +272,17 @@ def _overfit(summary: Any, histories: Mapping[str, Mapping[str, Rows]]) -> Found
     said = f"Training accuracy ended at {accuracy:.1%}."
     if accuracy < OVERFIT:
         return "untested", f"{said} It did not come near 100%."
-    moments = [row for row in trained[longest] if "choice/value" in row and "choice/low" in row]
-    status, change = _course(moments) if len(moments) > 1 else _difference(summary, longest, above=True)
+    graded = [row for row in trained[longest] if "choice/change" in row]
+    status, change = _course(graded[-1]) if graded else _difference(summary, longest, above=True)
     return status, f"{said} {change}"
 
 
-def _course(moments: Rows) -> Found:
-    """Of the judge's grades at moments of the training."""
-    *earlier, last = moments
-    best = max(earlier, key=lambda row: row["choice/value"])
-    fell: Status = "contradicted" if last["choice/high"] < best["choice/low"] else "open"
-    status = "held" if last["choice/high"] >= best["choice/value"] else fell
-    return status, f"Judged on the way: {_graded(best)}, the best before the end; {_graded(last)}, the end."
-
-
-def _graded(row: Mapping[str, Any]) -> str:
-    return f"{interval(row['choice/value'], row['choice/low'], row['choice/high'], 2)} at step {row['step']:.0f}"
-
-
-def _apart(low: float, high: float, other_low: float, other_high: float) -> Status:
-    return "held" if low > other_high else "contradicted" if high < other_low else "open"
+def _course(last: Mapping[str, Any]) -> Found:
+    """Of the judge's grades at moments of the training, by the paired change of the last one."""
+    low, high = last["choice/change_low"], last["choice/change_high"]
+    change = interval(last["choice/change"], low, high, 2, "+")
+    best = f"step {last['choice/change_since']:.0f}, the best before the end"
+    return _side(low, high, -DROP, above=True), f"Judged on the way: {change} points since {best}."
 
 
 def _win(summary: Mapping[str, Any], model: str, baseline: str) -> Mapping[str, Any] | None:

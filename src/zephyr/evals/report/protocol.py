@@ -1,16 +1,20 @@
 """How the models were measured, in a sentence for each benchmark: what a sceptic asks before the figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zephyr.evals.report import charts
 from zephyr.evals.report.states import Missing
+from zephyr.evals.table import lead_at_equal_length, won, won_at_equal_length
 
 _DIFFICULTY = {
-    "file": "At equal length: with the instructions' difficulty as evaluate.difficulty gives it.",
-    "fitted": "At equal length: with the instructions' difficulty fitted from other models' comparisons in this run.",
-    "none": "At equal length: without the instructions' difficulty, as no other model was compared with that opponent.",
+    "file": "with the instructions' difficulty as evaluate.difficulty gives it",
+    "fitted": "with the instructions' difficulty fitted from other models' comparisons in this run",
+    "none": "without the instructions' difficulty, as no other model was compared with that opponent",
 }
+"""Where the difficulty in a win rate at equal length is from."""
+_NAMED = 6
+"""Pairs that a sentence names at most."""
 
 
 def of_questions(summary: Mapping[str, Any] | Missing) -> str:
@@ -51,5 +55,37 @@ def of_instructions(summary: Mapping[str, Any] | Missing) -> str:
     )
     if told["without_call"]:
         said.append(f"{told['without_call']:,} comparisons needed no call: the texts were the same, or one had failed.")
-    hard = {win.get("lc_difficulty") for win in summary["win_rates"]}
-    return " ".join([*said, *(words for source, words in _DIFFICULTY.items() if source in hard)])
+    return " ".join([*said, *_difficulty(summary["win_rates"])])
+
+
+def _difficulty(wins: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whence the difficulty is, and of which pairs where that is not the same of all."""
+    pairs = {
+        source: [_pair(win) for win in wins if win.get("lc_difficulty") == source and win["lc_win_rate"] is not None]
+        for source in _DIFFICULTY
+    }
+    known = {source: own for source, own in pairs.items() if own}
+    if not known:
+        return []
+    if len(known) == 1:
+        return [f"At equal length: {_DIFFICULTY[next(iter(known))]}."]
+    return [f"At equal length: {'; '.join(f'{_listed(own)} {_DIFFICULTY[source]}' for source, own in known.items())}."]
+
+
+def of_leads(summary: Mapping[str, Any] | Missing) -> list[str]:
+    """Of each win rate that is apart from 50 only by the length of the answers, a sentence."""
+    wins = () if isinstance(summary, Missing) else summary["win_rates"]
+    return [
+        f"{_pair(win)}: {won(win)}% as judged, {won_at_equal_length(win)}% at equal length: {gone}."
+        for win in wins
+        if (gone := lead_at_equal_length(win))
+    ]
+
+
+def _pair(win: Mapping[str, Any]) -> str:
+    return f"{charts.cut(win['model'], 60)} vs {charts.cut(win['baseline'], 60)}"
+
+
+def _listed(pairs: Sequence[str]) -> str:
+    more = len(pairs) - _NAMED
+    return ", ".join(pairs[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,7 @@ from typing import Any
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing, Step
-from zephyr.evals.table import CORRECTED, figures
+from zephyr.evals.table import CORRECTED, figures, lead_at_equal_length, won_at_equal_length
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ def of(facts: Facts) -> list[Tile]:
         for win in summary["win_rates"]:
             if (win["model"], win["baseline"]) == (ALIGNED, DSFT) and win["win_rate"] is not None:
                 note = f"{win['low']:.1f} to {win['high']:.1f}; 50 is no difference"
+                if gone := lead_at_equal_length(win):
+                    note = f"{win['low']:.1f} to {win['high']:.1f}; at equal length {won_at_equal_length(win)}: {gone}"
                 tiles.append(Tile(f"Win rate over {DSFT}", f"{win['win_rate']:.1f}%", note))
         if own["correct"] is not None:
             before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""

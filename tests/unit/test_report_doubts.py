@@ -1,0 +1,84 @@
+"""The report's and the terminal's word where a figure looks better than it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.test_report import page_of
+from tests.unit.test_report_judged import run_of, summary
+from zephyr.evals.report import protocol, tiles
+from zephyr.evals.report.facts import gather
+from zephyr.evals.table import lead_at_equal_length, notes
+from zephyr.steps import STEPS
+
+WON = {"win_rate": 69.4, "low": 67.7, "high": 71.1}
+LENGTH = {"lc_win_rate": 50.2, "lc_low": 48.3, "lc_high": 52.1}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("won", "controlled", "said"),
+    [
+        ((67.7, 71.1), (48.3, 52.1), "the lead is gone"),
+        ((67.7, 71.1), (41.0, 49.0), "the lead is turned round"),
+        ((67.7, 71.1), (50.1, 52.1), ""),
+        ((37.8, 43.2), (48.0, 53.4), "the deficit is gone"),
+        ((37.8, 43.2), (38.0, 49.9), ""),
+        ((47.0, 53.0), (41.0, 49.0), ""),  # there was no lead
+        ((67.7, 71.1), (None, None), ""),
+    ],
+)
+def test_what_length_makes_of_a_lead(
+    won: tuple[float, float], controlled: tuple[float | None, float | None], said: str
+) -> None:
+    win = dict(zip(("low", "high", "lc_low", "lc_high"), (*won, *controlled), strict=True))
+    assert lead_at_equal_length(win) == said
+
+
+def by_length() -> list[dict[str, Any]]:
+    """Win rates, that of the aligned model over the baseline by its length alone."""
+    wins: list[dict[str, Any]] = summary()["win_rates"]
+    return [win | WON | LENGTH if (win["model"], win["baseline"]) == ("dDPO+dSFT", "dSFT-1") else win for win in wins]
+
+
+def test_a_lead_that_is_length_says_so_wherever_it_stands() -> None:
+    run = run_of(win_rates=by_length())
+    (tile,) = (tile for tile in tiles.of(gather(run.run_id)) if tile.label == "Win rate over dSFT-1")
+    assert (tile.value, tile.note) == ("69.4%", "67.7 to 71.1; at equal length 50.2 [48.3, 52.1]: the lead is gone")
+    assert (
+        "dDPO+dSFT vs dSFT-1: 69.4 [67.7, 71.1]% as judged, 50.2 [48.3, 52.1]% at equal length: the lead is gone."
+        in page_of(run).text
+    )
+    (line,) = (line for line in notes(summary(win_rates=by_length())) if line.startswith("win % at equal length"))
+    assert "dDPO+dSFT vs dSFT-1 50.2 [48.3, 52.1], the lead is gone" in line
+
+
+def test_which_pair_has_which_difficulty() -> None:
+    alpaca = {"instructions": 9, "references": 0, "generator": "", "preference": "verdicts", "without_call": 0}
+
+    def win(model: str, other: str, source: str) -> Mapping[str, Any]:
+        return {"model": model, "baseline": other, "lc_difficulty": source, "lc_win_rate": 50.0}
+
+    mixed = [win("a", "ref", "fitted"), win("b", "ref", "fitted"), win("b", "a", "none")]
+    assert protocol.of_instructions({"alpaca_eval": alpaca, "win_rates": mixed}).endswith(
+        "At equal length: a vs ref, b vs ref with the instructions' difficulty fitted from other models' comparisons "
+        "in this run; b vs a without the instructions' difficulty, as no other model was compared with that opponent."
+    )
+    assert protocol.of_instructions({"alpaca_eval": alpaca, "win_rates": mixed[2:]}).endswith(
+        "At equal length: without the instructions' difficulty, as no other model was compared with that opponent."
+    )
+
+
+def test_the_line_of_an_evaluation_without_instructions() -> None:
+    evaluate = STEPS["evaluate"]
+    win, score, refused = (f"dDPO+dSFT/{name}" for name in ("win_rate_vs_dSFT-1", "score", "safety.refused"))
+    assert evaluate.main({refused: 1.0, score: 8.0, win: 60.0}) == win
+    assert evaluate.main({refused: 1.0, score: 8.0}) == score
+    assert evaluate.main({refused: 1.0}) == refused
+    assert STEPS["sft"].main({}) == "eval_loss"
