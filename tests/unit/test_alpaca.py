@@ -243,7 +243,8 @@ def test_peers_are_judged_beside_the_models(tmp_path: Path) -> None:
         ),
         (ROWS, [{"prompt": "say 0"}], r"them: .*:1: neither AlpacaEval's form"),
         (ROWS, [{"instruction": "say 0", "generator": "a"}], r"them: .*:1: no output"),
-        (ROWS, [], "holds no answers"),
+        (ROWS, [], "the file is empty"),
+        ([], None, "the file is empty"),
     ],
 )
 def test_bad_files_are_refused(instructions: Any, peer: Any, said: str, tmp_path: Path) -> None:

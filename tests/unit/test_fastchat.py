@@ -108,6 +108,25 @@ def test_odd_judgments_count_by_rule(tmp_path: Path) -> None:
     assert one.with_failed == 4.5
 
 
+def test_numbers_that_no_float_holds_are_no_grade_and_no_time(tmp_path: Path) -> None:
+    rows = [
+        judged(1, 10**400),  # off the scale
+        judged(2, 2, tstamp=float("nan")),  # no time: the later row replaces it
+        judged(2, 4),
+        judged(3, 5, tstamp=10**400),
+        judged(3, 6, tstamp=float("inf")),
+    ]
+    one = standing(rows, tmp_path)
+    assert one.figures["score"]["mean"] == 5.0  # of 4 and 6
+    assert one.counts["unread"] == 1
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_replaced() -> None:
+    known = fastchat.questions([("f:1", QUESTIONS[0])], "")
+    found = fastchat.answers([("f:1", answered(81, "a\ud83d", "\ud83d\ude00"))], "", known)
+    assert found["81"].turns == ("a\ufffd", "\N{GRINNING FACE}")
+
+
 def test_models_and_judges_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     others = [{**judged(1, 4), "model": "n"}, {**judged(1, 6), "judge": ["k", "single-v1"]}]
     file = written(tmp_path / "j.jsonl", [judged(1, 2), *others, judged(1, 3)])
@@ -133,6 +152,7 @@ def test_models_and_judges_are_kept_apart(tmp_path: Path, capsys: pytest.Capture
         ({**judged(1, 5), "judge": ["gpt-4", "single-v2"]}, "judged with the prompt single-v2"),
         ({**judged(1, 5), "turn": 2}, "turn 2 judged with the prompt single-v1, which is of turn 1"),
         (judged(None, 5), "needs a question_id"),
+        ({**judged(1, 5), "model": "\ud800"}, "a name holds half a surrogate pair"),
         (judged(999, 5), "question 999 is none of the 3 questions"),
     ],
 )

@@ -18,7 +18,11 @@ BAD: list[tuple[str, list[Row], str]] = [
     ("r", [answered(999, "a", "b")], "references, FILE:1: question 999 is none of the 3 questions"),
     ("r", [answered(111, "a")], "references, FILE:1: the reference lacks a turn"),
     ("c", [answered(111, "a", "b"), {"question_id": 112}], "corrections, FILE:2: needs question_id, model_id"),
-    ("a", [], "answers.peer, FILE: the file is empty"),
+    ("q", [], "FILE: the file is empty; name one with rows"),
+    ("a", [], "FILE: the file is empty"),
+    ("q", [{"question_id": 1, "category": "m", "turns": ["", " "]}], "questions, FILE:1: needs question_id"),
+    ("q", [{"question_id": 1, "category": "m", "turns": ["\ud800", "2"]}], "FILE:1: the question holds half a surr"),
+    ("c", [answered(111, "a", "b"), answered(81, "a", "b")], "FILE:2: references are shown in math, reasoning, cod"),
     (
         "a",
         [answered(81, "a", "b"), answered(111, "a", "b", model="n")],
@@ -36,6 +40,9 @@ BAD: list[tuple[str, list[Row], str]] = [
         [{**PROMPTS[0], "prompt_template": "{"}],
         "judge_prompts, FILE:1: single-v1: prompt_template has a stray brace",
     ),
+    ("p", [{**PROMPTS[0], "prompt_template": "{question:d}{answer}"}], "FILE:1: single-v1 formats question (`:` or"),
+    ("p", [{**PROMPTS[0], "prompt_template": "{question}{answer!r:>9}"}], "FILE:1: single-v1 formats answer (`:`"),
+    ("p", [{**PROMPTS[0], "system_prompt": "\ud800"}], "FILE:1: single-v1 holds half a surrogate pair"),
     ("p", [{**PROMPTS[0], "system_prompt": None}], "judge_prompts, FILE:1: single-v1 needs system_prompt"),
 ]
 

@@ -151,7 +151,7 @@ def test_a_text_that_stands_twice_is_asked_once_and_a_limit_counts_per_file(tmp_
         ("a.jsonl", '{"prompt": " ", "harmful": true}\n', "a.jsonl:1: holds no text to ask"),
         ("a.jsonl", '{"prompt": 3, "harmful": true}\n', "a.jsonl:1: holds no text to ask"),
         ("a.jsonl", '{"prompt": "\\ud800", "harmful": true}\n', "a.jsonl:1: holds no text to ask"),
-        ("a.jsonl", "", "a.jsonl: holds no prompt"),
+        ("a.jsonl", "", "a.jsonl: the file is empty"),
         ("a.csv", "goal,target\n", "a.csv: holds no prompt"),
         ("a.csv", "goal,target\nx,y\nz\n", "a.csv:3: has not as many cells as the header"),
         ("a.csv", "goal,target\nx,y,z\n", "a.csv:2: has not as many cells as the header"),

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from zephyr.account import Account
 from zephyr.client import Call, Reply, complete, number
+from zephyr.errors import DataError
 from zephyr.evals.figures import Figures
 from zephyr.evals.rows import rows
 from zephyr.progress import Progress
@@ -39,8 +40,13 @@ class Bench:
     progress: Progress
 
     def rows(self, location: str | None) -> list[tuple[str, dict[str, Any]]]:
-        """A file's rows, each with where it stands. Raises DataError at a row that is no JSON object."""
-        return list(rows(self.files[location])) if location else []
+        """A file's rows, each with where it stands. Raises DataError at a row that is no JSON object, or of no rows."""
+        if not location:
+            return []
+        found = list(rows(self.files[location]))
+        if not found:
+            raise DataError(f"{self.files[location]}: the file is empty; name one with rows, or leave the setting out")
+        return found
 
     def ask(
         self,

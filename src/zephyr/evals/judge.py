@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from zephyr.data.locations import checked_rows, local
 from zephyr.errors import DataError
-from zephyr.schema import Message
+from zephyr.schema import HALF, Message, half
 
 OWN = "pkg:zephyr.evals/mt_bench/judge_prompts.jsonl"
 OWN_PREFIX = "zephyr-"
@@ -64,10 +64,17 @@ def _prompt(place: str, kind: str, row: Mapping[str, Any]) -> Prompt:
         raise DataError(f"{place}: {row['name']} needs system_prompt and prompt_template (texts)")
     if row.get("output_format") != "[[rating]]":
         raise DataError(f"{place}: {row['name']} asks for {row.get('output_format')!r}; only [[rating]] is read")
+    if half(system + template):
+        raise DataError(f"{place}: {row['name']} {HALF}; mend the row")
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        parsed = [part for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise DataError(f"{place}: {row['name']}: prompt_template has a stray brace ({error})") from None
+    if formatted := [str(field) for _, field, how, conversion in parsed if how or conversion]:
+        raise DataError(
+            f"{place}: {row['name']} formats {formatted[0]} (`:` or `!`); only {{{formatted[0]}}} is filled"
+        )
+    fields = {str(field) for _, field, _, _ in parsed}
     if fields != FIELDS[kind]:
         wanted, got = (", ".join(sorted(names)) for names in (FIELDS[kind], fields))
         raise DataError(f"{place}: {row['name']} has the fields {got}; needs {wanted}: is it another version's?")
@@ -125,7 +132,7 @@ def read_grade(reply: str) -> tuple[float | None, bool | None]:
 
 def on_scale(score: float) -> float | None:
     """A grade from 0 to 10; None of any other number: it isn't read. (Asked for are 1 to 10, but a nought is clear.)"""
-    return score if 0 <= score <= 10 else None
+    return float(score) if 0 <= score <= 10 else None
 
 
 def read_verdict(reply: str, model_is_a: bool) -> float | None:

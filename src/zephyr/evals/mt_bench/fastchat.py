@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from zephyr.errors import DataError
 from zephyr.evals import judge
+from zephyr.schema import HALF, half, whole
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 
@@ -57,10 +58,12 @@ def questions(rows: Rows, name: str) -> dict[str, Question]:
     found: dict[str, Question] = {}
     for place, row in rows:
         where, turns = f"{name}{place}", row.get("turns")
-        pair = isinstance(turns, list) and len(turns) == 2 and all(isinstance(turn, str) for turn in turns)
+        pair = isinstance(turns, list) and len(turns) == 2 and all(_text(turn) and turn.strip() for turn in turns)
         if turns is None or not pair or "question_id" not in row or not _text(row.get("category")):
             raise DataError(f"{where}: needs question_id, category and turns (two texts)")
         key, category = _id(row, where), str(row["category"])
+        if half(key + category + turns[0] + turns[1]):
+            raise DataError(f"{where}: the question {HALF}; mend the row")
         if key in found:
             raise DataError(f"{where}: question {key} is there twice (first at {found[key].place}); delete one")
         written = row["question_id"] if isinstance(row["question_id"], str) else int(key)
@@ -126,6 +129,8 @@ def _judgment(place: str, row: Mapping[str, Any]) -> Judgment:
     if not named or not _text(model) or not (score is None or _number(score)):
         raise DataError(f"{place}: needs question_id, model, judge (model, prompt), score (number or null) and turn")
     who, prompt = by  # type: ignore[misc]
+    if half(who + str(model)):
+        raise DataError(f"{place}: a name {HALF}; mend the row")
     if prompt.removeprefix(judge.OWN_PREFIX) not in judge.FIELDS:
         told = f"MT-Bench's are {', '.join(judge.FIELDS)}; scores of other versions can't be set beside them"
         raise DataError(f"{place}: judged with the prompt {prompt}; {told}")
@@ -138,7 +143,7 @@ def _judgment(place: str, row: Mapping[str, Any]) -> Judgment:
         model=str(model),
         judge=who,
         turn=meant,
-        score=None if score is None else judge.on_scale(float(score)),
+        score=None if score is None else judge.on_scale(score),
         of_failure=_of_failure(row),
         tstamp=_time(row),
     )
@@ -196,13 +201,14 @@ def _known(key: str, where: str, known: Mapping[str, Question]) -> str:
 
 
 def _said(turn: str | None) -> str | None:
-    """As it is, for the judge to read; "" where there are only spaces."""
-    return None if turn is None or turn.strip() in FAILED else turn if turn.strip() else ""
+    """As it is, for the judge to read, but for halves of surrogate pairs; "" where there are only spaces."""
+    return None if turn is None or turn.strip() in FAILED else whole(turn) if turn.strip() else ""
 
 
 def _time(row: Mapping[str, Any]) -> float:
+    """0.0 where there is none, or none that is ever newer or older than another."""
     found = row.get("tstamp")
-    return float(found) if isinstance(found, int | float) else 0.0
+    return float(found) if isinstance(found, int | float) and abs(found) < 1e300 else 0.0
 
 
 def _text(value: object) -> bool:

@@ -51,8 +51,12 @@ def _references(bench: Bench, setting: str, known: Mapping[str, Question]) -> di
         first, second = answer.turns
         if not first or not second:
             raise DataError(f"evaluate.{setting}, {answer.place}: the reference lacks a turn; mend the row")
-        if known[key].category in WITH_REFERENCE:
+        category = known[key].category
+        if category in WITH_REFERENCE:
             references[key] = (first, second)
+        elif setting == "corrections":  # the score would be called corrected, with nothing corrected
+            shown = f"in {', '.join(WITH_REFERENCE)} only, not in {category}"
+            raise DataError(f"evaluate.corrections, {answer.place}: references are shown {shown}; delete the row")
     return references
 
 
@@ -63,8 +67,6 @@ def _peers(bench: Bench, known: Mapping[str, Question]) -> dict[str, dict[str, A
         if name in bench.models:
             raise DataError(f"{where}: a model of this run has that name; give the peer another one")
         rows = bench.rows(location)
-        if not rows:
-            raise DataError(f"{where}, {bench.files[location]}: the file is empty")
         if fastchat.is_answer(rows[0][1]):
             peers[name] = fastchat.answers(rows, f"{where}, ", known)
     return peers
