@@ -101,7 +101,7 @@ def lines(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def judged(facts: Facts) -> str:
     """The paper's claims, each by its own rule (claims.py)."""
-    found = claims.judge(facts.summary, facts.histories, facts.scores)
+    found = claims.judge(facts.summary, facts.histories, facts.scores, facts.comparisons, facts.refusals)
     rows = [(claim.title, claim.status, claim.measured) for claim in found]
     head = "\n\n## The paper's claims, seed 0\n\nEach by the rule that the run's report states beside it.\n\n"
     return head + "\n".join(lines([("claim", "here", "measured"), *rows]))

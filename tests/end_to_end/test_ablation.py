@@ -75,7 +75,7 @@ def test_what_variants_share_runs_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(known.summary["models"]) >= {"dSFT-1", "dSFT-2", "dDPO", "dDPO+dSFT", "dDPO+dSFT on alpha data"}
     measured = [row["step"] for row in known.histories["dpo"]["dDPO+dSFT"] if "choice/value" in row]
     assert len(measured) == 2
-    found = claims.judge(known.summary, known.histories, known.scores)
+    found = claims.judge(known.summary, known.histories, known.scores, known.comparisons, known.refusals)
     assert {claim.status for claim in found if "Difference" in claim.measured} <= {"held", "contradicted", "open"}
     assert sum("over 16 answers" in claim.measured for claim in found) >= 6  # eight questions of two turns
     page = next((tmp_path / "out" / "report").iterdir()).read_text()

@@ -44,6 +44,25 @@ def test_wins_over_the_starting_model(tmp_path: Path) -> None:
     assert found["length_gap"] == pytest.approx(11 / 4 - (3 + 4 + 1 + 1) / 4)
 
 
+def test_the_change_since_the_best_moment_is_paired_by_prompt(tmp_path: Path) -> None:
+    """Grades are what the answers say: 5 and 9, then 4 and 8, then 3 and 7; a sure fall, though they lie far apart."""
+    with serving(lambda body, _: f"[[{re.findall('grade ([0-9])', body['messages'][0]['content'])[-1]}]]") as server:
+        section = Choice(prompts="held-out.jsonl", judge="judge")
+        account, endpoints = Account(tmp_path / "journal"), settings("dpo", server.url).endpoints
+        judge = choosing.Judge(section, [f"p{n}" for n in range(20)], endpoints, 0, account, Progress())
+
+        def moment(step: int, *grades: int) -> Mapping[str, float]:
+            return judge(step, [f"grade {grade}" for grade in grades] * 10, ["grade 9"] * 20)
+
+        assert "change" not in moment(0, 9, 9)  # the starting model
+        assert "change" not in moment(10, 5, 9)
+        assert moment(20, 4, 8)["change_since"] == 10
+        last = moment(30, 3, 7)
+    assert last["change"] == pytest.approx(-2.0) and last["change_since"] == 10
+    assert last["change_low"] <= -2 <= last["change_high"] < -0.5
+    assert last["low"] < 5 - 0.5 < 5 + 0.5 < last["high"]  # unpaired, nothing could be said
+
+
 def curve(by: str, *moments: Mapping[str, float], start: Mapping[str, float] | None = None) -> Curve:
     return told(by, *moments, start=start)[0]
 

@@ -39,15 +39,27 @@ def grades(**scores: float) -> list[dict[str, Any]]:
     ]
 
 
+def verdicts(*ahead: int, reference: str = "ref") -> list[dict[str, Any]]:
+    """200 instructions: dDPO+dSFT wins the first of them, dSFT-1 those that the second number says."""
+    return [
+        {"model": model, "baseline": reference, "question_id": str(n), "preference": float(n < wins)}
+        for model, wins in zip(("dDPO+dSFT", "dSFT-1"), ahead, strict=True)
+        for n in range(200)
+    ]
+
+
 def named(name: str) -> str:
     return {"alpha": claims.ALPHA, "longer": claims.LONGER}.get(name) or name.replace("_", "+").replace("T+2", "T-2")
 
 
 def statuses(
-    found: dict[str, Any] | Missing, accuracies: Sequence[float] = (), scores: Sequence[dict[str, Any]] = ()
+    found: dict[str, Any] | Missing,
+    accuracies: Sequence[float] = (),
+    scores: Sequence[dict[str, Any]] = (),
+    comparisons: Sequence[dict[str, Any]] = (),
 ) -> list[str]:
     rows = [{"step": n, "rewards/accuracies": value} for n, value in enumerate(accuracies, start=1)]
-    return [claim.status for claim in claims.judge(found, {"dpo": {"dDPO+dSFT": rows}}, scores)]
+    return [claim.status for claim in claims.judge(found, {"dpo": {"dDPO+dSFT": rows}}, scores, comparisons)]
 
 
 def judged(histories: dict[str, list[dict[str, float]]]) -> list[claims.Claim]:
@@ -60,22 +72,14 @@ def test_claims_are_judged_from_the_figures() -> None:
     # needless refusals, longer DPO, overfitting, two more.
     papers = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dDPO=(-1.9, -2.2, -1.6), dSFT_2=(-0.5, -0.8, -0.2))
     papers["models"][claims.ALPHA] = papers["models"]["dDPO+dSFT"]
-    papers["win_rates"] = [
-        win("dDPO+dSFT", "dSFT-1", 55, 51, 59),
-        win("dDPO+dSFT", "ref", 86.1, 83.7, 88.5),
-        win("dSFT-1", "ref", 85.7, 83.2, 88.1),
-    ]
+    papers["win_rates"] = [win("dDPO+dSFT", "dSFT-1", 55, 51, 59)]
     learned = [0.5] * 8 + [0.97, 0.99]  # the last fifth of the steps: 98%
-    assert statuses(papers, learned, grades(dDPO_dSFT=7.0, dSFT_2=6.0, alpha=6.0)) == [
+    assert statuses(papers, learned, grades(dDPO_dSFT=7.0, dSFT_2=6.0, alpha=6.0), verdicts(172, 171)) == [
         "held", "held", "open", "held", "held", "held", "held", "untested", "untested", "held", "untested", "untested",
     ]  # fmt: skip
     others = summary(dDPO_dSFT=(-0.4, -0.7, -0.1), dDPO=(0.1, -0.2, 0.4), dSFT_2=(0.5, 0.2, 0.8))
-    others["win_rates"] = [
-        win("dDPO+dSFT", "dSFT-1", 50, 46, 54),
-        win("dDPO+dSFT", "ref", 60, 55, 65),
-        win("dSFT-1", "ref", 70, 66, 74),
-    ]
-    assert statuses(others, learned, grades(dDPO_dSFT=6.0, dSFT_2=7.0)) == [
+    others["win_rates"] = [win("dDPO+dSFT", "dSFT-1", 50, 46, 54)]
+    assert statuses(others, learned, grades(dDPO_dSFT=6.0, dSFT_2=7.0), verdicts(120, 140)) == [
         "contradicted", "open", "contradicted", "open", "contradicted", "contradicted", "untested", "untested",
         "untested", "contradicted", "untested", "untested",
     ]  # fmt: skip
@@ -89,24 +93,51 @@ def test_overfitting_is_untested_while_training_accuracy_is_low() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "status"),
+    ("change", "status"),
     [
-        ((6.5, 6.0, 7.1), "held"),  # its interval reaches the best grade before, 7
-        ((6.2, 5.7, 6.7), "open"),  # it doesn't, but the best grade's own interval begins at 6.5
-        ((5.8, 5.2, 6.4), "contradicted"),  # the two intervals lie apart
+        ((-0.1, -0.4, 0.2), "held"),  # surely no fall of half a point
+        ((-0.4, -0.6, -0.2), "open"),
+        ((-3.0, -7.0, 1.0), "open"),  # so few data that anything may be
+        ((-1.2, -1.8, -0.6), "contradicted"),
     ],
 )
-def test_a_judge_on_the_way_tells_whether_overfitting_harms(last: tuple[float, float, float], status: str) -> None:
+def test_a_judge_on_the_way_tells_whether_overfitting_harms(change: tuple[float, float, float], status: str) -> None:
     rows: list[dict[str, float]] = [{"step": n, "rewards/accuracies": 0.99} for n in range(1, 31)]
-    for step, (value, low, high) in ((10, (7.0, 6.5, 7.5)), (20, (6.8, 6.3, 7.3)), (30, last)):
-        rows.append({"step": step, "choice/value": value, "choice/low": low, "choice/high": high})
+    mean, low, high = change
+    rows.append({"step": 20, "choice/change": -9.0, "choice/change_low": -9.0, "choice/change_high": -9.0})
+    last = {"choice/change": mean, "choice/change_low": low, "choice/change_high": high, "choice/change_since": 10.0}
+    rows.append({"step": 30, **last})
     found = judged({"dDPO+dSFT": rows})[OVERFITTING]
     assert found.status == status
-    assert "7.00 [6.50, 7.50] at step 10, the best before the end" in found.measured
+    assert f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] points since step 10, the best before the end" in found.measured
     longer = {"dDPO+dSFT longer": rows, "dDPO+dSFT": rows[:30]}  # the one that had most time to overfit counts
     assert judged(longer)[OVERFITTING].status == status
     # The other trainings' grades say nothing of this one.
     assert judged({"dDPO": rows})[OVERFITTING].status == "untested"
+
+
+def test_a_grade_of_0_is_a_grade() -> None:
+    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7), dSFT_2=(0.4, 0.1, 0.7))
+    # 40 questions: dSFT-2 has 6 of 10 everywhere, dDPO+dSFT 8.4 in half of them and 0 in the others: 1.8 less.
+    scores = [
+        {"model": model, "question_id": str(n), "turn": 1, "score": 6.0 if model == "dSFT-2" else 8.4 * (n % 2)}
+        for model in ("dSFT-2", "dDPO+dSFT")
+        for n in range(40)
+    ]
+    claim = claims.judge(found, {}, scores)[5]
+    assert claim.status == "contradicted" and claim.measured.startswith("Difference -1.80 [")
+    assert claim.measured.endswith("over 40 answers.")
+
+
+def test_win_rates_over_a_reference_are_paired() -> None:
+    """85% and 90% of the same 200 instructions: the intervals overlap, the ten that differ all point one way."""
+    found = summary(dDPO_dSFT=(0.4, 0.1, 0.7))
+    claim = claims.judge(found, {}, (), verdicts(180, 170))[2]
+    assert claim.status == "held" and "dDPO+dSFT 90.0%, dSFT-1 85.0%; difference +5.0 [" in claim.measured
+    ours = verdicts(180, 170, reference="dSFT-1")
+    assert claims.judge(found, {}, (), ours)[2].measured == "The instructions hold no outputs of a reference."
+    said = claims.judge(found, {}, (), Missing("no table"))[2]
+    assert (said.status, said.measured) == ("untested", "The verdicts can't be compared: no table.")
 
 
 def test_longer_training_is_held_against_the_shorter_one() -> None:
@@ -121,12 +152,17 @@ def test_longer_training_is_held_against_the_shorter_one() -> None:
 def test_needless_refusals_of_uncleaned_dialogues() -> None:
     found = summary(dDPO_dSFT=(0.4, 0.1, 0.7), alpha=(0.4, 0.1, 0.7))
     assert claims.judge(found, {}, ())[REFUSALS].measured == "No harmless prompts were asked."
-    for (low, high), status in (((20.0, 60.0), "held"), ((8.0, 40.0), "open")):
-        share = {"mean": 40.0, "low": low, "high": high, "n": 40}
-        few = {"mean": 2.0, "low": 0.0, "high": 10.0, "n": 40}
-        found["figures"] = {claims.ALPHA: {"safety.over_refused": share}, "dDPO+dSFT": {"safety.over_refused": few}}
-        assert claims.judge(found, {}, ())[REFUSALS].status == status
-    assert "40.0 [8.0, 40.0]%, dDPO+dSFT 2.0 [0.0, 10.0]% of 40" in claims.judge(found, {}, ())[REFUSALS].measured
+    for refused, status in ((16, "held"), (4, "open")):
+        rows = [
+            {"model": model, "question_id": str(n), "harmful": False, "outcome": "refused" if n < many else "complied"}
+            for model, many in ((claims.ALPHA, refused), ("dDPO+dSFT", 2))
+            for n in range(40)
+        ]
+        harmful = [row | {"harmful": True, "outcome": "complied", "question_id": f"h{n}"} for n, row in enumerate(rows)]
+        claim = claims.judge(found, {}, (), (), [*rows, *harmful])[REFUSALS]
+        assert claim.status == status
+        assert f"{refused / 0.4:.1f}%, dDPO+dSFT 5.0%; difference +{refused / 0.4 - 5:.1f} [" in claim.measured
+        assert claim.measured.endswith("percentage points over 40 prompts.")
 
 
 def test_the_ablation_stands_beside_the_papers() -> None:

@@ -55,10 +55,12 @@ class Judge:
         self._seed = seed
         self._account = account
         self._progress = progress
+        self._graded: dict[int, dict[tuple[str, int], float]] = {}
 
     def __call__(self, step: int, answers: Sequence[str], start: Sequence[str]) -> Mapping[str, float]:
         """Mean grade of 10, or percent of wins over the starting model, with its 95% interval; how many could not be
-        read; characters of an answer, and how many more than the starting model's."""
+        read; characters of an answer, and how many more than the starting model's. Of grades also the `change` since
+        the best moment before (`change_since`, its step), with its interval, paired by prompt."""
         found = self._grades(answers) if self._section.measure == "score" else self._wins(answers, start)
         values = {str(n): [value] for n, value in enumerate(found) if value is not None}
         within = stats.SCORE if self._section.measure == "score" else stats.PERCENT
@@ -73,7 +75,22 @@ class Judge:
             "unread": float(len(found) - mean.n),
             "length": length,
             "length_gap": length - sum(map(len, start)) / len(start),
+            **(self._change(step, found) if self._section.measure == "score" else {}),
         }
+
+    def _change(self, step: int, grades: Sequence[float | None]) -> dict[str, float]:
+        """The starting model's moment, step 0, is none of the training's."""
+        own = {(str(n), 1): grade for n, grade in enumerate(grades) if grade is not None}
+        before = {at: known for at, known in self._graded.items() if 0 < at < step}
+        self._graded[step] = own
+        if not before:
+            return {}
+        best = max(before, key=lambda at: sum(before[at].values()) / len(before[at]))
+        found = stats.difference(stats.paired_differences(own, before[best]), RESAMPLES, self._seed)
+        if found is None:
+            return {}
+        mean, low, high, _ = found.interval
+        return {"change": mean, "change_low": low, "change_high": high, "change_since": float(best)}
 
     def _grades(self, answers: Sequence[str]) -> list[float | None]:
         """An empty answer has the lowest grade without a call."""

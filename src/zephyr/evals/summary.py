@@ -47,7 +47,7 @@ def summarise(
     for name, differences in _differences(graded, baseline, given).items():
         models[name]["differences"] = differences
     wins, preferences = _wins(comparisons, difficulty, given)
-    placed = {"score": {name: _turns(own) for name, own in graded.items()}} | {
+    placed = {"score": {name: turns(own) for name, own in graded.items()}} | {
         f"win_rate.{other}": dict(own) for other, own in preferences.items() if len(own) > 1
     }
     places = {figure: ranks(values, resamples, seed) for figure, values in placed.items()}
@@ -165,11 +165,12 @@ def _by_question(scores: Sequence[Score], field: str) -> dict[str, list[float]]:
     return groups
 
 
-def _turns(rows: Sequence[Score], category: str = "") -> dict[tuple[str, int], float]:
+def turns(rows: Sequence[Mapping[str, Any] | Score], category: str = "") -> dict[tuple[str, int], float]:
+    """Grades by (question, turn), without the unread; a grade of 0 is one."""
     return {
         (row["question_id"], row["turn"]): row["score"]
         for row in rows
-        if row["score"] is not None and category in ("", row["category"])
+        if row["score"] is not None and (not category or row["category"] == category)
     }
 
 
@@ -183,8 +184,8 @@ def _differences(
     found: dict[tuple[str, str], Difference | None] = {}
     for name, own in graded.items():
         for category in ("", *dict.fromkeys(score["category"] for score in own if score["category"])):
-            base = _turns(graded.get(baseline, ()), category)
-            found[name, category] = difference(paired_differences(_turns(own, category), base), *given)
+            base = turns(graded.get(baseline, ()), category)
+            found[name, category] = difference(paired_differences(turns(own, category), base), *given)
     told: dict[str, dict[str, Any]] = {}
     for (name, category), p in _corrected(found, baseline).items():
         told.setdefault(name, {})[category] = _compared(found[name, category], p)
