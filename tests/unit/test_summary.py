@@ -8,6 +8,7 @@ import pytest
 
 from tests.reported import Stored
 from zephyr.cli import main
+from zephyr.evals.stats import PERCENT, chance_of
 from zephyr.evals.summary import summarise
 from zephyr.schema import Answer, Comparison, Score
 
@@ -104,6 +105,8 @@ def test_win_rates_say_whether_they_may_be_chance() -> None:
     assert new["p"] < 0.01 and new["p_corrected"] == pytest.approx(2 * new["p"])
     assert (worse["win_rate"], worse["p"], worse["p_corrected"]) == (50.0, 1.0, 1.0)
     assert new["low"] > 50 and worse["low"] < 50 < worse["high"]
+    told = chance_of({str(n): [100.0 if n % 4 else 0.0] for n in range(39)}, 50.0, 500, 0, PERCENT)
+    assert new["p"] == told  # by the interval beside it, not by another one
     assert worse["spread"] == pytest.approx(50 * (40 / 39) ** 0.5)
 
 

@@ -13,6 +13,7 @@ from zephyr.evals.stats import (
     SHARE,
     Difference,
     Interval,
+    chance_of,
     difference,
     holm,
     mean_interval,
@@ -50,7 +51,9 @@ def summarise(
     placed = {"score": {name: turns(own) for name, own in graded.items()}} | {
         f"win_rate.{other}": dict(own) for other, own in preferences.items() if len(own) > 1
     }
-    places = {figure: ranks(values, resamples, seed) for figure, values in placed.items()}
+    places = {
+        figure: ranks(values, resamples, seed, 9.0 if figure == "score" else 100.0) for figure, values in placed.items()
+    }
     ordered = {figure: {name: place._asdict() for name, place in own.items()} for figure, own in places.items() if own}
     figures = merged(_figures(models, wins), _compared_figures(models, baseline, ordered))
     return {"baseline": baseline, "models": models, "win_rates": wins, "ranks": ordered, "figures": figures}
@@ -229,11 +232,13 @@ def _wins(
     for (other, model), rows in pairs.items():
         read = {(row["question_id"], 1): 100 * row["preference"] for row in rows if row["preference"] is not None}
         preferences.setdefault(other, {})[model] = read
-    found = {
-        (other, model): difference({key[0]: [one - 50] for key, one in own.items()}, *given)
-        for other, models in preferences.items()
-        for model, own in models.items()
-    }
+    found: dict[tuple[str, str], Difference | None] = {}
+    for other, models in preferences.items():
+        for model, own in models.items():
+            told = {key[0]: [one] for key, one in own.items()}
+            apart = difference({question: [one[0] - 50] for question, one in told.items()}, *given, 50.0)
+            p = chance_of(told, 50.0, *given, PERCENT)  # by the interval that stands beside it
+            found[other, model] = None if apart is None or p is None else apart._replace(p=p)
     chances = dict(zip(found, holm([one.p if one else 1.0 for one in found.values()]), strict=True))
     wins = []
     for (other, model), rows in pairs.items():

@@ -41,9 +41,9 @@ class Draws(NamedTuple):
         """Mean of grades, by question."""
         return mean_interval(measures.grouped(rows), self.resamples, self.seed, SCORE)
 
-    def change(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
-        """Mean of differences, by question."""
-        found = difference(measures.grouped(rows), self.resamples, self.seed)
+    def change(self, rows: Sequence[tuple[str, float]], reach: float = 9.0) -> Interval | None:
+        """Mean of differences, by question; none is larger than `reach` (of grades 9, of percentages 100)."""
+        found = difference(measures.grouped(rows), self.resamples, self.seed, reach)
         return found.interval if found else None
 
     def of(self, rows: Sequence[tuple[str, Sequence[float]]], measure: measures.Measured) -> Interval | None:
@@ -148,7 +148,7 @@ def self_preference(own: Sequence[int], asked: Sequence[Verdict], second: Sequen
         for side, one, two in zip(own, asked, second, strict=True)
         if side and one.preference is not None and two.preference is not None
     ]
-    more = draws.change([(question, 100.0 * side * (a - b)) for question, side, a, b in pairs])
+    more = draws.change([(question, 100.0 * side * (a - b)) for question, side, a, b in pairs], 100.0)
     here = draws.percent([(question, 100.0 * (a if side > 0 else 1 - a)) for question, side, a, _ in pairs])
     there = draws.percent([(question, 100.0 * (b if side > 0 else 1 - b)) for question, side, _, b in pairs])
     return rules.judged(

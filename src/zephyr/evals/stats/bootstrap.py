@@ -61,14 +61,11 @@ def mean_interval(
 def on_scale(mean: float, variance: float, questions: int, within: tuple[float, float]) -> tuple[float, float]:
     """The 95% interval of a mean on a scale with two ends, by Wilson's form.
 
-    `variance` is that of the resampled means. It says how many independent yes-or-no answers the questions are worth;
-    where all values lie at one end it says nothing, and each question counts as one.
+    `variance` is that of the resampled means; of one question's the interval is nearly the whole scale.
     """
     bottom, size = within[0], within[1] - within[0]
-    share = min(max((mean - bottom) / size, 0.0), 1.0)
-    spread = variance / size**2 * stretch(questions) ** 2
+    share, inverse = _worth(mean, variance, questions, within)
     apart = share * (1 - share)
-    inverse = spread / apart if apart > 1e-9 else 1 / questions  # 1 / the answers that the questions are worth
     far = student(questions) ** 2 * inverse
     middle = (share + far / 2) / (1 + far)
     half = math.sqrt(far * apart + far * far / 4) / (1 + far)
@@ -76,11 +73,39 @@ def on_scale(mean: float, variance: float, questions: int, within: tuple[float, 
     return min(bottom + size * low, mean), max(bottom + size * high, mean)
 
 
-def difference(values: Groups, resamples: int, seed: int) -> Difference | None:
+def chance_of(values: Groups, wanted: float, resamples: int, seed: int, within: tuple[float, float]) -> float | None:
+    """Two-sided p-value of a mean like this where the true one is `wanted`: the level at which `mean_interval` just
+    reaches it. None without values."""
+    rows = _sums(values)
+    if not len(rows):
+        return None
+    drawn = resampled(rows, resamples, seed)
+    mean = float(rows[:, 0].sum() / rows[:, 1].sum())
+    share, inverse = _worth(mean, float((drawn[:, 0] / drawn[:, 1]).var()), len(rows), within)
+    aim = (wanted - within[0]) / (within[1] - within[0])
+    return chance(abs(share - aim) / math.sqrt(inverse * aim * (1 - aim)), len(rows))
+
+
+def _worth(mean: float, variance: float, questions: int, within: tuple[float, float]) -> tuple[float, float]:
+    """The mean as a share of the scale, and 1 / the independent yes-or-no answers that the questions are worth.
+
+    The variance says it. Where all values lie at one end it says nothing, and each question counts as one such answer;
+    where they are alike elsewhere it says too much, and the questions are worth no more than their number squared: as
+    if one of them could have been anything.
+    """
+    size = within[1] - within[0]
+    share = min(max((mean - within[0]) / size, 0.0), 1.0)
+    apart = share * (1 - share)
+    spread = variance / size**2 * stretch(questions) ** 2
+    return share, max(spread / apart, 1 / questions**2) if apart > 1e-9 else 1 / questions
+
+
+def difference(values: Groups, resamples: int, seed: int, reach: float = 9.0) -> Difference | None:
     """Mean of paired differences, its 95% interval and p-value, resampled by question. None without values.
 
     Two questions are added, one for either side of the mean, as far from it as those that differ are: where few differ,
-    the drawings without them say too little (after Bonett and Price's interval of paired shares).
+    the drawings without them say too little (after Bonett and Price's interval of paired shares). Where none differ,
+    they are `reach` away, the largest difference that there can be (of grades 9, of percentages 100).
     """
     rows = _sums(values)
     if not len(rows):
@@ -88,8 +113,8 @@ def difference(values: Groups, resamples: int, seed: int) -> Difference | None:
     total, count = rows.sum(axis=0)
     mean, questions, size = float(total / count), len(rows), count / len(rows)
     own = rows[:, 0] / rows[:, 1]
-    differ = max(int((own != 0).sum()), 1)
-    far = math.sqrt(float(((own - mean)[own != 0] ** 2).sum()) / differ + mean**2 / questions)
+    differ = int((own != 0).sum())
+    far = math.sqrt(float(((own - mean)[own != 0] ** 2).sum()) / differ + mean**2 / questions) if differ else reach
     sides = [[(mean + far) * size, size], [(mean - far) * size, size]]
     drawn = resampled(np.vstack([rows, sides]), resamples, seed)
     means = drawn[:, 0] / drawn[:, 1]

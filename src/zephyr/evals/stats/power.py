@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from zephyr.errors import RunError
 from zephyr.evals.figures import kind
-
-LEVEL = 0.05
+from zephyr.evals.stats.resampling import LEVEL
 
 
 class Measured(NamedTuple):

@@ -12,6 +12,8 @@ Floats = NDArray[np.float64]
 
 _KEPT = 2_000_000
 """Counts (16 MB) up to which a drawing is kept for the next figure of as many questions."""
+LEVEL = 0.05
+"""Chance of a false finding; the intervals are those of 1 - LEVEL."""
 _NORMAL = NormalDist()
 
 
@@ -60,7 +62,7 @@ def stretch(questions: int, added: int = 0) -> float:
     return math.sqrt((questions + added) / max(questions - 1, 1))
 
 
-def student(questions: int, level: float = 0.05) -> float:
+def student(questions: int, level: float = LEVEL) -> float:
     """Two-sided quantile of Student's distribution with questions - 1 degrees of freedom (Wallace's approximation).
 
     Within 0.01 from 6 questions on; above the true one below that.
