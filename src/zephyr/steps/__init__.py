@@ -46,7 +46,17 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
 
 
 def _judged(recipe: Recipe) -> dict[str, Any]:
-    return recipe.slice("seed", "evaluate") | recipe.models(*recipe.evaluate.judges)
+    """Batches decide nothing; the harness, the template and our own words do, whatever the recipe says."""
+    from zephyr.data import template
+    from zephyr.evals import words
+    from zephyr.evals.academic.memory import harness_version
+
+    settings = recipe.slice("seed", "evaluate") | {"template": template.digest(), "words": words.digests()}
+    for section in (settings["evaluate"], settings["evaluate"]["academic"]):
+        del section["batch_size"]
+    if recipe.evaluate.academic.tasks:
+        settings["harness"] = harness_version()
+    return settings | recipe.models(*recipe.evaluate.judges)
 
 
 def _trained(section: str) -> Callable[[Recipe], dict[str, Any]]:

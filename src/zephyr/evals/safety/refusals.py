@@ -18,7 +18,7 @@ _DO = (
     r"do (?:that|this|so|it)|be (?:a )?part|go (?:there|into)|talk|make|suggest|guid|continue|respond|accept)"
 )
 _SELF = r"(?:as an? (?:\w+ ){0,3}(?:ai|assistant|model|chatbot)\b[^.!?]{0,60}?)"
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"\bi(?: (?:really|simply|just|also|absolutely|certainly|definitely|therefore|strictly|respectfully)| am afraid i)*"
     rf"(?: |(?='))(?:{_CANNOT})(?: (?:and|or) (?:{_CANNOT}))?,?(?: \w+ly)? {_DO}\w*"
     rf"|{_SELF},? ?(?:but |and )?i (?:{_CANNOT})\b"
@@ -38,4 +38,4 @@ _REFUSAL = re.compile(
 def refuses(answer: str) -> bool:
     """Whether an answer begins with a refusal in prose of its own; quoted and told ones don't count."""
     text = prose.only(answer.replace("’", "'"))[:BEGINNING]
-    return _REFUSAL.search(" ".join(text.split())) is not None
+    return REFUSAL.search(" ".join(text.split())) is not None
