@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from zephyr.errors import DataError
 from zephyr.evals.alpaca import forms
@@ -14,9 +15,13 @@ from zephyr.evals.rows import rows
 def check(bench: Bench) -> None:
     """Raises DataError for a file that can't be used, before any model speaks."""
     first: str | None = None
+    seen: dict[str, str] = {}
     for place, row in bench.rows(bench.section.instructions):
         fail = forms.failing("evaluate.instructions", place)
-        forms.asked(row, fail)
+        asked = forms.asked(row, fail)
+        if asked in seen:
+            raise fail(f"the instruction of {seen[asked]} again, which would count twice; delete one")
+        seen[asked] = place
         if not forms.text_of(row, "output", fail, empty=True):
             continue
         name = forms.text_of(row, "generator", fail, empty=True) or REFERENCE
@@ -57,11 +62,21 @@ def difficulties(path: Path, where: str) -> dict[str | int, float]:
     for place, row in table:
         fail = forms.failing(where, place)
         try:
-            key = str(row["instruction"]) if "instruction" in row else int(row["index"])
-            found[key] = float(row["instruction_difficulty"])
-        except (KeyError, TypeError, ValueError):
+            key = str(row["instruction"]) if "instruction" in row else _index(row)
+            value = float(row["instruction_difficulty"])
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise fail("needs instruction_difficulty (a number), and index or instruction") from None
+        if found.setdefault(key, value) != value:
+            raise fail(f"another difficulty of {key!r:.60} than before; delete one")
     return found
+
+
+def _index(row: Mapping[str, Any]) -> int:
+    """pandas writes it in a column without a name, and as 3.0 where it was a float."""
+    index = float(row["index"] if "index" in row else row[""])
+    if index != int(index):
+        raise ValueError
+    return int(index)
 
 
 def _table(path: Path) -> list[tuple[str, dict[str, str]]]:

@@ -77,7 +77,8 @@ def _hard(said: Sequence[Comparison], known: list[str] | None, difficulty: Path 
     if difficulty is None:
         return None
     given = difficulties(difficulty, "--difficulty")
-    order = list(dict.fromkeys(known or [row["question_id"] for row in said]))
-    places = {text: index for index, text in enumerate(order)}
     asked = dict.fromkeys(row["question_id"] for row in said)
+    places: dict[str, int] = {}
+    for index, text in enumerate(known or asked):  # a row that comes again has a number, too
+        places.setdefault(text, index)
     return {text: of(given, text, places[text], str(difficulty)) for text in asked}
