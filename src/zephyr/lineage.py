@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -116,7 +116,8 @@ class Metrics:
     def log(self, values: Mapping[str, float], at: int) -> None:
         """Values at an optimizer step; those of a long training are seen while it runs."""
         now = int(time.time() * 1000)
-        self._waiting += [(name.replace("+", "_"), float(value), now, at) for name, value in values.items()]
+        named = zip(_metrics(values), values.values(), strict=True)
+        self._waiting += [(name, float(value), now, at) for name, value in named]
         if len(self._waiting) > 500 or time.monotonic() - self._sent > 30:
             self.flush()
 
@@ -196,6 +197,18 @@ class StepRun:
         """A small file of the step's artifact."""
         with errors():
             self._mlflow.log_text(self.id, text, name)
+
+
+def _metrics(names: Iterable[str]) -> list[str]:
+    """Each name with `_` for what MLflow takes in no metric's name, and behind one that is another's by that."""
+    found: dict[str, None] = {}
+    for name in names:
+        parts = re.sub(r"[^\w./: -]", "_", name)[:200].split("/")
+        own = "/".join("_" if part in ("", ".", "..") else part for part in parts)
+        while own in found:
+            own += "_"
+        found[own] = None
+    return list(found)
 
 
 def _twice(log: Callable[[], None]) -> None:

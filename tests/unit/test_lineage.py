@@ -90,6 +90,23 @@ def test_a_run_and_its_steps(store: Store, recipe: Recipe, tmp_path: Path) -> No
     assert {file.path for file in mlflow.list_artifacts(parent)} == {"recipe.json", "report.html"}
 
 
+def test_names_that_mlflow_takes_in_no_metric_are_written_otherwise(store: Store, recipe: Recipe) -> None:
+    lineage.start_run("names", recipe)
+    names = ["Llama-2 7B, chat (v1)/score", "hf:org/x@1/score", "50%+/score", "../score", "/etc/x//y", "a+b", "a_b"]
+    with lineage.StepRun("names", "evaluate") as step:
+        step.log_metrics({name: float(n) for n, name in enumerate([*names, "l" * 300])}, 0)
+    assert lineage.client().get_run(step.id).data.metrics == {
+        "Llama-2 7B_ chat _v1_/score": 0.0,
+        "hf:org/x_1/score": 1.0,
+        "50__/score": 2.0,
+        "_/score": 3.0,
+        "_/etc/x/_/y": 4.0,
+        "a_b": 5.0,
+        "a_b_": 6.0,
+        "l" * 200: 7.0,
+    }
+
+
 def test_versions_and_the_champion(store: Store, recipe: Recipe) -> None:
     a, b = model_of(store, "a", 0), model_of(store, "b", 1)
     assert registry.champion("zephyr") is None
