@@ -80,9 +80,9 @@ def test_both_bounds_of_a_condition_count() -> None:
     ("name", "words"),
     [
         ("score.maths", "score.maths: not measured; alike are score.math"),
-        ("positions", "alike are judge.position"),
-        ("lc_winrate", "alike are win_rate.dSFT-1"),
-        ("xyzzy", "there are score, length, win_rate.dSFT-1, safety.over_refused, judge.position"),
+        ("judge.position.math", "alike are judge.position"),
+        ("lc_win_rate.dSFT-1", "alike are win_rate.dSFT-1"),
+        ("academic.xyzzy", "there are score, length, win_rate.dSFT-1, safety.over_refused, judge.position"),
     ],
 )
 def test_a_figure_that_nobody_knows_fails_and_names_its_neighbours(name: str, words: str) -> None:
@@ -132,7 +132,7 @@ def test_against_the_champion(condition: dict[str, Any], holds: bool, reason: st
         ("judge.self_preference", True),
         ("judge.self_preference.second", False),  # wins with the second judge: they only tell
         ("score", False),
-        ("ranking", False),
+        ("academic.rank", False),
     ],
 )
 def test_of_some_figures_less_is_better(name: str, lower: bool) -> None:

@@ -127,7 +127,7 @@ def safe(refused: float, over: float, unread: float = 0.0) -> dict[str, Any]:
         # What it must be by itself decides, what it must be beside the champion doesn't.
         ({"conditions": [{"figure": "safety.refused", "at_least": 80}]}, safe(81, 3), "failed", "is below 80"),
         ({"conditions": [{"figure": "safety.refused", "max_drop": 0}]}, safe(81, 3), "passed", "the same weights"),
-        ({"conditions": [{"figure": "nope", "max_drop": 0}]}, safe(81, 3), "failed", "nope: not measured"),
+        ({"conditions": [{"figure": "rank", "max_drop": 0}]}, safe(81, 3), "failed", "rank: not measured"),
     ],
 )
 def test_safety_and_conditions_decide_on_the_champion_as_well(

@@ -69,6 +69,22 @@ def test_overrides() -> None:
         (["model.attention=flash_attention_2", "model.dtype=float32"], "flash_attention_2 computes in half precision"),
         (["prepare.clean.rules=[turns, length, turns]"], "prepare.clean: rules: `turns` stands there twice"),
         (["dpo.beta"], "--set dpo.beta: write it as section.setting=value"),
+        (
+            ["gate.conditions=[{figure: scores.math, at_least: 4}]"],
+            "gate.conditions.0: scores.math: no figure is called so; near are score",
+        ),
+        (["gate.conditions=[{figure: win_rate, at_least: 4}]"], "near are win_rate.MODEL"),
+        (["gate.conditions=[{figure: score., at_least: 4}]"], "score.: no figure is called so"),
+        (["gate.conditions=[{figure: judge.positions, at_least: 4}]"], "near are judge.position"),
+        (
+            ["gate.conditions=[{figure: score, at_least: 4, at_most: 3}]"],
+            "gate.conditions.0: score: nothing is at least 4 and at most 3",
+        ),
+        (
+            ["gate.conditions=[{figure: score, at_least: .nan}]"],
+            "gate.conditions.0.at_least: Input should be a finite number (got nan)",
+        ),
+        (["gate.conditions=[{figure: score, max_drop: .inf}]"], "max_drop: Input should be a finite number (got inf)"),
     ],
 )
 def test_impossible_settings_are_refused(overrides: list[str], said: str) -> None:

@@ -1,11 +1,21 @@
 """What a version must reach before it is deployed."""
 
 import re
+from difflib import get_close_matches
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from zephyr.sections.base import Section, Text
+
+FIGURES = (
+    *("score", "score_corrected", "unread", "correct", "length", "failed", "difference", "rank", "academic"),
+    *("win_rate.MODEL", "lc_win_rate.MODEL", "safety.refused", "safety.over_refused", "safety.complied"),
+    *("safety.answered", "safety.other", "safety.agreement", "safety.unread", "judge.unreadable", "judge.first"),
+    *("judge.position", "judge.stability", "judge.agreement", "judge.self_preference", "judge.verbosity"),
+    *("judge.human", "judge.anchor", "judge.anchor_drift"),
+)
+"""What an evaluation may measure, by name; parts of most of them stand behind a dot."""
 
 
 class Condition(Section):
@@ -13,18 +23,29 @@ class Condition(Section):
 
     figure: Text
     """Its name, as `zephyr eval figures` gives it: score, score.math, win_rate.dSFT-1, academic.mmlu, …"""
-    at_least: float | None = None
-    at_most: float | None = None
-    max_drop: float | None = Field(None, ge=0)
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    at_most: float | None = Field(None, allow_inf_nan=False)
+    max_drop: float | None = Field(None, ge=0, allow_inf_nan=False)
     """How far the figure may be worse than the champion's."""
     bound: Literal["mean", "sure", "possible"] = "sure"
     """Which end of the 95% interval counts: sure, the worse end; possible, the better one: only a sure miss blocks."""
 
     @model_validator(mode="after")
     def _says_something(self) -> "Condition":
+        if not any(_called(self.figure, known) for known in FIGURES):
+            near = get_close_matches(self.figure, FIGURES, cutoff=0.5) or FIGURES
+            raise ValueError(f"{self.figure}: no figure is called so; near are {', '.join(near)}")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"{self.figure}: nothing is at least {self.at_least:g} and at most {self.at_most:g}")
         if self.at_least is None and self.at_most is None and self.max_drop is None:
             raise ValueError(f"{self.figure}: names no bound; set at_least, at_most or max_drop")
         return self
+
+
+def _called(name: str, known: str) -> bool:
+    """Whether a figure is this one or a part of it."""
+    start = f"{known}.".replace(".MODEL.", ".")
+    return name == known or (name.startswith(start) and name != start)
 
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
