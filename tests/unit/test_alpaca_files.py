@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from zephyr.errors import DataError
 from zephyr.evals import alpaca
 from zephyr.evals.alpaca import checking, published
 from zephyr.evals.bench import Bench
-from zephyr.sections import Evaluate, Safety
+from zephyr.schema import Answer
+from zephyr.sections import Endpoint, Evaluate, Safety
 
 ROWS: list[Mapping[str, Any]] = [{"instruction": f"say {n}", "output": "x", "generator": "ref"} for n in range(3)]
 
@@ -75,3 +77,47 @@ def test_bad_difficulties_are_named_by_their_row(rows: Any, said: str, tmp_path:
     table.write_text("".join(json.dumps({"index": n, "instruction_difficulty": d}) + "\n" for n, d in rows))
     with pytest.raises(DataError, match=said):
         checking.difficulties(table, "d")
+
+
+@pytest.mark.parametrize(
+    ("row_", "said"),
+    [
+        (row(0, output_2=None), r", row 1: no output_2, whose length is counted"),
+        ({k: v for k, v in row(0).items() if k != "output_2"}, r", row 1: no output_2"),
+        (row(0, output_1=None), r", row 1: no output_1"),
+        (row(0, preference=10**400), r", row 1: preference 1000.*0 lies outside of AlpacaEval's 1 to 2"),
+        (row(0, preference=-(10**400)), r", row 1: preference -1000.*0 lies outside"),
+        (row(0, annotator=["j"]), r", row 1: annotator must be a text"),
+    ],
+)
+def test_annotations_that_cannot_be_counted_are_refused(row_: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        published.standings([write(tmp_path / "a.json", [row_])])
+    assert len(str(error.value)) < 300
+
+
+def test_an_empty_output_has_no_length_and_a_missing_judge_no_name(tmp_path: Path) -> None:
+    (found,) = published.standings([write(tmp_path / "a.json", [row(0, output_2="", annotator=None), row(1)])])
+    assert (found.win["length"], found.judge) == (1.5, "2 judges")
+    (found,) = published.standings([write(tmp_path / "b.json", [row(0, annotator=None)])])
+    assert found.judge == ""
+
+
+def test_annotations_name_the_judge_s_model(tmp_path: Path) -> None:
+    """Not its endpoint: what a judge is called in a recipe says nothing elsewhere."""
+    ends = {"j": Endpoint(base_url="http://127.0.0.1:9/v1", model="judge-model")}
+    at = replace(asking(tmp_path, ROWS[:1]), endpoints=ends)
+    answer = Answer(
+        set="instructions",
+        question_id="1",
+        category="",
+        model="new",
+        turn=1,
+        prompt="say 0",
+        answer="",
+        tokens=1,
+        error="empty answer",
+    )  # loses without a call
+    files = alpaca.found(at, [answer], alpaca.judge(at, [answer])).files
+    (one,) = json.loads(files["alpaca_eval/new/annotations.json"])
+    assert (one["annotator"], one["preference"], one["output_2"]) == ("judge-model", 1.0, "")

@@ -106,11 +106,18 @@ def _annotation(row: Mapping[str, Any], fail: Callable[[str], DataError]) -> Ann
         instruction=asked(row, fail),
         model=text_of(row, "generator_2", fail),
         baseline=text_of(row, "generator_1", fail),
-        judge=str(row.get("annotator", "")),
+        judge=text_of(row, "annotator", fail, empty=True),
         preference=preference(row, fail),
-        text=text_of(row, "output_2", fail, empty=True),
-        baseline_text=text_of(row, "output_1", fail, empty=True),
+        text=_output(row, "output_2", fail),
+        baseline_text=_output(row, "output_1", fail),
     )
+
+
+def _output(row: Mapping[str, Any], name: str, fail: Callable[[str], DataError]) -> str:
+    """An answer that was judged. One that is missing isn't one of no length; "" is."""
+    if row.get(name) is None:
+        raise fail(f"no {name}, whose length is counted; AlpacaEval's annotations have both outputs")
+    return text_of(row, name, fail, empty=True)
 
 
 def preference(row: Mapping[str, Any], fail: Callable[[str], DataError]) -> float | None:
@@ -125,7 +132,7 @@ def preference(row: Mapping[str, Any], fail: Callable[[str], DataError]) -> floa
     if value == 0:
         return 0.5
     if not 1 - NEAR <= value <= 2 + NEAR:
-        raise fail(f"preference {value:g} lies outside of AlpacaEval's 1 to 2: a file of another version")
+        raise fail(f"preference {value!r:.40} lies outside of AlpacaEval's 1 to 2: a file of another version")
     return float(min(1.0, max(0.0, value - 1)))
 
 

@@ -37,6 +37,8 @@ def files(bench: Bench, answers: Sequence[Answer], comparisons: Sequence[Compari
     base = {a["question_id"]: a["answer"] or "" for a in own if a["model"] == bench.baseline}
     reference = references(bench)
     spoken = {(a["model"], a["question_id"]): a for a in own}
+    judge = bench.section.judge
+    by = bench.endpoints[judge].model if judge in bench.endpoints else judge  # as in FastChat's files
     tables: dict[str, list[dict[str, Any]]] = {}
     for answer in own:
         tables.setdefault(f"alpaca_eval/{_file(answer['model'])}/model_outputs.json", []).append(
@@ -52,12 +54,12 @@ def files(bench: Bench, answers: Sequence[Answer], comparisons: Sequence[Compari
         against = base[number] if other == bench.baseline else reference[number][1]
         behind = f".{_file(other)}" if reference and other == bench.baseline else ""
         tables.setdefault(f"alpaca_eval/{_file(row['model'])}/annotations{behind}.json", []).append(
-            _annotation(row, spoken[row["model"], number], against)
+            _annotation(row, spoken[row["model"], number], against, by)
         )
     return {path: json.dumps(rows, indent=2, ensure_ascii=False) + "\n" for path, rows in tables.items()}
 
 
-def _annotation(row: Comparison, answer: Answer, against: str) -> dict[str, Any]:
+def _annotation(row: Comparison, answer: Answer, against: str, judge: str) -> dict[str, Any]:
     """As AlpacaEval writes it: 1 the baseline, 2 the model, 1.5 a draw, what lies between by probabilities."""
     return {
         "instruction": answer["prompt"],
@@ -66,7 +68,7 @@ def _annotation(row: Comparison, answer: Answer, against: str) -> dict[str, Any]
         "dataset": row["category"],
         "output_2": answer["answer"] or "",
         "generator_2": row["model"],
-        "annotator": row["judge"],
+        "annotator": judge,
         "preference": None if row["preference"] is None else 1 + row["preference"],
         "raw_completion": row["judgment"],
     }
