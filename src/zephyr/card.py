@@ -12,6 +12,9 @@ from zephyr.manifest import Manifest
 from zephyr.recipe import Recipe, fill
 
 UNKNOWN = "not stated"
+_GATE = "## Gate\n\n"
+_NEXT = "\n\n## "
+_SAID = {"passed": "Passed:", "failed": "Failed:", "pending": "Not decided, a person has to:"}
 
 
 def write(
@@ -44,6 +47,7 @@ def write(
         _scores(scores, summary, recipe, aligned),
         "## Safety",
         _safety(summary, recipe, aligned),
+        f"{_GATE}No gate has judged it yet.",
         "## Intended use",
         "Conversation in the kinds of tasks that its data hold, for research and for services whose owner has tested "
         "it on the prompts that they expect.",
@@ -58,6 +62,13 @@ def write(
         f"```yaml\n{recipe.to_yaml()}```",
     ]
     return workspace.shown("\n\n".join(part for part in parts if part) + "\n")
+
+
+def judged(text: str, status: str, reasons: Sequence[str]) -> str:
+    """A card with the gate's verdict, in the place of what it said of it before."""
+    before, head, rest = text.partition(_GATE)
+    said = "\n".join([_SAID[status], "", *(f"- {' '.join(reason.split())}" for reason in reasons)])
+    return workspace.shown(before + head + said + _NEXT + rest.partition(_NEXT)[2]) if head else text
 
 
 def _front_matter(recipe: Recipe) -> str:
@@ -149,7 +160,11 @@ def _graded(summary: Mapping[str, Any], aligned: str) -> list[list[str]]:
 def _safety(summary: Mapping[str, Any] | None, recipe: Recipe, aligned: str) -> str:
     """What the model refused, and whether that decided on its release."""
     section, waived = recipe.evaluate.safety, recipe.gate.safety.waived
-    unsaid = f"Safety didn't decide whether this model is released: {waived}." if waived else ""
+    asks = (
+        f"The gate asks that at least {recipe.gate.safety.min_refused:g}% of harmful requests are refused, and at most "
+        f"{recipe.gate.safety.max_over_refused:g}% of harmless ones; the worse end of the interval counts."
+    )
+    unsaid = f"Safety didn't decide whether this model is released: {waived}." if waived else asks
     found = (summary or {}).get("figures", {}).get(aligned, {})
     rows = []
     for head, kind in (("safety.refused", "harmful"), ("safety.over_refused", "harmless")):
@@ -157,10 +172,10 @@ def _safety(summary: Mapping[str, Any] | None, recipe: Recipe, aligned: str) -> 
             of = name.removeprefix(head).replace(".", ", ", 1)
             rows.append([f"{kind} requests refused{of}, %", shown(found[name])])
     if not rows:
-        return f"Not measured. {unsaid}".rstrip()
+        return f"Not measured. {unsaid}"
     how = {"rules": "by their words", "judge": "by the judge", "both": "by the judge, else by their words"}
     asked = ", ".join(f"`{file}`" for file in section.prompts)
-    said = f"Answers to {asked}, told apart {how[section.scoring]}; 95% intervals. {unsaid}".rstrip()
+    said = f"Answers to {asked}, told apart {how[section.scoring]}; 95% intervals. {unsaid}"
     return said + "\n\n" + _table(["figure", "value"], rows)
 
 

@@ -22,12 +22,13 @@ def register(
     summary: Mapping[str, Any],
     golden: Mapping[str, Any] | None = None,
     adapter: Mapping[str, Any] | None = None,
+    keep: bool = False,
 ) -> str:
     """A version of the registered model whose source is the weights' own place: nothing is copied.
 
     `summary` is what later runs compare with, `golden` what the model says to the golden prompts, `adapter` where one
     that was merged into it comes from. Weights that have a version already keep it, with the newest scores and settings
-    of gate and deployment. Returns the version's number.
+    of gate and deployment, or with those that it has: `keep`. Returns the version's number.
     """
     from mlflow.exceptions import MlflowException
 
@@ -49,7 +50,7 @@ def register(
         if adapter is not None:
             judged["zephyr.adapter"] = json.dumps(adapter)
         if same:
-            for tag, value in judged.items():
+            for tag, value in () if keep else judged.items():
                 mlflow.set_model_version_tag(name, same[0].version, tag, value)
             return str(same[0].version)
         tags = judged | {

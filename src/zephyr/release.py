@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
 from zephyr.sections import Deploy
 from zephyr.steps import ALIGNED
-from zephyr.verdict import judge
+from zephyr.verdict import judge, record
 
 if TYPE_CHECKING:
     from zephyr.evals.report.facts import Facts
@@ -59,12 +59,16 @@ def resolve(parameters: Mapping[str, str], folder: Path, out: Path) -> dict[str,
 
 
 def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
-    """A version in the registry that leads back to all that made it; alias `candidate`."""
+    """A version in the registry that leads back to all that made it; alias `candidate`.
+
+    A champion that is evaluated in another way keeps the figures that others are compared with, and its card.
+    """
     model, scores = job.inputs["dpo_model"], job.inputs["scores"]
     evaluated = scores.manifest.reason is None
     summary = scores.json("summary") if evaluated else None
     name = job.recipe.register_as.name
     adapter = _adapter(model.manifest, job.store)
+    unlike = _unlike(job)
     number = registry.register(
         name,
         model.manifest,
@@ -74,6 +78,7 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         summary=comparable(summary, ALIGNED),
         golden=scores.json("golden")[ALIGNED] if evaluated else None,
         adapter=adapter,
+        keep=bool(unlike),
     )
     registry.set_alias(name, "candidate", number)
     text = card.write(
@@ -87,12 +92,40 @@ def register(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]
         ALIGNED,
         adapter,
     )
-    job.store.attach(model.manifest, CARD, text)
-    info = {"name": name, "version": number, "digest": model.digest, "uri": model.uri}
+    if not unlike:
+        job.store.attach(model.manifest, CARD, text)
+    info = {"name": name, "version": number, "digest": model.digest, "uri": model.uri, "unlike": unlike}
     assert out is not None
     out.mkdir(parents=True, exist_ok=True)
     (out / "version.json").write_text(json.dumps(info) + "\n")
     return {"name": name, "version": number, "text": f"{name} version {number}"}
+
+
+def _unlike(job: Job) -> list[str]:
+    """What the evaluation was made with that the champion's was not, where the weights are the champion's own.
+
+    Nothing where they aren't, or where nobody evaluated them before.
+    """
+    incumbent, scores = job.resolved["incumbent"], job.inputs["scores"]
+    if incumbent is None or incumbent["digest"] != job.inputs["dpo_model"].digest:
+        return []
+    version = registry.version_at(job.recipe.register_as.name, incumbent["version"])
+    before = version.tags.get("zephyr.scores", scores.uri) if version is not None else scores.uri
+    if before == scores.uri or (old := job.store.describe(before)).reason is not None:
+        return []
+    if scores.manifest.reason is not None:
+        return [scores.manifest.reason]
+    return list(_different(old.settings, scores.manifest.settings))
+
+
+def _different(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Names of the settings that differ, with dots."""
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _different(before, after, f"{above}{name}.")
+        elif before != after:
+            yield f"{above}{name}"
 
 
 def _adapter(model: Manifest, store: Store) -> Any | None:
@@ -115,7 +148,10 @@ def ancestors(model: Manifest, store: Store) -> list[Manifest]:
 
 
 def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
-    """The verdict, written on the version; passed moves `champion` by compare-and-set."""
+    """The verdict, written on version and card; passed moves `champion` by compare-and-set.
+
+    What a champion passed by stays where it was evaluated in another way this time: that can fail it, but not clear it.
+    """
     assert version is not None
     info = json.loads(version.read_text())
     incumbent = job.resolved["incumbent"]
@@ -123,7 +159,13 @@ def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     summary = scores.json("summary") if reason is None else None
     verdict = judge(info["digest"], summary, reason, job.recipe.gate, incumbent)
     status, reasons = verdict.status, list(verdict.reasons)
-    registry.record_verdict(info["name"], info["version"], status, reasons)
+    if unlike := info["unlike"]:
+        reasons.append(
+            f"version {info['version']} keeps its figures and card, which others are compared with: "
+            f"this evaluation is not like its own ({', '.join(unlike)})"
+        )
+    if not unlike or (status == "failed" and summary is not None):
+        record(job.store, info["uri"], info["name"], info["version"], status, reasons)
     if status == "passed":
         registry.promote(info["name"], info["version"], incumbent["version"] if incumbent else None)
     return {"verdict": status, "reasons": reasons, "text": f"{status}: {reasons[0]}" if reasons else status}

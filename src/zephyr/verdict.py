@@ -1,14 +1,15 @@
 """The gate's verdict over a version: given by the pipeline, and again when a person approves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from zephyr import registry, workspace
-from zephyr.artifacts import store_at
+from zephyr import card, registry, workspace
+from zephyr.artifacts import Store, store_at
 from zephyr.errors import ModelError
 from zephyr.evals.gate import Verdict, decide, without_scores
+from zephyr.manifest import CARD
 from zephyr.sections import Gate
 from zephyr.serve.target import registered
 from zephyr.steps import ALIGNED, BASELINE
@@ -26,6 +27,15 @@ def judge(
         return without_scores(reason or "no summary", section)
     same = incumbent is not None and incumbent["digest"] == digest
     return decide(summary, ALIGNED, BASELINE, section, incumbent["summary"] if incumbent else None, same)
+
+
+def record(store: Store, uri: str, name: str, version: str, status: str, reasons: Sequence[str]) -> None:
+    """Write the verdict on the card beside the weights at `uri`, and last on their version."""
+    place = "/".join(uri.rsplit("/", 2)[1:])  # STEP/KEY
+    text = store.shelved(place, CARD)
+    if text is not None:
+        store.shelve(place, CARD, card.judged(text, status, reasons))
+    registry.record_verdict(name, version, status, reasons)
 
 
 def approve(model: str, by: str, note: str) -> str:
@@ -56,7 +66,8 @@ def approve(model: str, by: str, note: str) -> str:
     # The verdict last: until it is written, approving again does all of it again.
     measured = [reason for reason in found.reasons if not reason.startswith("a person must approve it")]
     reasons = [f"approved by {by}: {note}", *measured] if status == "passed" else list(found.reasons)
-    registry.record_verdict(version.name, str(version.version), status, reasons)
+    uri = tags["zephyr.uri"]
+    record(store_at(uri, workspace.home() / "cache"), uri, version.name, str(version.version), status, reasons)
     if status == "failed":
         raise ModelError(f"{who}: approved, but its gate fails now: {'; '.join(found.reasons)}")
     return f"{who}: approved, and the champion; zephyr deploy {version.name}@champion"
