@@ -39,12 +39,18 @@ class World:
         self.tmp_path, self.rate = tmp_path, rate
         self.rows: dict[str, list[Row]] = {"q": QUESTIONS}
         self.section: dict[str, Any] = {}
+        self.url: str | None = None
+        """As the recipe writes it; None: the server's own, a new one with each run."""
 
     def run(self, say: Callable[[str], str] = lambda text: f"said {text}") -> "Found":
         section = Evaluate(questions="q", judge="j", bootstrap=20, safety=Safety(prompts=()), **self.section)
         speaker = Tells(say)
-        with serving(lambda body, before: self.rate(body["messages"][-1]["content"])) as server:
-            ends = {"j": Endpoint(base_url=server.url, model="org/gpt")}
+        with (
+            serving(lambda body, before: self.rate(body["messages"][-1]["content"])) as server,
+            pytest.MonkeyPatch.context() as environment,
+        ):
+            environment.setenv("WORLD_URL", server.url)
+            ends = {"j": Endpoint(base_url=self.url or server.url, model="org/gpt")}
             work = bench(section, self.tmp_path, self.rows, {}, ends)
             mt_bench.check(work)
             answers = mt_bench.answer(work, "new", speaker) + mt_bench.peers(work)
@@ -121,11 +127,11 @@ def test_failed_answers_are_counted_and_never_judged(tmp_path: Path) -> None:
     }
     assert "ERROR" not in repr(found.asked) and "old" not in repr(found.asked)
     assert found.means("peer") == {"score": 9.0, "score.turn_1": 9.0, "score.writing": 9.0, "unread": 0.0}
-    assert found.part.summary["models"]["peer"] == {"turns": 6, "scored": 1, "empty": 0, "failed": 5, "unread": 0}
+    assert found.part.summary["models"]["peer"] == {"turns": 6, "scored": 1, "empty": 0, "not_judged": 5, "unread": 0}
     # An empty answer is the model's own and gets a 1 without a call; what isn't read is left out: (9 + 1 + 3 + 3) / 4
     assert found.means()["score"] == 4.0
     assert found.means()["unread"] == 40.0  # two of five
-    assert found.part.summary["models"]["new"] == {"turns": 6, "scored": 4, "empty": 1, "failed": 0, "unread": 2}
+    assert found.part.summary["models"]["new"] == {"turns": 6, "scored": 4, "empty": 1, "not_judged": 0, "unread": 2}
     assert len(found.asked) == 5 + 1
 
 
@@ -158,8 +164,8 @@ def test_files_tell_the_same_when_they_are_read_back(tmp_path: Path) -> None:
         read = [row["score"] for row in rows if row["model"] == one.model and row["score"] != -1]
         assert sum(read) / len(read) == ours["score"]["mean"]
         own = first.part.summary["models"][one.model]
-        assert [one.counts[name] for name in ("turns", "scored", "failed", "unread", "missing")] == [
-            *(own[name] for name in ("turns", "scored", "failed", "unread")),
+        assert [one.counts[name] for name in ("turns", "scored", "not_judged", "unread", "missing")] == [
+            *(own[name] for name in ("turns", "scored", "not_judged", "unread")),
             0,
         ]
     assert {row["question_id"] for row in rows} == {81, 111, 112}
@@ -175,12 +181,20 @@ def said(answers: Sequence[Answer], model: str) -> list[tuple[str | None, str | 
 
 def test_a_rerun_writes_the_same_files(tmp_path: Path) -> None:
     world = World(tmp_path)
+    world.url = "${WORLD_URL}"
     first = world.run()
     assert len(first.asked) == 6
     second = world.run()
     assert second.asked == []  # journalled
     assert second.part.files == first.part.files
     assert len(second.lines("mt_bench/model_judgment/org_gpt_single.jsonl")) == 6
+
+
+def test_another_server_s_model_of_the_same_name_is_another_judge(tmp_path: Path) -> None:
+    first = World(tmp_path, lambda text: "[[7]]").run()
+    second = World(tmp_path, lambda text: "[[3]]").run()  # over the same journal
+    assert len(second.asked) == len(first.asked) == 6
+    assert (first.means()["score"], second.means()["score"]) == (7.0, 3.0)
 
 
 def test_corrected_references_change_the_score_s_name(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ class Call:
     """So many of the likeliest tokens at each place, with their log-probabilities, where the server gives them."""
     schema: Mapping[str, Any] | None = None
     """JSON schema of the reply; asked for only where Endpoint.json_schema says that the server knows how."""
+    judging: bool = False
+    """Only this address may have replied: of another server's model by the same name nothing is found again."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ def number(seed: int, *parts: str) -> int:
 
 
 def key_of(call: Call, endpoint: Endpoint) -> str:
-    """SHA-256 of all that decides the reply; not of where the model is served, nor of the key."""
+    """SHA-256 of all that decides the reply; not of the key, nor, but for a judge's, of where the model is served."""
     decides = [endpoint.model, call.messages, call.temperature, call.top_p, call.max_tokens, call.seed]
     decides += [{"stop": call.stop}] if call.stop else []
     decides += [{"top_logprobs": call.top_logprobs}] if call.top_logprobs else []
     decides += [{"schema": call.schema}] if call.schema is not None and endpoint.json_schema else []
+    decides += [{"base_url": endpoint.base_url}] if call.judging else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

@@ -71,6 +71,7 @@ class Bench:
                 max_tokens=most,
                 top_logprobs=top_logprobs,
                 seed=number(self.seed, repr(talk), *more),
+                judging=True,
             )
             for talk in talks
         ]
