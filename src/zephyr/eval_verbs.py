@@ -92,8 +92,8 @@ def mt_bench(options: argparse.Namespace) -> int:
     known = published.questions(local(options.questions, cache)) if options.questions else None
     found, replaced = published.standings([local(file, cache) for file in options.files], known)
     terminal = Terminal()
-    counted = ("scored", "unread", "failed", "missing")
-    header = ["model", "judge", "score", "95% interval", "turn 1", "turn 2", *counted]
+    counted = ("scored", "unread", "not_judged", "missing")
+    header = ["model", "judge", "score", "95% interval", "turn 1", "turn 2", *(n.replace("_", " ") for n in counted)]
     rows = [
         [
             *(one.model, one.judge, _mean(one.figures, "score")),

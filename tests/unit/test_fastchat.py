@@ -104,7 +104,7 @@ def test_odd_judgments_count_by_rule(tmp_path: Path) -> None:
         "unread": pytest.approx(100 * 3 / 7),  # of the 8 turns one was of a failure
     }
     # eight questions in the file are sixteen turns, eight of which nobody judged
-    assert one.counts == {"turns": 8, "scored": 4, "empty": 0, "failed": 1, "unread": 3, "missing": 8}
+    assert one.counts == {"turns": 8, "scored": 4, "empty": 0, "not_judged": 1, "unread": 3, "missing": 8}
     assert one.with_failed == 4.5
 
 

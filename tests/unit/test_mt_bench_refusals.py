@@ -6,8 +6,9 @@ import pytest
 
 from tests.benching import bench
 from tests.fastchat_rows import PROMPTS, QUESTIONS, Row, answered
-from zephyr.errors import DataError
+from zephyr.errors import DataError, RecipeError
 from zephyr.evals import mt_bench
+from zephyr.recipe import load
 from zephyr.sections import Evaluate, Safety
 
 BAD: list[tuple[str, list[Row], str]] = [
@@ -77,3 +78,25 @@ def test_a_peer_can_not_have_a_model_s_name(tmp_path: Path) -> None:
     rows = {"q": QUESTIONS, "a": [answered(81, "a", "b")]}
     with pytest.raises(DataError, match=r"evaluate\.answers\.base: a model of this run has that name"):
         mt_bench.check(bench(section, tmp_path, rows, {"base": tmp_path}))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("questions=null", "references: is read beside questions only; name them, or leave it out"),
+        ("instructions=null", "difficulty: is read beside instructions only; name them, or leave it out"),
+        ("temperatures={writing: -1}", "evaluate.temperatures.writing: Input should be greater than or equal to 0"),
+        ("temperatures={writing: .nan}", "evaluate.temperatures.writing: Input should be a finite number"),
+    ],
+)
+def test_settings_without_effect_are_refused_with_the_recipe(given: str, told: str) -> None:
+    files = ["evaluate.references=r.jsonl", "evaluate.difficulty=d.csv", "evaluate.answers={peer: p.jsonl}"]
+    load("tiny", files)
+    with pytest.raises(RecipeError) as caught:
+        load("tiny", [*files, f"evaluate.{given}"])
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_peers_need_something_to_be_asked() -> None:
+    with pytest.raises(RecipeError, match="answers: is read beside questions or instructions only; name one of them"):
+        load("tiny", ["evaluate.answers={peer: p}", "evaluate.questions=null", "evaluate.instructions=null"])

@@ -97,7 +97,7 @@ def test_peers_stand_behind_the_variants_and_published_ones_have_no_rank() -> No
     cells = found.here[0][2]
     assert len(cells) == len(found.header) - 1
     assert cells[1] == "3 [1 to 3]" and cells[-3:] == ("62.5", "92.5 [80.1, 97.4]", "7.5 [2.6, 19.9]")
-    assert ("Zephyr-7B-beta", "7B, dDPO", "7.34", "AlpacaEval 90.60 (1.03) %") in found.published
+    assert ("Zephyr-7B-beta", "7B, dDPO", "7.34", "90.60 (1.03)") in found.published
     page = page_of(run_of())
     assert "not judged here" in page.text and "so those models have no rank" in page.text
 
@@ -196,7 +196,7 @@ def test_the_table_names_corrected_scores_and_failed_answers() -> None:
 
 
 def test_how_it_was_measured_is_said() -> None:
-    counts = {"turns": 160, "scored": 150, "empty": 0, "failed": 4, "unread": 3}
+    counts = {"turns": 160, "scored": 150, "empty": 0, "not_judged": 4, "unread": 3}
     bench = {"name": "score_corrected", "questions": 80, "references": 30, "corrected": 13, "without_reference": 2}
     alpaca = {"instructions": 805, "references": 805, "generator": "davinci", "preference": "probabilities"}
     page = page_of(
@@ -204,7 +204,8 @@ def test_how_it_was_measured_is_said() -> None:
     )
     assert (
         "80 questions, 30 with a reference answer, 13 of them corrected. 2 of math, reasoning and coding have none. "
-        "8 answers failed and were not judged. 6 grades could not be read and are in no mean." in page.text
+        "8 turns were not judged, as the answer or the one before it failed. 6 grades could not be read and are in no "
+        "mean." in page.text
     )
     assert (
         "805 instructions, 805 with an answer of davinci. A preference is the probability of the letter that the judge "

@@ -1,9 +1,9 @@
 """What the models are asked, who judges the answers, and how far the judge is trusted."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from zephyr.sections.base import Positive, Section, Text
 
@@ -84,7 +84,7 @@ class Evaluate(Section):
     answers: Mapping[str, Text] = {}
     """Peers by name, judged beside the run's models: their answers in FastChat's or AlpacaEval's form."""
     judge: Text = "teacher"
-    temperatures: Mapping[str, float] = {
+    temperatures: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
         "writing": 0.7,
         "roleplay": 0.7,
         "stem": 0.1,
@@ -104,6 +104,25 @@ class Evaluate(Section):
     academic: Academic = Academic()
     safety: Safety = Safety()
     audit: Audit = Audit()
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        """A file that nothing would read is a mistake; that one benchmark is left out shall not be overlooked."""
+        readers = {
+            ("references", "corrections", "judge_prompts"): ("questions",),
+            ("difficulty",): ("instructions",),
+            ("answers",): ("questions", "instructions"),
+        }
+        idle = [
+            f"{name}: is read beside {' or '.join(sets)} only; name {'one of them' if len(sets) > 1 else 'them'}, "
+            "or leave it out"
+            for names, sets in readers.items()
+            for name in names
+            if getattr(self, name) and not any(getattr(self, one) for one in sets)
+        ]
+        if idle:
+            raise ValueError("; ".join(idle))
+        return self
 
     @property
     def judging(self) -> bool:

@@ -72,12 +72,12 @@ def by_question(
 
 
 def counts(scores: Sequence[Score]) -> dict[str, int]:
-    """Turns: all, those with a score, empty answers, failed ones, and grades that weren't read."""
+    """Turns: all, with a score, with an empty answer, not judged (it or the one before failed), grades not read."""
     return {
         "turns": len(scores),
         "scored": sum(score["score"] is not None for score in scores),
         "empty": sum(score["error"] == EMPTY for score in scores),
-        "failed": sum(score["error"] == FAILED for score in scores),
+        "not_judged": sum(score["error"] == FAILED for score in scores),
         "unread": sum(score["score"] is None and score["error"] != FAILED for score in scores),
     }
 

@@ -30,11 +30,11 @@ def of_questions(summary: Mapping[str, Any] | Missing) -> str:
         said.append(f"{told['without_reference']:,} of math, reasoning and coding have none.")
     counts = told["models"].values()
     for name, words in {
-        "failed": "answers failed and were not judged",
+        "not_judged": "turns were not judged, as the answer or the one before it failed",
         "empty": "answers were empty",
         "unread": "grades could not be read and are in no mean",
     }.items():
-        if count := sum(own[name] for own in counts):
+        if count := sum(own.get(name, 0) for own in counts):
             said.append(f"{count:,} {words}.")
     return " ".join(said)
 
