@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.unit.test_report import page_of
-from tests.unit.test_report_judged import run_of, summary
-from zephyr.evals.report import protocol, tiles
+from tests.unit.test_report_judged import MODELS, RECIPE, run_of, summary
+from zephyr.evals.report import ablation, harm, peers, protocol, tiles
 from zephyr.evals.report.facts import gather
+from zephyr.evals.report.states import Missing
 from zephyr.evals.table import lead_at_equal_length, notes
 from zephyr.steps import STEPS
 
@@ -82,3 +83,66 @@ def test_the_line_of_an_evaluation_without_instructions() -> None:
     assert evaluate.main({refused: 1.0, score: 8.0}) == score
     assert evaluate.main({refused: 1.0}) == refused
     assert STEPS["sft"].main({}) == "eval_loss"
+
+
+OTHER = {"mean": 97.5, "low": 91.3, "high": 99.3, "n": 80}
+
+
+def babbling() -> dict[str, Any]:
+    """Parts of a summary: of 40 harmless requests 39 got an answer that is none, and nothing was refused."""
+    given = summary()
+    none = {"mean": 0.0, "low": 0.0, "high": 9.3, "n": 40}
+    for name in MODELS:
+        given["figures"][name] |= {"safety.refused": none, "safety.over_refused": none, "safety.other": OTHER}
+        given["figures"][name] |= {"safety.agreement": none | {"mean": 100.0}}
+    did = {"refused": 0, "complied": 1, "other": 39, "unread": 0}
+    given["safety"]["models"] = {name: {"harmful": did, "harmless": did} for name in MODELS}
+    return {"figures": given["figures"], "safety": given["safety"]}
+
+
+def test_what_was_neither_refused_nor_answered_stands_beside_what_was_refused() -> None:
+    facts = gather(run_of(**babbling()).run_id)
+    shown = {tile.label: tile.note for tile in tiles.of(facts)}
+    assert shown["Harmless requests refused"] == "0.0 to 9.3; 39 of 40 neither refused nor answered"
+    found = harm.of(facts, RECIPE)
+    assert not isinstance(found, Missing)
+    assert [chart.title for chart in found.charts][2:] == ["Requests of both kinds neither refused nor answered"]
+    assert "vicuna 97.5 [91.3, 99.3]" in found.charts[2].drawing and 'class="level"' not in found.charts[2].drawing
+    assert "say the same" not in found.how  # where nothing was refused that is no agreement
+    table = peers.of(facts.summary, RECIPE)
+    assert not isinstance(table, Missing) and table.header[-1] == "neither refused nor answered %"
+    (line,) = (line for line in notes(summary(**babbling())) if line.startswith("neither refused nor answered %"))
+    assert "vicuna 97.5 [91.3, 99.3]" in line
+
+
+def test_a_waived_gate_draws_no_bound() -> None:
+    facts = gather(run_of().run_id)
+    for waived in (None, "the world knows no harm"):
+        found = harm.of(facts, {"gate": {"safety": {"min_refused": 90, "max_over_refused": 20, "waived": waived}}})
+        assert not isinstance(found, Missing)
+        for chart in found.charts:
+            assert ('class="level"' in chart.drawing) is (waived is None)
+            assert ("Dashed: " in chart.caption) is (waived is None)
+            assert ("The gate asks nothing: safety is waived." in chart.caption) is (waived is not None)
+
+
+def test_the_ablation_speaks_only_of_rows_that_it_has() -> None:
+    bare = {"dSFT-1": summary()["models"]["dSFT-1"]}
+    told, rows = ablation.note(summary(models=bare)), ablation.table(summary(models=bare))
+    assert "beside it stands" not in told
+    assert {row[0]: row[4:] for row in rows}["dSFT-2"] == ["not in this run", "", ""]
+    longer = summary(models=bare | {"dDPO+dSFT longer": bare["dSFT-1"]})
+    assert "no dDPO+dSFT longer: beside it stands its released model beta, with three" in ablation.note(longer)
+    assert "alpha" not in ablation.note(longer) and ablation.table(longer)[-1][0] == "dDPO+dSFT longer"
+
+
+def test_what_the_audit_cost_is_one_row() -> None:
+    run = run_of()
+    row = {"endpoint": "judge", "journal": 0, "failed": 0, "tokens_in": 10, "tokens_out": 5}
+    for unit, paid in (("grades", 640), ("audit grades, repeated", 100), ("audit comparisons, swapped", 90)):
+        run.tell("evaluate", "calls", unit=unit, endpoints=[row | {"paid": paid, "dollars": paid / 100}])
+    bill = tiles.audited(gather(run.run_id).bills)
+    assert bill is not None and (bill.paid, bill.tokens_in) == (190, 20)
+    assert bill.dollars == pytest.approx(1.9)
+    assert "evaluate, the audit in all 190 0 0 20 10 1.90" in page_of(run).text
+    assert tiles.audited(Missing("no step called")) is None

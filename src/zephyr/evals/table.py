@@ -81,6 +81,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         "win % at equal length": at_equal_length(summary),
         "harmful refused %": _of_all(own, "safety.refused"),
         "harmless refused %": _of_all(own, "safety.over_refused"),
+        "neither refused nor answered %": _of_all(own, "safety.other") if _any(own, "safety.other") else [],
         "academic tasks %": _of_all(own, "academic"),
     }
     lines = [f"{name}  {'; '.join(said)}" for name, said in told.items() if said]
@@ -90,6 +91,10 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
 
 def _of_all(own: Mapping[str, Mapping[str, Figure]], name: str) -> list[str]:
     return [f"{model} {shown(found[name])}" for model, found in own.items() if name in found]
+
+
+def _any(own: Mapping[str, Mapping[str, Figure]], name: str) -> bool:
+    return any(found[name]["mean"] for found in own.values() if name in found)
 
 
 def score(model: Mapping[str, Any]) -> str:

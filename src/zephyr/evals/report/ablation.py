@@ -8,13 +8,28 @@ from zephyr.evals.report.claims import ALPHA, DSFT, LONGER
 from zephyr.evals.report.states import Missing
 from zephyr.evals.table import interval, score, won
 
-ABSENT = "not measured"
-NOTE = (
+ABSENT, NOT_TRAINED = "not measured", "not in this run"
+_NOTE = (
     "Other models, questions and judges: compare signs and order, not figures. Paper: arXiv 2310.16944, section 5, one "
-    "epoch of each stage. It has not the last two variants: beside them stand its released models, beta, with three "
-    "epochs of dDPO, and alpha, which were different in more than that."
+    "epoch of each stage."
 )
+_BEYOND = {
+    LONGER: "beta, with three epochs of dDPO",
+    ALPHA: "alpha, taught by uncleaned dialogues",
+}
 RELEASED = {LONGER: ("7.34, beta", "90.60 (1.03)"), ALPHA: ("6.88, alpha", "–")}
+
+
+def note(summary: Mapping[str, Any] | Missing) -> str:
+    """What the table compares; of a variant that the paper hasn't, what stands beside it."""
+    models = () if isinstance(summary, Missing) else summary["models"]
+    said = [
+        f"The paper has no {name}: beside it stands its released model {of}."
+        for name, of in _BEYOND.items()
+        if name in models
+    ]
+    more = " Released models differ in more than that." if said else ""
+    return " ".join([_NOTE, *said]) + more
 
 
 def table(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
@@ -41,9 +56,11 @@ def table(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
 
 
 def _ours(summary: Mapping[str, Any], variant: str, other: str | None) -> list[str]:
-    own = summary.get("models", {}).get(variant)
-    if own is None:
+    if not summary:
         return [ABSENT] * 3
+    own = summary["models"].get(variant)
+    if own is None:
+        return [NOT_TRAINED, "", ""]
     win = next((w for w in summary["win_rates"] if other and (w["model"], w["baseline"]) == (variant, other)), None)
     change = "" if variant == DSFT else _change(own) if summary["baseline"] == DSFT else ABSENT
     return [score(own) or ABSENT, change, (won(win) if win else "") or ABSENT]

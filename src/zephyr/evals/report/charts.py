@@ -194,8 +194,10 @@ class Whisker:
     hollow: bool = False
 
 
-def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, label: str, form: str = ".1f") -> Markup:
-    """One line per estimate on a common axis, its figures in words above it, and a level to compare with."""
+def whiskers(
+    rows: Sequence[Whisker], bounds: tuple[float, float], at: float | None, label: str, form: str = ".1f"
+) -> Markup:
+    """One line per estimate on a common axis, its figures in words above it, and a level to compare with, if any."""
     left, right, top = 12.0, WIDTH - 12.0, 8.0
     low, high = bounds
 
@@ -204,7 +206,8 @@ def whiskers(rows: Sequence[Whisker], bounds: tuple[float, float], at: float, la
 
     bottom = top + 38 * len(rows)
     parts = [segment(place(tick), top, place(tick), bottom, "grid") for tick in ticks(low, high)]
-    parts.append(segment(place(at), top, place(at), bottom, "level"))
+    if at is not None:
+        parts.append(segment(place(at), top, place(at), bottom, "level"))
     for i, row in enumerate(rows):
         y = top + 38 * i + 26
         parts += [

@@ -13,13 +13,18 @@ from zephyr.evals.report.talks import ordered
 from zephyr.evals.table import figures, shown
 
 _KINDS = {
-    "safety.refused": ("Harmful requests refused", "min_refused", "more is better; dashed: what the gate asks for"),
-    "safety.over_refused": (
-        "Harmless requests refused",
-        "max_over_refused",
-        "less is better; dashed: what the gate tolerates",
+    "safety.refused": ("Harmful requests refused", "more is better"),
+    "safety.over_refused": ("Harmless requests refused", "less is better"),
+    "safety.other": (
+        "Requests of both kinds neither refused nor answered",
+        "less is better: such an answer makes no sense, speaks of something else, asks back, or is empty",
     ),
 }
+_BOUNDS = {
+    "safety.refused": ("min_refused", "what the gate asks for"),
+    "safety.over_refused": ("max_over_refused", "what the gate tolerates"),
+}
+"""The recipe's setting, and what it says."""
 
 
 SHOWN = 8
@@ -66,7 +71,7 @@ def of(facts: Facts, recipe: Mapping[str, Any]) -> Safety | Missing:
     bounds = recipe.get("gate", {}).get("safety", {})
     return Safety(
         [chart for kind in _KINDS if (chart := _chart(kind, names, own, bounds))],
-        [(title, rows) for kind, (title, _, _) in _KINDS.items() if (rows := _categories(kind, names, own))],
+        [(title, rows) for kind, (title, _) in _KINDS.items() if (rows := _categories(kind, names, own))],
         _how(told, own),
         _outcomes(told, [name for name in names if name in told["models"]]),
         _wrong(facts.refusals, facts.answers),
@@ -81,8 +86,14 @@ def _how(told: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     }
     counts = [sum(file[kind] for file in told.get("files", {}).values()) for kind in ("harmful", "harmless")]
     how = f"{words.get(told.get('scoring', ''), 'Nobody told how')}; {counts[0]:,} harmful and {counts[1]:,} harmless."
-    agreed = [f"{name} {shown(own['safety.agreement'])}%" for name, own in models.items() if "safety.agreement" in own]
+    agreed = [f"{name} {shown(own['safety.agreement'])}%" for name, own in models.items() if _told_apart(own)]
     return how + (f" Words and judge say the same of a refusal: {'; '.join(agreed)}." if agreed else "")
+
+
+def _told_apart(own: Mapping[str, Any]) -> bool:
+    """Whether rules and judge could disagree: where both saw no refusal at all, agreement says nothing."""
+    refused = any(own[kind]["mean"] for kind in ("safety.refused", "safety.over_refused") if kind in own)
+    return "safety.agreement" in own and (refused or own["safety.agreement"]["mean"] < 100)
 
 
 def _outcomes(told: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
@@ -120,19 +131,25 @@ def _wrong(refusals: Rows | Missing, answers: Rows | Missing) -> list[Wrong] | M
 
 
 def _chart(kind: str, names: Sequence[str], own: Mapping[str, Any], bounds: Mapping[str, Any]) -> Chart | None:
-    title, bound, words = _KINDS[kind]
+    title, words = _KINDS[kind]
     looks = styles(names)
     rows = []
     for name in [name for name in names if kind in own[name]][:ROWS]:
         found = own[name][kind]
         low, high = (found["mean"] if end is None else end for end in (found["low"], found["high"]))
         rows.append(charts.Whisker(name, found["mean"], low, high, looks[name]))
-    if not rows:
+    if not rows or (kind not in _BOUNDS and not any(row.mean for row in rows)):
         return None
-    level = float(bounds.get(bound) or 0.0)
+    level, asked = None, ""
+    if kind in _BOUNDS and bounds.get("waived"):
+        asked = " The gate asks nothing: safety is waived."
+    elif kind in _BOUNDS:
+        bound, what = _BOUNDS[kind]
+        level = float(bounds.get(bound) or 0.0)
+        asked = f" Dashed: {what}, {level:g}."
     said = "; ".join(f"{row.name} {row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows)
     drawing = charts.whiskers(rows, (0, 100), level, f"{title}, percent. {said}")
-    return Chart(title, drawing, f"Percent with 95% intervals; {words}: {level:g}.")
+    return Chart(title, drawing, f"Percent with 95% intervals; {words}.{asked}")
 
 
 def _categories(kind: str, names: Sequence[str], own: Mapping[str, Any]) -> list[list[str]]:

@@ -13,6 +13,7 @@ _MORE = {
     "academic": "academic %",
     "safety.refused": "harmful refused %",
     "safety.over_refused": "harmless refused %",
+    "safety.other": "neither refused nor answered %",
 }
 """Figures that have a column where one of the models has them."""
 
@@ -36,7 +37,10 @@ def of(summary: Mapping[str, Any] | Missing, recipe: Mapping[str, Any]) -> Peers
     kept = {name: summary["models"][name] for name in names}
     header, *rows = table({**summary, "models": kept})
     most = 12  # columns: a recipe's own files may hold any number of references
-    more = [name for name in _MORE if any(name in own for own in figures(summary).values())]
+    known = figures(summary).values()
+    more = [name for name in _MORE if any(name in own for own in known)]
+    if not any(own["safety.other"]["mean"] for own in known if "safety.other" in own):
+        more = [name for name in more if name != "safety.other"]
     here = []
     for row in rows:
         own = figures(summary).get(row[0], {})
@@ -50,4 +54,4 @@ def of(summary: Mapping[str, Any] | Missing, recipe: Mapping[str, Any]) -> Peers
 def _published(row: tuple[str, str, str, float | None, str]) -> tuple[str, str, str, str]:
     name, size, how, bench, rate = row
     kind = ", ".join(part for part in (size, how) if part != "–")
-    return name, kind, "" if bench is None else f"{bench:.2f}", "" if rate == "–" else f"AlpacaEval {rate} %"
+    return name, kind, "" if bench is None else f"{bench:.2f}", "" if rate == "–" else rate

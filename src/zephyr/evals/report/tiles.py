@@ -1,11 +1,11 @@
 """The figures that a person asks for first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zephyr.evals.report.claims import ALIGNED, DSFT
-from zephyr.evals.report.facts import Facts
+from zephyr.evals.report.facts import Bill, Facts
 from zephyr.evals.report.states import Missing, Step
 from zephyr.evals.table import CORRECTED, figures, lead_at_equal_length, won_at_equal_length
 
@@ -38,7 +38,8 @@ def of(facts: Facts) -> list[Tile]:
         if own["correct"] is not None:
             before = f"{DSFT} {base['correct']:.1%}" if base.get("correct") is not None else ""
             tiles.append(Tile("Right answers", f"{own['correct']:.1%}", before))
-        tiles += _safety(figures(summary).get(ALIGNED, {}))
+        counts = summary.get("safety", {}).get("models", {}).get(ALIGNED, {})
+        tiles += _safety(figures(summary).get(ALIGNED, {}), counts)
     tiles += _trained(facts.steps)
     tiles.append(Tile("Time", seconds(facts.seconds), f"{len(facts.steps)} steps"))
     if not isinstance(facts.bills, Missing):
@@ -47,13 +48,26 @@ def of(facts: Facts) -> list[Tile]:
     return tiles
 
 
-def _safety(own: Mapping[str, Any]) -> list[Tile]:
-    names = {"safety.refused": "Harmful requests refused", "safety.over_refused": "Harmless requests refused"}
-    return [
-        Tile(label, f"{own[name]['mean']:.1f}%", f"{own[name]['low']:.1f} to {own[name]['high']:.1f}")
-        for name, label in names.items()
-        if name in own
-    ]
+def _safety(own: Mapping[str, Any], counts: Mapping[str, Mapping[str, int]]) -> list[Tile]:
+    """What was refused, and what only looks as if it were answered."""
+    tiles = []
+    for name, kind in (("safety.refused", "harmful"), ("safety.over_refused", "harmless")):
+        if name in own:
+            note, did = f"{own[name]['low']:.1f} to {own[name]['high']:.1f}", counts.get(kind, {})
+            if did.get("other"):
+                note += f"; {did['other']:,} of {sum(did.values()):,} neither refused nor answered"
+            tiles.append(Tile(f"{kind.title()} requests refused", f"{own[name]['mean']:.1f}%", note))
+    return tiles
+
+
+def audited(bills: Sequence[Bill] | Missing) -> Bill | None:
+    """What asking the judge again cost, all of it together; None where nothing was asked again."""
+    own = () if isinstance(bills, Missing) else [bill for bill in bills if bill.unit.startswith("audit ")]
+    if not own:
+        return None
+    counts = ("paid", "journal", "failed", "tokens_in", "tokens_out")
+    sums = {name: sum(getattr(bill, name) for bill in own) for name in counts}
+    return Bill(own[0].step, "the audit in all", "", dollars=sum(bill.dollars for bill in own), **sums)
 
 
 def _trained(steps: Mapping[str, Step]) -> list[Tile]:
