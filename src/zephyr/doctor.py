@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LEAST_DISK = 2 * 2**30  # bytes
 LEAST_MEMORY = 2 * 2**30
 TRAININGS = ("sft", "dpo")
+ELSEWHERE = ("http", "https", "s3", "hf")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def checks(recipe: Recipe) -> Iterator[Check]:
         "tracking": tracking,
         "base model": _base,
         "cleaning rules": _rules,
+        "evaluation": _evaluation,
     }
     if recipe.evaluate.academic.tasks:
         probes["academic tasks"] = _academic
@@ -60,11 +62,12 @@ def tell(found: Iterable[Check]) -> bool:
 def preflight(recipe: Recipe, terminal: Terminal, yes: bool, until: str | None = None) -> None:
     """A run's first seconds: raise the first failed check's error; ask before calls that cost money.
 
-    What no step up to `until` trains needs no memory.
+    What no step up to `until` trains needs no memory, and what none evaluates no files to evaluate with.
     """
-    trains = until is None or ORDER.index(until) >= min(ORDER.index(step) for step in TRAININGS)
+    first = {"trainings": min(ORDER.index(step) for step in TRAININGS), "evaluation": ORDER.index("evaluate")}
+    last = len(ORDER) if until is None else ORDER.index(until)
     for check in checks(recipe):
-        if check.ok is False and (trains or check.name != "trainings"):
+        if check.ok is False and first.get(check.name, 0) <= last:
             raise RunError(check.detail)
     from zephyr.plan import told
 
@@ -162,6 +165,22 @@ def _academic(recipe: Recipe) -> str:
     section = recipe.evaluate.academic
     folder = local(section.include, workspace.home() / "cache") if section.include else None
     return f"{', '.join(section.tasks)} (lm-eval {academic.known(section, folder)})"
+
+
+def _evaluation(recipe: Recipe) -> str:
+    """Files on this machine are there and, where no other is needed, hold what they must."""
+    from zephyr.data.locations import expand, local
+    from zephyr.plan.evaluating import checked
+    from zephyr.recipe import fill
+
+    places = [fill(location, recipe) for location in recipe.evaluate.locations]
+    here = [place for place in places if expand(place).partition(":")[0] not in ELSEWHERE]
+    for place in here:
+        local(place, workspace.home() / "cache")
+    if len(here) < len(places):
+        return f"{len(here)} files are here, {len(places) - len(here)} will be fetched"
+    checked(recipe)
+    return f"{len(here)} files hold what they must" if here else "it reads no file"
 
 
 def _trainings(recipe: Recipe) -> str:

@@ -42,22 +42,28 @@ class Unpaid(Bench):
 
 def evaluated(recipe: Recipe, lengths: Lengths) -> Iterator[Estimate]:
     """If no two models give the same answer, and the judge can be read."""
-    section = recipe.evaluate.model_copy(update={"bootstrap": 2})
-    if not section.judges:
+    if not recipe.evaluate.judges:
         return
-    names = [BASELINE, *(f"variant {n}" for n in range(2, MODELS[recipe.pipeline] + 1))]
-    files = {location: fetched(location, recipe) for location in section.locations}
-    nothing = (recipe.endpoints, recipe.seed, files, Account(Path()), Progress())
-    bench = Unpaid(dict.fromkeys(names, Untrained()), BASELINE, section, *nothing)
-    parts = (mt_bench, alpaca, safety)
-    for part in (*parts, audit):
-        part.check(bench)
+    bench, parts = checked(recipe), (mt_bench, alpaca, safety)
+    names = bench.models
     answers = [answer for part in parts for name in names for answer in part.answer(bench, name, _Voice(name, lengths))]
     answers += [*mt_bench.peers(bench), *alpaca.peers(bench)]
     scores, comparisons = mt_bench.judge(bench, answers), alpaca.judge(bench, answers)
     safety.judge(bench, answers)
     audit.run(bench, answers, scores, comparisons)
     yield from estimates("evaluate", recipe, ((call, VERDICT) for call in bench.calls), 1)
+
+
+def checked(recipe: Recipe) -> Unpaid:
+    """A bench over the evaluation's files. Raises DataError at the first that can't be used."""
+    section = recipe.evaluate.model_copy(update={"bootstrap": 2})
+    names = [BASELINE, *(f"variant {n}" for n in range(2, MODELS[recipe.pipeline] + 1))]
+    files = {location: fetched(location, recipe) for location in section.locations}
+    nothing = (recipe.endpoints, recipe.seed, files, Account(Path()), Progress())
+    bench = Unpaid(dict.fromkeys(names, Untrained()), BASELINE, section, *nothing)
+    for part in (mt_bench, alpaca, safety, audit):
+        part.check(bench)
+    return bench
 
 
 class _Voice:
