@@ -53,11 +53,14 @@ def test_a_judge_behind_an_endpoint(model: str, fails: str | None, tmp_path: Pat
         assert summary["verdict"] == "yes", summary["reasons"]
         assert {name for name, state in found.items() if state != "ok"} == {"human", "anchor"}
         assert figures["first"]["low"] <= 50 <= figures["first"]["high"]
+        assert summary["sample"]["grades"] == 50  # of 25 answers, for both turns of each are graded again
     else:
         assert found[fails] == "failed" and summary["verdict"] == "no"
         title = next(check["title"] for check in summary["checks"] if check["name"] == fails)
         assert any(reason.startswith(title) for reason in summary["reasons"])
         assert title.lower() in summary["words"].lower()
+    if model == "first":  # the padded answer stands first in every second probe, so a taste for places cancels out
+        assert figures["verbosity"]["mean"] == 50
     json.dumps(summary, allow_nan=False)
     assert all(figures[shown["name"]]["mean"] == shown["mean"] for c in summary["checks"] for shown in c["figures"])
 
@@ -100,7 +103,7 @@ def test_a_second_judge_that_answered_too_little_is_not_called_absent() -> None:
     few = rules.Measure("agreement.kappa", "agreement", "", Interval(0.9, 0.8, 1.0, 5), rules.KAPPA)
     found = concluded([rules.judged("anchor", [drift]), rules.judged("agreement", [few])])
     assert found["verdict"] == "doubtful" and "no people's word could be set beside it" in found["words"]
-    assert any("only 5 values could be compared" in reason for reason in found["reasons"])
+    assert any("only 5 questions could be compared" in reason for reason in found["reasons"])
 
 
 def test_what_the_audit_asks_for_is_told_apart_from_the_grading(tmp_path: Path) -> None:

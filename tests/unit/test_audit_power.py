@@ -5,9 +5,18 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.simulated import FAIR, Judge, audit
-from zephyr.evals.audit import measures, rules
-from zephyr.evals.audit.checks import Draws, Verdict, position, readable, stability
+from tests.simulated import FAIR, Judge, Pairs, audit
+from zephyr.evals.audit import anchor, human, measures, rules
+from zephyr.evals.audit.checks import (
+    Draws,
+    Verdict,
+    agreement,
+    position,
+    readable,
+    self_preference,
+    stability,
+    verbosity,
+)
 from zephyr.evals.audit.rules import Limit, Measure
 from zephyr.evals.stats import Interval
 
@@ -16,16 +25,17 @@ DRAWS = Draws(400, 0)
 
 
 @cache
-def states(judge: Judge, second: Judge = FAIR) -> dict[str, list[str]]:
+def states(judge: Judge, second: Judge = FAIR, ahead: float = 0.5) -> dict[str, list[str]]:
     """What each check says in so many audits of 100 comparisons."""
-    found = [audit(judge, 100, seed, second) for seed in range(AUDITS)]
+    found = [audit(judge, 100, seed, second, ahead) for seed in range(AUDITS)]
     return {name: [one[name]["state"] for one in found] for name in found[0]}
 
 
 def test_a_fair_judge_passes() -> None:
-    for name, said in states(FAIR).items():
-        assert said.count("ok") >= 0.9 * AUDITS, name
-        assert "failed" not in said, name
+    for ahead in (0.5, 5.0, 8.0):  # one model wins 56, 94 and 99%: two fair judges agree, whoever wins
+        for name, said in states(FAIR, ahead=ahead).items():
+            assert said.count("ok") >= 0.9 * AUDITS, (name, ahead)
+            assert "failed" not in said, (name, ahead)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +70,9 @@ def test_one_bias_is_not_taken_for_another() -> None:
 
 
 def test_two_judges_without_a_word_in_common_do_not_agree() -> None:
-    said = states(FAIR, Judge(noise=100.0))["agreement"]
-    assert said.count("failed") >= 0.9 * AUDITS
+    for ahead in (0.5, 8.0):
+        said = states(FAIR, Judge(noise=100.0), ahead)["agreement"]
+        assert said.count("failed") >= 0.9 * AUDITS, ahead
 
 
 def verdicts(*preferences: float | None, first: bool = True) -> list[Verdict]:
@@ -83,7 +94,79 @@ def test_order_by_hand() -> None:
 def test_too_few_say_nothing() -> None:
     found = position(verdicts(1, 0), verdicts(1, 0, first=False), DRAWS)
     assert found["state"] == "not measured"
-    assert found["why"] == "only 4 values could be compared; 10 are the fewest that say anything"
+    assert found["why"] == "only 2 questions could be compared; 10 are the fewest that say anything"
+    one = [Verdict("the same question", True, 1.0)] * 40
+    found = stability(one, [one], {}, [], DRAWS)
+    assert found["state"] == "not measured" and found["why"].startswith("only 1 questions could be compared")
+
+
+def test_few_questions_never_clear_a_judge() -> None:
+    """Ten of each, all as they should be: what could still be lies beyond every limit."""
+    ten = [Verdict(str(n), n % 2 == 0, 1.0) for n in range(10)]
+    grades = {("m", str(n), 1): 1.0 + n % 9 for n in range(10)}
+    two = agreement(ten, ten, {}, {}, DRAWS)
+    assert two["figures"][0]["mean"] == 1 and two["figures"][0]["low"] < rules.KAPPA["low"]  # type: ignore[operator]
+    for found in (
+        two,
+        agreement([], [], grades, grades, DRAWS),
+        verbosity(verdicts(*[0.5] * 10), [], DRAWS),
+        anchor.check(same := {f"{n}/1": 7.0 for n in range(10)}, same, "then", DRAWS),
+        self_preference([1] * 10, ten, ten, DRAWS),
+        stability([], [], grades, [grades], DRAWS),
+        human.check(*people(10), DRAWS),
+    ):
+        assert found["state"] == "doubtful", found
+
+
+def test_alike_verdicts_say_nothing_of_agreement() -> None:
+    drawn = verdicts(*[0.5] * 40)
+    found = agreement(drawn, drawn, {}, {}, DRAWS)
+    assert found["state"] == "not measured" and found["why"].startswith("the judge says the same of all")
+
+
+def people(count: int, seed: int | None = None) -> tuple[list[human.Item], list[Verdict]]:
+    """Votes of two people and the judge's verdicts, all for the first answer; dice where there is a seed."""
+    rng = np.random.default_rng(seed)
+    sides = np.ones((count, 3), int) if seed is None else rng.choice([-1, 1], (count, 3))
+    items = [human.Item(str(n), "", "", "", {"one": int(a), "two": int(b)}) for n, (a, b, _) in enumerate(sides)]
+    return items, [Verdict(str(n), True, float(side > 0)) for n, side in enumerate(sides[:, 2])]
+
+
+def test_dice_do_not_pass_for_agreement_with_people() -> None:
+    """Neither among people who throw dice themselves, nor where they only lean the same way."""
+    found = [human.check(*people(400, seed), DRAWS) for seed in range(20)]
+    assert [one["state"] for one in found].count("ok") == 0
+    assert [one["state"] for one in found].count("not measured") >= 18
+    assert any(one["why"].startswith("people agree with each other no more surely than dice") for one in found)
+    # People agree in 231 of 400, the judge with them in half: -7.75 points, which -10 tolerates, but dice give 50%.
+    items = [human.Item(str(n), "", "", "", {"one": 1, "two": 1 if n < 231 else -1}) for n in range(400)]
+    dice = [Verdict(str(n), True, float(n % 2)) for n in range(400)]
+    assert human.check(items, dice, DRAWS)["state"] != "ok"
+    assert human.check(*people(400), DRAWS)["state"] == "ok"
+
+
+def test_self_preference_has_a_sign_for_either_side() -> None:
+    """A family wins 30 of 40 pairs with the judge, 20 with the second one: 25 points, whichever side it stands on."""
+    for side in (1, -1):
+        wins = [(n < 30, n < 20) for n in range(40)]
+        here, there = (verdicts(*(float(won == (side > 0)) for won in own)) for own in zip(*wins, strict=True))
+        figures = {f["name"]: f["mean"] for f in self_preference([side] * 40, here, there, DRAWS)["figures"]}
+        assert figures["self_preference"] == pytest.approx(25)
+        assert figures["self_preference.own"] == pytest.approx(75)
+        assert figures["self_preference.second"] == pytest.approx(50)
+
+
+def test_a_better_model_that_writes_more_is_no_taste_for_length() -> None:
+    """One model writes 1000 more and wins, one 1000 less and loses; within each, the longer answer wins as often."""
+    pairs = Pairs(np.zeros(40), np.tile([-1.0, -1.0, 1.0, 1.0], 10), np.ones(40, int), np.ones(40, bool))
+    rows = [
+        row | {"model": model, "length": row["length"] + more}
+        for model, more, wins in (("good", 1000, (1, 1, 1, 0)), ("bad", -1000, (0, 0, 0, 1)))
+        for row in pairs.comparisons(verdicts(*wins * 10))
+    ]
+    # Within `good` -1 wins 2 of 2, +1 wins 1 of 2: covariance of -1, -1, 1, 1 with 25, 25, 25, -75 is -25; in `bad` 25.
+    found = verbosity([], rows, DRAWS)
+    assert {f["name"]: f["mean"] for f in found["figures"]}["verbosity.slope"] == pytest.approx(0)
 
 
 def test_unreadable_replies_are_counted() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from zephyr.client import number
 from zephyr.errors import DataError
 from zephyr.evals import mt_bench
-from zephyr.evals.audit import rules
+from zephyr.evals.audit import measures, rules
 from zephyr.evals.audit.checks import Draws
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.audit.trust import concluded
@@ -106,7 +106,14 @@ def check(grades: Grades, before: Grades | None, since: str, draws: Draws) -> Ch
             "anchor", "no earlier grades: set evaluate.audit.anchor_judgments, or make a champion", shown
         )
     changes = [(key.rsplit("/", 1)[0], grades[key] - before[key]) for key in grades if key in before]
-    drift = Measure("anchor_drift", f"change since {since}", "points", draws.change(changes), rules.DRIFT)
+    drift = Measure(
+        "anchor_drift",
+        f"change since {since}",
+        "points",
+        draws.change(changes),
+        rules.DRIFT,
+        measures.questions(changes),
+    )
     return rules.judged("anchor", [drift, level])
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zephyr.evals.audit import measures, rules
+from zephyr.evals.audit.measures import questions
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.audit.sample import Pair, Place, decided
 from zephyr.evals.stats import PERCENT, SCORE, Interval, difference, mean_interval
@@ -46,16 +47,22 @@ class Draws(NamedTuple):
         found = difference(measures.grouped(rows), self.resamples, self.seed, reach)
         return found.interval if found else None
 
-    def of(self, rows: Sequence[tuple[str, Sequence[float]]], measure: measures.Measured) -> Interval | None:
-        """A measure of sums by question; n counts the rows."""
-        found = measures.of_sums(measures.added(rows), measure, self.resamples, self.seed)
+    def of(
+        self,
+        rows: Sequence[tuple[str, Sequence[float]]],
+        measure: measures.Measured,
+        within: measures.Scale | None = None,
+    ) -> Interval | None:
+        """A measure of sums by question, on its scale; n counts the rows."""
+        found = measures.of_sums(measures.added(rows), measure, self.resamples, self.seed, within)
         return found._replace(n=len(rows)) if found else None
 
 
 def readable(unread: Sequence[tuple[str, bool]], draws: Draws) -> Check:
     """`unread`: of each reply its question, and whether nothing could be read from it."""
-    share = draws.percent([(question, 100.0 * missed) for question, missed in unread])
-    return rules.judged("readable", [Measure("unreadable", "replies without a verdict", "%", share, rules.UNREADABLE)])
+    share, asked = draws.percent([(question, 100.0 * missed) for question, missed in unread]), questions(unread)
+    found = Measure("unreadable", "replies without a verdict", "%", share, rules.UNREADABLE, asked)
+    return rules.judged("readable", [found])
 
 
 def position(asked: Sequence[Verdict], swapped: Sequence[Verdict], draws: Draws) -> Check:
@@ -75,8 +82,17 @@ def position(asked: Sequence[Verdict], swapped: Sequence[Verdict], draws: Draws)
     return rules.judged(
         "position",
         [
-            Measure("first", "decided verdicts for the answer shown first", "%", draws.percent(wins), rules.FIRST),
-            Measure("position", "verdicts that survive the swap", "%", draws.percent(kept), rules.SURVIVES),
+            Measure(
+                "first",
+                "decided verdicts for the answer shown first",
+                "%",
+                draws.percent(wins),
+                rules.FIRST,
+                questions(wins),
+            ),
+            Measure(
+                "position", "verdicts that survive the swap", "%", draws.percent(kept), rules.SURVIVES, questions(kept)
+            ),
         ],
     )
 
@@ -101,12 +117,12 @@ def stability(
         for place, value in repeat.items()
         if place in graded
     ]
-    noise = draws.of(off, measures.spread)
+    noise, stays = draws.of(off, measures.spread, measures.OFF), draws.percent(kept)
     return rules.judged(
         "stability",
         [
-            Measure("stability", "verdicts that stay when asked again", "%", draws.percent(kept), rules.STABLE),
-            Measure("stability.score", "spread of a grade asked again", "points", noise, rules.STEADY),
+            Measure("stability", "verdicts that stay when asked again", "%", stays, rules.STABLE, questions(kept)),
+            Measure("stability.score", "spread of a grade asked again", "points", noise, rules.STEADY, questions(off)),
         ],
     )
 
@@ -114,9 +130,13 @@ def stability(
 def agreement(
     asked: Sequence[Verdict], second: Sequence[Verdict], graded: Grades, second_graded: Grades, draws: Draws
 ) -> Check:
-    """Two judges on the same prompts; kappa counts only what chance doesn't give."""
+    """Two judges on the same prompts; kappa counts only what chance doesn't give.
+
+    Of the places, first, draw, second, and not of the models: where one model nearly always wins, two judges agree on
+    that by chance, and kappa would say nothing. The better answer stands first in half of the prompts.
+    """
     both = [
-        (one.question, won(one.preference), won(two.preference))
+        (one.question, place(one), place(two._replace(first=one.first)))
         for one, two in zip(asked, second, strict=True)
         if one.preference is not None and two.preference is not None
     ]
@@ -127,13 +147,16 @@ def agreement(
         if (x := graded.get(place)) is not None
     ]
     same = [(question, 100.0 * (a == b)) for question, a, b in both]
-    beyond, together = draws.of(cells, measures.kappa), draws.of(moments, measures.correlation)
+    beyond = draws.of(cells, measures.kappa, measures.BEYOND_CHANCE)
+    together = draws.of(moments, measures.correlation, measures.BEYOND_CHANCE)
     return rules.judged(
         "agreement",
         [
-            Measure("agreement.kappa", "agreement beyond chance (Cohen's kappa)", "", beyond, rules.KAPPA),
+            Measure(
+                "agreement.kappa", "agreement beyond chance (Cohen's kappa)", "", beyond, rules.KAPPA, questions(cells)
+            ),
             Measure("agreement", "same verdict", "%", draws.percent(same)),
-            Measure("agreement.score", "correlation of grades", "", together, rules.CORRELATION),
+            Measure("agreement.score", "correlation of grades", "", together, rules.CORRELATION, questions(moments)),
         ],
     )
 
@@ -148,14 +171,19 @@ def self_preference(own: Sequence[int], asked: Sequence[Verdict], second: Sequen
         for side, one, two in zip(own, asked, second, strict=True)
         if side and one.preference is not None and two.preference is not None
     ]
-    more = draws.change([(question, 100.0 * side * (a - b)) for question, side, a, b in pairs], 100.0)
+    gained = [(question, 100.0 * side * (a - b)) for question, side, a, b in pairs]
     here = draws.percent([(question, 100.0 * (a if side > 0 else 1 - a)) for question, side, a, _ in pairs])
     there = draws.percent([(question, 100.0 * (b if side > 0 else 1 - b)) for question, side, _, b in pairs])
     return rules.judged(
         "self_preference",
         [
             Measure(
-                "self_preference", "more wins of its own family than with the second judge", POINTS, more, rules.OWN
+                "self_preference",
+                "more wins of its own family than with the second judge",
+                POINTS,
+                draws.change(gained, 100.0),
+                rules.OWN,
+                questions(gained),
             ),
             Measure("self_preference.own", "wins of its family with this judge", "%", here),
             Measure("self_preference.second", "with the second judge", "%", there),
@@ -170,7 +198,12 @@ def verbosity(probes: Sequence[Verdict], comparisons: Sequence[Comparison], draw
         "verbosity",
         [
             Measure(
-                "verbosity", "wins of an answer that says the same twice", "%", draws.percent(longer), rules.LONGER
+                "verbosity",
+                "wins of an answer that says the same twice",
+                "%",
+                draws.percent(longer),
+                rules.LONGER,
+                questions(longer),
             ),
             Measure(
                 "verbosity.slope",
@@ -208,6 +241,11 @@ def sides(pairs: Sequence[Pair], families: Mapping[str, str], judge: str) -> lis
     """Which side of each pair is of the judge's family: 1 the model, -1 the other, 0 none or both."""
     family = families[judge]
     return [(families.get(pair.model) == family) - (families.get(pair.other) == family) for pair in pairs]
+
+
+def place(verdict: Verdict) -> int:
+    """1 where the answer shown first won, 0 for a draw, -1."""
+    return won(verdict.preference) * (1 if verdict.first else -1)
 
 
 def won(preference: float | None) -> int:

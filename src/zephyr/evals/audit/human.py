@@ -118,26 +118,27 @@ def matches(items: Sequence[Item], seed: int) -> list[Match]:
 
 
 def check(items: Sequence[Item], verdicts: Sequence[Verdict], draws: Draws) -> Check:
-    """Agreement over votes; beside it that of people with each other, where two judged the same."""
+    """Agreement over votes; beside it that of people with each other, where two judged the same.
+
+    Where people agree with each other no more than dice would, agreement with them says nothing of a judge.
+    """
     given = [(item, won(v.preference)) for item, v in zip(items, verdicts, strict=True) if v.preference is not None]
     with_judge = [(item.question, vote, side) for item, side in given for vote in item.votes.values()]
     with_people = [(i.question, a, b) for i, _ in given for a, b in combinations(i.votes.values(), 2)]
     decided = [(q, 100.0 * (a == b)) for q, a, b in with_judge if a and b]
     ceiling = [(q, 100.0 * (a == b)) for q, a, b in with_people if a and b]
     whole = draws.percent([(q, 100.0 * (a == b)) for q, a, b in with_judge])
-    plain = [
-        Measure("human", "agreement with people where both decide", "%", draws.percent(decided), rules.WITH_PEOPLE),
-        Measure("human.draws", "the same with draws", "%", whole),
-    ]
-    if len(ceiling) < rules.FEWEST:
-        return rules.judged("human", plain)
+    said, asked = "agreement with people where both decide", measures.questions(decided)
+    plain = Measure("human", said, "%", draws.percent(decided), rules.WITH_PEOPLE, asked)
+    draw = Measure("human.draws", "the same with draws", "%", whole)
+    if measures.questions(ceiling) < rules.FEWEST:
+        return rules.judged("human", [plain, draw])
     rows = [(q, (1.0, hit, 0.0, 0.0)) for q, hit in decided] + [(q, (0.0, 0.0, 1.0, hit)) for q, hit in ceiling]
-    gap, people = draws.of(rows, measures.gap), draws.percent(ceiling)
-    return rules.judged(
-        "human",
-        [
-            Measure("human.gap", "above the agreement of people with each other", POINTS, gap, rules.BELOW_PEOPLE),
-            Measure("human.ceiling", "agreement of people with each other", "%", people),
-            *(measure._replace(limit=None) for measure in plain),
-        ],
-    )
+    gap, people = draws.of(rows, measures.gap, measures.APART), draws.percent(ceiling)
+    most = Measure("human.ceiling", "agreement of people with each other", "%", people)
+    if people and people.low <= 50:
+        shown = [rules.shown(measure) for measure in (most, plain, draw) if measure.interval]
+        return rules.absent("human", "people agree with each other no more surely than dice would", shown)
+    above = "above the agreement of people with each other"
+    apart = Measure("human.gap", above, POINTS, gap, rules.BELOW_PEOPLE, asked)
+    return rules.judged("human", [apart, most, plain._replace(limit=rules.NO_DICE), draw])

@@ -9,15 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zephyr.evals.stats import Interval, ends, resampled
+from zephyr.evals.stats import Interval, ends, on_scale, resampled
 
 Sums = NDArray[np.float64]
 """[drawings, sums]; a measure turns them into [drawings] values, NaN where a drawing has none."""
 Measured = Callable[[Sums], Sums]
 
 
-def of_sums(sums: Mapping[str, Sequence[float]], measure: Measured, resamples: int, seed: int) -> Interval | None:
-    """A measure of the questions' sums with its 95% interval; None where it has no value. n counts questions."""
+Scale = tuple[float, float]
+BEYOND_CHANCE: Scale = (-1.0, 1.0)
+"""Ends of kappa and correlation."""
+OFF: Scale = (0.0, 9.0 / 2**0.5)
+"""Of the standard deviation of two grades."""
+APART: Scale = (-100.0, 100.0)
+"""Of one share minus another."""
+
+
+def of_sums(
+    sums: Mapping[str, Sequence[float]], measure: Measured, resamples: int, seed: int, within: Scale | None = None
+) -> Interval | None:
+    """A measure of the questions' sums with its 95% interval; None where it has no value. n counts questions.
+
+    `within` are the ends of its scale: the interval then says how much few questions that are all alike leave open.
+    """
     if not sums:
         return None
     rows = np.array(list(sums.values()), dtype=float)  # [questions, sums]
@@ -27,7 +41,7 @@ def of_sums(sums: Mapping[str, Sequence[float]], measure: Measured, resamples: i
     values = values[np.isfinite(values)]
     if not np.isfinite(whole) or not len(values):
         return None
-    low, high = ends(values, len(rows))
+    low, high = on_scale(whole, float(values.var()), len(rows), within) if within else ends(values, len(rows))
     return Interval(whole, min(low, whole), max(high, whole), len(rows))
 
 
@@ -46,6 +60,11 @@ def grouped(rows: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
     for question, value in rows:
         found.setdefault(question, []).append(value)
     return found
+
+
+def questions(rows: Sequence[tuple[str, object]]) -> int:
+    """How many questions the rows are of."""
+    return len({question for question, _ in rows})
 
 
 def kappa(sums: Sums) -> Sums:

@@ -8,7 +8,7 @@ from zephyr.evals.stats import Interval
 
 State = Literal["ok", "doubtful", "failed", "not measured"]
 FEWEST = 10
-"""Values; an interval of fewer says nothing."""
+"""Questions; an interval of fewer says nothing, however many values they gave."""
 
 
 class Limit(TypedDict):
@@ -75,6 +75,12 @@ class Measure(NamedTuple):
     interval: Interval | None
     limit: Limit | None = None
     """None: it only tells."""
+    questions: int | None = None
+    """That the values are of; None: each is of its own."""
+
+    @property
+    def asked(self) -> int:
+        return self.questions or (self.interval.n if self.interval else 0)
 
 
 UNREADABLE = Limit(low=None, high=5.0, fair=0.0)
@@ -88,6 +94,8 @@ OWN = Limit(low=-10.0, high=10.0, fair=0.0)
 LONGER = Limit(low=None, high=60.0, fair=None)
 BELOW_PEOPLE = Limit(low=-10.0, high=None, fair=0.0)
 WITH_PEOPLE = Limit(low=60.0, high=None, fair=None)
+NO_DICE = Limit(low=50.0, high=None, fair=None)
+"""Where both sides decide: dice agree with everybody in half."""
 DRIFT = Limit(low=-0.25, high=0.25, fair=0.0)
 """Points of 10. Published scores of one model fell by 0.28 within weeks, when the judge was renewed."""
 
@@ -98,11 +106,12 @@ def judged(name: str, measures: Sequence[Measure], why: str = "") -> Check:
     `why` there may be nothing to measure, where that is known.
     """
     there = [measure for measure in measures if measure.interval is not None]
-    ruled = [m for m in there if m.limit and m.interval and m.interval.n >= FEWEST]
+    ruled = [m for m in there if m.limit and m.interval and m.asked >= FEWEST]
     if not ruled:
-        count = max((m.interval.n for m in there if m.interval), default=0)
-        few = f"only {count} values could be compared; {FEWEST} are the fewest that say anything"
-        return absent(name, why or few, [shown(measure) for measure in there])
+        count = max((m.asked for m in there), default=0)
+        few = f"only {count} questions could be compared; {FEWEST} are the fewest that say anything"
+        alike = "the judge says the same of all: that two say it may be chance"
+        return absent(name, why or (few if count < FEWEST else alike), [shown(measure) for measure in there])
     worst = max(ruled, key=lambda m: _WORSE[_state(m)])
     state = _state(worst)
     figures = [shown(measure) for measure in (worst, *(m for m in there if m is not worst))]
