@@ -1,5 +1,6 @@
 """Bad files of MT-Bench: one line with setting, file and row, before any model speaks."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ BAD: list[tuple[str, list[Row], str]] = [
     ("r", [answered(999, "a", "b")], "references, FILE:1: question 999 is none of the 3 questions"),
     ("r", [answered(111, "a")], "references, FILE:1: the reference lacks a turn"),
     ("c", [answered(111, "a", "b"), {"question_id": 112}], "corrections, FILE:2: needs question_id, model_id"),
+    ("q", [{"question_id": 1, "category": "Turn 1", "turns": ["1", "2"]}], "the category Turn 1 as they do a turn"),
+    (
+        "q",
+        [*QUESTIONS, {"question_id": 1, "category": "Math", "turns": ["1", "2"]}],
+        "questions, FILE:4: figures would call the category Math as they do math; rename one",
+    ),
     ("q", [], "FILE: the file is empty; name one with rows"),
     ("a", [], "FILE: the file is empty"),
     ("q", [{"question_id": 1, "category": "m", "turns": ["", " "]}], "questions, FILE:1: needs question_id"),
@@ -100,3 +107,21 @@ def test_settings_without_effect_are_refused_with_the_recipe(given: str, told: s
 def test_peers_need_something_to_be_asked() -> None:
     with pytest.raises(RecipeError, match="answers: is read beside questions or instructions only; name one of them"):
         load("tiny", ["evaluate.answers={peer: p}", "evaluate.questions=null", "evaluate.instructions=null"])
+
+
+@pytest.mark.parametrize(
+    ("peers", "told"),
+    [
+        (["judge"], "evaluate.answers.judge: the judge's own figures have that name"),
+        (["a/b", "a_b"], "evaluate.answers.a_b: its files would have the name of a/b's"),
+        (["GPT 4", "gpt_4"], "evaluate.answers.gpt_4: its files would have the name of GPT 4's"),
+        (["a b"], "evaluate.answers.a b: its files would have the name of a_b's"),
+        (["a_b"], "evaluate.answers.a_b: a model of this run has that name"),
+    ],
+)
+def test_peers_need_names_and_files_of_their_own(peers: list[str], told: str, tmp_path: Path) -> None:
+    models = {"a_b": tmp_path} if told.endswith("a_b's") or "this run" in told else {}
+    section = Evaluate(questions="q", answers=dict.fromkeys(peers, "a"), safety=Safety(prompts=()))
+    rows = {"q": QUESTIONS, "a": [answered(81, "a", "b")]}
+    with pytest.raises(DataError, match=re.escape(told)):
+        mt_bench.check(bench(section, tmp_path, rows, models))

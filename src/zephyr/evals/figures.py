@@ -1,5 +1,6 @@
 """Figures of an evaluation by name, each with its interval: what gate, registry, MLflow and report read."""
 
+import re
 from collections.abc import Mapping
 from typing import TypedDict
 
@@ -16,6 +17,8 @@ class Figure(TypedDict):
     """Values behind it."""
 
 
+JUDGE = "judge"
+"""The model name under which the judge's own figures stand."""
 Figures = Mapping[str, Mapping[str, Figure]]
 """Model to name to figure. Shares are percent, scores 1 to 10, lengths characters. Names are words in lower case, parts
 of a figure behind a dot: score, score.math, win_rate.dSFT-1, academic.mmlu, safety.refused."""
@@ -31,6 +34,11 @@ def figure(interval: Interval | None, times: float = 1.0) -> Figure | None:
 def kind(category: str) -> str:
     """A category as a part of a figure's name."""
     return category.lower().replace(" ", "_")
+
+
+def file_name(model: str) -> str:
+    """A file's or folder's name out of a model's, which may hold slashes."""
+    return re.sub(r"[^\w.+-]", "_", model).lstrip(".") or "_"
 
 
 def named(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:

@@ -1,12 +1,12 @@
 """What AlpacaEval found: how it was measured, and outputs and annotations in its files."""
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from zephyr.evals.alpaca.judging import SET, given, references
 from zephyr.evals.bench import Bench, Part
+from zephyr.evals.figures import file_name
 from zephyr.schema import Answer, Comparison
 
 
@@ -41,7 +41,7 @@ def files(bench: Bench, answers: Sequence[Answer], comparisons: Sequence[Compari
     by = bench.endpoints[judge].model if judge in bench.endpoints else judge  # as in FastChat's files
     tables: dict[str, list[dict[str, Any]]] = {}
     for answer in own:
-        tables.setdefault(f"alpaca_eval/{_file(answer['model'])}/model_outputs.json", []).append(
+        tables.setdefault(f"alpaca_eval/{file_name(answer['model'])}/model_outputs.json", []).append(
             {
                 "dataset": answer["category"],
                 "instruction": answer["prompt"],
@@ -52,8 +52,8 @@ def files(bench: Bench, answers: Sequence[Answer], comparisons: Sequence[Compari
     for row in comparisons:
         number, other = row["question_id"], row["baseline"]
         against = base[number] if other == bench.baseline else reference[number][1]
-        behind = f".{_file(other)}" if reference and other == bench.baseline else ""
-        tables.setdefault(f"alpaca_eval/{_file(row['model'])}/annotations{behind}.json", []).append(
+        behind = f".{file_name(other)}" if reference and other == bench.baseline else ""
+        tables.setdefault(f"alpaca_eval/{file_name(row['model'])}/annotations{behind}.json", []).append(
             _annotation(row, spoken[row["model"], number], against, by)
         )
     return {path: json.dumps(rows, indent=2, ensure_ascii=False) + "\n" for path, rows in tables.items()}
@@ -72,8 +72,3 @@ def _annotation(row: Comparison, answer: Answer, against: str, judge: str) -> di
         "preference": None if row["preference"] is None else 1 + row["preference"],
         "raw_completion": row["judgment"],
     }
-
-
-def _file(name: str) -> str:
-    """A folder's name out of a model's, which may hold slashes."""
-    return re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"

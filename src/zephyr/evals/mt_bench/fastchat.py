@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 from zephyr.errors import DataError
 from zephyr.evals import judge
+from zephyr.evals.figures import kind
 from zephyr.schema import HALF, half, whole
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 
+TURNS = ("turn_1", "turn_2")
+"""What figures of turns are called."""
 FAILED = ("$ERROR$", "ERROR")
 """What FastChat writes for an answer that it didn't get from an API, or from a model that broke down."""
 NOT_JUDGED = "Not judged: "
@@ -54,8 +57,10 @@ class Judgment(NamedTuple):
 
 
 def questions(rows: Rows, name: str) -> dict[str, Question]:
-    """By id. Raises DataError at a row that isn't of MT-Bench's form, or an id that comes twice."""
+    """By id. Raises DataError at a row that isn't of MT-Bench's form, or an id that comes twice,
+    or a category whose figures would have another's name."""
     found: dict[str, Question] = {}
+    spelled = dict.fromkeys(TURNS, "a turn")
     for place, row in rows:
         where, turns = f"{name}{place}", row.get("turns")
         pair = isinstance(turns, list) and len(turns) == 2 and all(_text(turn) and turn.strip() for turn in turns)
@@ -64,6 +69,8 @@ def questions(rows: Rows, name: str) -> dict[str, Question]:
         key, category = _id(row, where), str(row["category"])
         if half(key + category + turns[0] + turns[1]):
             raise DataError(f"{where}: the question {HALF}; mend the row")
+        if (other := spelled.setdefault(kind(category), category)) != category:
+            raise DataError(f"{where}: figures would call the category {category} as they do {other}; rename one")
         if key in found:
             raise DataError(f"{where}: question {key} is there twice (first at {found[key].place}); delete one")
         written = row["question_id"] if isinstance(row["question_id"], str) else int(key)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.figures import Figure, figure, kind, named
+from zephyr.evals.figures import Figure, figure, file_name, kind, named
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED, SET, Asked
 from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
@@ -87,7 +87,7 @@ def _files(bench: Bench, read: Sheet, answers: Sequence[Answer], scores: Sequenc
     said = {(a["model"], a["question_id"], a["turn"]): a for a in answers}
     files: dict[str, str] = {}
     for model in dict.fromkeys(a["model"] for a in answers):
-        files[f"mt_bench/model_answer/{_file(model)}.jsonl"] = "".join(
+        files[f"mt_bench/model_answer/{file_name(model)}.jsonl"] = "".join(
             fastchat.answer_row(question, model, [said[model, question.id, turn]["answer"] for turn in (1, 2)])
             for question in read.questions.values()
         )
@@ -104,10 +104,5 @@ def _files(bench: Bench, read: Sheet, answers: Sequence[Answer], scores: Sequenc
         lines.append(
             fastchat.judgment_row(question, score["model"], by_prompt, shown, told, score["score"], score["turn"])
         )
-    files[f"mt_bench/model_judgment/{_file(by)}_single.jsonl"] = "".join(lines)
+    files[f"mt_bench/model_judgment/{file_name(by)}_single.jsonl"] = "".join(lines)
     return files
-
-
-def _file(name: str) -> str:
-    """A file's name out of a model's, which may hold slashes."""
-    return name.replace("/", "_")

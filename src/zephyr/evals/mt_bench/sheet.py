@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from zephyr.errors import DataError
 from zephyr.evals import judge
 from zephyr.evals.bench import Bench
+from zephyr.evals.figures import JUDGE, file_name
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.fastchat import Answered, Question
 
@@ -62,10 +63,15 @@ def _references(bench: Bench, setting: str, known: Mapping[str, Question]) -> di
 
 def _peers(bench: Bench, known: Mapping[str, Question]) -> dict[str, dict[str, Answered]]:
     peers = {}
+    files = {file_name(name).lower(): name for name in bench.models}
     for name, location in bench.section.answers.items():
         where = f"evaluate.answers.{name}"
         if name in bench.models:
             raise DataError(f"{where}: a model of this run has that name; give the peer another one")
+        if name == JUDGE:
+            raise DataError(f"{where}: the judge's own figures have that name; give the peer another one")
+        if (other := files.setdefault(file_name(name).lower(), name)) != name:
+            raise DataError(f"{where}: its files would have the name of {other}'s; give the peer another one")
         rows = bench.rows(location)
         if fastchat.is_answer(rows[0][1]):
             peers[name] = fastchat.answers(rows, f"{where}, ", known)
