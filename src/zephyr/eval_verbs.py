@@ -86,7 +86,8 @@ def mt_bench(options: argparse.Namespace) -> int:
     from zephyr.data.locations import local
     from zephyr.evals.figures import kind
     from zephyr.evals.mt_bench import published
-    from zephyr.terminal import Terminal
+    from zephyr.progress import plural
+    from zephyr.terminal import Terminal, printable
 
     cache = workspace.home() / "cache"
     known = published.questions(local(options.questions, cache)) if options.questions else None
@@ -110,11 +111,11 @@ def mt_bench(options: argparse.Namespace) -> int:
         shown = [[one.model, one.judge, *(_mean(one.figures, name) for name in names)] for one in found]
         terminal.table(["model", "judge", *categories], shown)
     if replaced:
-        terminal.line(f"{replaced:,} judgments are left out: newer ones of the same turn take their place")
+        terminal.line(f"left out: {plural(replaced, 'judgment')} that a newer one of the same turn takes the place of")
     for one in found:
         if one.with_failed is not None:
             told = f"answers that failed were judged as text, and are left out; with them {one.with_failed:.4f}"
-            terminal.line(f"{one.model}: {told}")
+            terminal.console.print(f"{printable(one.model)}: {told}", markup=False)
     return 0
 
 
@@ -123,6 +124,7 @@ def alpaca(options: argparse.Namespace) -> int:
     from zephyr import workspace
     from zephyr.data.locations import local
     from zephyr.evals.alpaca import published
+    from zephyr.progress import plural
     from zephyr.terminal import Terminal
 
     terminal, cache = Terminal(), workspace.home() / "cache"
@@ -146,7 +148,8 @@ def alpaca(options: argparse.Namespace) -> int:
     ]
     terminal.table([*header, "length", "at equal length", "95% interval", "difficulty"], rows)
     if replaced := sum(one.replaced for one in found):
-        terminal.line(f"{replaced:,} verdicts are left out: newer ones of the same instruction take their place")
+        told = f"left out: {plural(replaced, 'verdict')} that a newer one of the same instruction takes the place of"
+        terminal.line(told)
     return 0
 
 

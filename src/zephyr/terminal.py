@@ -115,6 +115,7 @@ class Terminal:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns as wide as they need to be: a URI that is cut off is of no use."""
+        rows = [list(map(printable, row)) for row in rows]
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
         for number, row in enumerate((header, *rows)):
             line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -130,6 +131,11 @@ class Terminal:
         if self._width:
             self.console.file.write("\r" + " " * self._width + "\r")
             self._width = 0
+
+
+def printable(text: str) -> str:
+    """A text of a file as it may be shown: no control character of it reaches the terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 class Shown(Progress):

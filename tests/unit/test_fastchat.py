@@ -138,7 +138,17 @@ def test_models_and_judges_are_kept_apart(tmp_path: Path, capsys: pytest.Capture
     ]
     assert replaced == 1
     assert main(["eval", "mt-bench", str(file)]) == 0
-    assert "1 judgments are left out: newer ones" in capsys.readouterr().out
+    assert "left out: 1 judgment that a newer one of the same turn takes the place of" in capsys.readouterr().out
+
+
+def test_names_of_files_can_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "[red]m\x1b[2J\r\x9b1m\u202e"  # markup, a cleared screen, a one-byte CSI, text that runs backwards
+    failure = "[Question]\nq\n\n[The Start of Assistant's Answer]\n$ERROR$\n[The End of Assistant's Answer]"
+    rows = [{**judged(1, 2), "model": name}, {**judged(2, 1, user_prompt=failure), "model": name}]
+    assert main(["eval", "mt-bench", str(written(tmp_path / "j.jsonl", rows))]) == 0
+    out = capsys.readouterr().out
+    assert out.count("[red]m\ufffd[2J\ufffd\ufffd1m\ufffd") == 2  # in the table, and with the failed answer's score
+    assert all(letter.isprintable() or letter == "\n" for letter in out)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def local(location: str, cache: Path) -> Path:
         return _package(filled.removeprefix("pkg:"))
     path = Path(filled).expanduser()
     if not path.exists():
-        raise DataError(f"{location}: no such file or folder; mend the path in the recipe")
+        raise DataError(f"{location}: no such file or folder; mend the path")
     return path
 
 
