@@ -29,6 +29,8 @@ def test_approved_then_deployed(fresh: World, kserve: KServe, zephyr: Zephyr) ->
     assert tags["zephyr.reasons"].startswith("approved by ada@lab: read 50 answers; win rate 60.0 against dSFT-1")
     assert "against the champion's 6.00: no regression" in tags["zephyr.reasons"]
     assert "a person must approve it" not in tags["zephyr.reasons"] and champion() == "2"
+    card = fresh.store.shelved("/".join(tags["zephyr.uri"].rsplit("/", 2)[1:]), "README.md")
+    assert card is not None and "## Gate\n\nPassed:\n\n- approved by ada@lab: read 50 answers\n- win rate 60.0" in card
 
     code, out, _ = zephyr("deploy", "zephyr@champion")
     assert code == 0 and "InferenceService default/zephyr, version 2: created" in out

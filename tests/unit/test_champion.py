@@ -33,7 +33,7 @@ def evaluation(store: Store, judge: str, sample: int, refused: float, score: flo
     figure = {"mean": refused, "low": refused, "high": refused, "n": 40}
     own = {"safety.refused": figure, "safety.over_refused": figure | {"mean": 0.0, "low": 0.0, "high": 0.0}}
     graded = {"score": score, "score_low": score - 1, "score_high": score + 1, "length": 9.0}
-    model = graded | {"correct": None, "differences": {}, "categories": {}}
+    model: dict[str, Any] = graded | {"correct": None, "differences": {}, "categories": {}}
     whole = {"models": {"dDPO+dSFT": model}, "win_rates": []}
     settings = {"evaluate": {"judge": judge, "audit": {"sample": sample}}, "note": f"{refused} {score}"}
     with store.writing() as staging:
