@@ -11,7 +11,7 @@ import pytest
 from tests.benching import Folder, bench
 from tests.judged import ANCHOR, FAMILIES, audited, judge, opened, settings, states
 from tests.openai_server import serving
-from zephyr.errors import DataError
+from zephyr.errors import DataError, RecipeError
 from zephyr.evals import alpaca, audit, mt_bench
 from zephyr.evals.audit import anchor, rules
 from zephyr.evals.audit.auditing import twice
@@ -65,6 +65,16 @@ def test_a_judge_behind_an_endpoint(model: str, fails: str | None, tmp_path: Pat
     assert all(figures[shown["name"]]["mean"] == shown["mean"] for c in summary["checks"] for shown in c["figures"])
 
 
+def test_a_maker_of_nobody_is_refused(tmp_path: Path) -> None:
+    found = opened(tmp_path, "fair", "http://127.0.0.1:1", settings(families=FAMILIES | {"secnd": "x"}))
+    with pytest.raises(RecipeError, match=r"evaluate\.audit\.families: nobody is called secnd; there are second"):
+        audit.check(found)
+    for names in (("dDPO", "dSFT-1"), ("reference",)):  # of any pipeline; of references without a generator
+        rows = [{"instruction": "Say it.", "output": "It."}]
+        told = settings(families=dict.fromkeys(names, "x"), anchor=None)
+        audit.check(opened(tmp_path, "fair", "http://127.0.0.1:1", told, i=rows))
+
+
 def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
     with serving(judge) as server:
 
@@ -109,7 +119,7 @@ def test_a_second_judge_that_answered_too_little_is_not_called_absent() -> None:
 def test_what_the_audit_asks_for_is_told_apart_from_the_grading(tmp_path: Path) -> None:
     told = tmp_path / "progress.jsonl"
     with serving(judge) as server:
-        audited(replace(opened(tmp_path, "fair", server.url, settings()), progress=Progress("evaluate", told)))
+        audited(replace(opened(tmp_path, "fair", server.url, settings(repeats=2)), progress=Progress("evaluate", told)))
     events = [json.loads(line) for line in told.read_text().splitlines()]
     units = [event["unit"] for event in events if event["event"] == "calls"]
     assert len(units) == len(set(units))

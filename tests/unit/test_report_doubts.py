@@ -139,7 +139,7 @@ def test_the_ablation_speaks_only_of_rows_that_it_has() -> None:
 def test_what_the_audit_cost_is_one_row() -> None:
     run = run_of()
     row = {"endpoint": "judge", "journal": 0, "failed": 0, "tokens_in": 10, "tokens_out": 5}
-    for unit, paid in (("grades", 640), ("audit grades, repeated", 100), ("audit comparisons, swapped", 90)):
+    for unit, paid in (("grades", 640), ("audit grades, repeat 1", 100), ("audit comparisons, swapped", 90)):
         run.tell("evaluate", "calls", unit=unit, endpoints=[row | {"paid": paid, "dollars": paid / 100}])
     bill = tiles.audited(gather(run.run_id).bills)
     assert bill is not None and (bill.paid, bill.tokens_in) == (190, 20)

@@ -5,7 +5,7 @@ from typing import Any
 
 from zephyr.evals import mt_bench
 from zephyr.evals.alpaca.verdicts import Match, compare
-from zephyr.evals.audit import anchor, checks, human, rules, sample
+from zephyr.evals.audit import anchor, checks, human, makers, rules, sample
 from zephyr.evals.audit.checks import Draws, Verdict
 from zephyr.evals.audit.rules import KINDS, Check
 from zephyr.evals.audit.sample import grades
@@ -20,8 +20,9 @@ NO_PAIRS = "no two answers were compared: set evaluate.instructions"
 
 
 def check(bench: Bench) -> None:
-    """Raises DataError for a file that can't be used, before any model speaks."""
+    """Raises DataError for a file that can't be used, RecipeError for a maker of nobody; before any model speaks."""
     if bench.section.audit.sample:
+        makers.check(bench)
         human.read(bench.rows(bench.section.audit.human))
         anchor.read(bench)
 
@@ -95,9 +96,10 @@ class _Audit:
             [p.match._replace(first=not p.match.first) for p in self._pairs], "audit comparisons, swapped"
         )
         repeats = range(1, self._section.repeats + 1)
-        repeated = [self._compared(self._matches(), "audit comparisons, repeated", again=n) for n in repeats]
+        repeated = [self._compared(self._matches(), f"audit comparisons, repeat {n}", again=n) for n in repeats]
         regraded = [
-            grades(mt_bench.judge(self._bench, self._graded, again=n, unit="audit grades, repeated")) for n in repeats
+            grades(mt_bench.judge(self._bench, self._graded, again=n, unit=f"audit grades, repeat {n}"))
+            for n in repeats
         ]
         stability = (
             checks.stability(self._asked, repeated, self._grades, regraded, self._draws)
