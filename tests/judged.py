@@ -79,7 +79,8 @@ def settings(**more: Any) -> Evaluate:
 def opened(work: Path, model: str, url: str, section: Evaluate, **rows: Any) -> Bench:
     ends = {"judge": Endpoint(base_url=url, model=model), "second": Endpoint(base_url=url, model="another")}
     given: dict[str, Any] = {"q": QUESTIONS, "i": INSTRUCTIONS, "anchor": ANCHOR} | rows
-    return bench(section, work, given, endpoints=ends)
+    (work / "new").mkdir(exist_ok=True)  # no weights: what it said is given
+    return bench(section, work, given, {"new": work / "new"}, ends)
 
 
 def audited(found: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
