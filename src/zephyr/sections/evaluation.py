@@ -81,8 +81,9 @@ class Evaluate(Section):
     preference: Literal["verdict", "probabilities"] = "verdict"
     """verdict: the judge names the better answer, or a tie; probabilities: it says one letter, whose probability counts
     (AlpacaEval 2), where its endpoint gives log-probabilities."""
-    answers: Mapping[str, Text] = {}
-    """Peers by name, judged beside the run's models: their answers in FastChat's or AlpacaEval's form."""
+    answers: Mapping[str, Text | Annotated[tuple[Text, ...], Field(min_length=1)]] = {}
+    """Peers by name, judged beside the run's models: their answers in FastChat's or AlpacaEval's form, or a file of
+    each."""
     judge: Text = "teacher"
     temperatures: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
         "writing": 0.7,
@@ -146,11 +147,24 @@ class Evaluate(Section):
         return tuple(self.asked.values())
 
     @property
+    def peers(self) -> tuple[tuple[str, str], ...]:
+        """Name and location of every file of `answers`."""
+        given = {name: (own,) if isinstance(own, str) else own for name, own in self.answers.items()}
+        return tuple((name, location) for name, own in given.items() for location in own)
+
+    @property
     def locations(self) -> tuple[str, ...]:
         """All files that an evaluation reads."""
         audit = (self.audit.human, self.audit.anchor, self.audit.anchor_questions, self.audit.anchor_judgments)
         audit = audit if self.audit.sample else (None,) * 4
         named = (self.questions, self.references, self.corrections, self.judge_prompts, self.instructions)
         academic = (self.academic.include, *self.academic.peers.values())
-        given = (*named, self.difficulty, *self.answers.values(), *academic, *self.safety.prompts, *audit)
+        given = (
+            *named,
+            self.difficulty,
+            *(location for _, location in self.peers),
+            *academic,
+            *self.safety.prompts,
+            *audit,
+        )
         return tuple(dict.fromkeys(location for location in given if location))

@@ -47,8 +47,8 @@ def peers(bench: Bench) -> list[Answer]:
 def given(bench: Bench) -> dict[str, dict[str, str | None]]:
     """Peer to instruction to output, of the files in AlpacaEval's form. Raises DataError at what can't be used."""
     known = {forms.prompt(row) for _, row in bench.rows(bench.section.instructions)}
-    found = {}
-    for name, location in bench.section.answers.items():
+    found: dict[str, dict[str, str | None]] = {}
+    for name, location in bench.section.peers:
         where, rows = f"evaluate.answers, {name}", bench.rows(location)
         if "instruction" not in rows[0][1]:
             if "question_id" not in rows[0][1]:
@@ -57,6 +57,8 @@ def given(bench: Bench) -> dict[str, dict[str, str | None]]:
             continue
         if not known:
             raise DataError(f"{where}: answers instructions, but evaluate.instructions names no file")
+        if name in found:
+            raise DataError(f"{where}: {rows[0][0]}: a second file of outputs; give one")
         found[name] = forms.outputs(rows, where, known)
     return found
 

@@ -62,9 +62,9 @@ def _references(bench: Bench, setting: str, known: Mapping[str, Question]) -> di
 
 
 def _peers(bench: Bench, known: Mapping[str, Question]) -> dict[str, dict[str, Answered]]:
-    peers = {}
+    peers: dict[str, dict[str, Answered]] = {}
     files = {file_name(name).lower(): name for name in bench.models}
-    for name, location in bench.section.answers.items():
+    for name, location in bench.section.peers:
         where = f"evaluate.answers.{name}"
         if name in bench.models:
             raise DataError(f"{where}: a model of this run has that name; give the peer another one")
@@ -74,5 +74,7 @@ def _peers(bench: Bench, known: Mapping[str, Question]) -> dict[str, dict[str, A
             raise DataError(f"{where}: its files would have the name of {other}'s; give the peer another one")
         rows = bench.rows(location)
         if fastchat.is_answer(rows[0][1]):
+            if name in peers:
+                raise DataError(f"{where}, {bench.files[location]}: a second file of answers to questions; give one")
             peers[name] = fastchat.answers(rows, f"{where}, ", known)
     return peers
