@@ -1,6 +1,7 @@
 """Answers of an evaluation: each is made once."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tests.benching import bench
 from tests.helpers import tiny_model
 from zephyr.account import Account
 from zephyr.artifacts import open_store
+from zephyr.data import template
 from zephyr.errors import ModelError
 from zephyr.evals import answers
 from zephyr.evals.answers import Said, Speaker
@@ -54,8 +56,8 @@ def made(tmp_path: Path, model: Path, progress: Progress | None = None, **change
     return replace(found, models={"m": Known(model)}, progress=progress or Progress(), **changed)
 
 
-def say(where: Bench, talks: list[list[Message]] = TALKS, heat: float = 0.0) -> list[Said]:
-    return Speaker(where, "m")(talks, [heat] * len(talks), 6)
+def say(where: Bench, talks: list[list[Message]] = TALKS, heat: float = 0.0, most: int = 6) -> list[Said]:
+    return Speaker(where, "m")(talks, [heat] * len(talks), most)
 
 
 def test_a_rerun_needs_no_weights(tmp_path: Path, model: Path) -> None:
@@ -66,10 +68,28 @@ def test_a_rerun_needs_no_weights(tmp_path: Path, model: Path) -> None:
     again = made(tmp_path, model)
     assert say(again) == said
     assert Speaker(again, "m").golden() == golden
-    with pytest.raises(ModelError):  # anything else that decides an answer asks the weights
-        say(again, heat=0.7)
+
+
+def test_whatever_decides_an_answer_asks_the_weights(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = say(made(tmp_path, model))
+    shutil.rmtree(model)
+    again = made(tmp_path, model)
+    others: tuple[Callable[[], object], ...] = (
+        lambda: say(again, heat=0.7),
+        lambda: say(again, most=7),
+        lambda: say(again, [[*talk, *talk] for talk in TALKS]),
+        lambda: say(replace(again, seed=1)),
+        lambda: say(replace(again, models={"m": Known(model, "other")})),
+    )
+    for other in others:
+        with pytest.raises(ModelError):
+            other()
+    assert say(again) == said
+    monkeypatch.setattr(template, "CHAT_TEMPLATE", "another")
     with pytest.raises(ModelError):
-        say(replace(again, models={"m": Known(model, "other")}))
+        say(again)
 
 
 def test_equal_conversations_are_answered_once(tmp_path: Path, model: Path) -> None:
