@@ -46,6 +46,12 @@ def test_a_peer_has_one_file_of_each_form(tmp_path: Path) -> None:
         alpaca.check(given(tmp_path, "alpaca", "alpaca2"))
 
 
+def test_the_whole_recipe_of_the_docs_is_one() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
+    recipe = load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert recipe.evaluate.judges == ("judge", "other-judge") and len(recipe.evaluate.peers) == 2
+
+
 def test_one_location_stays_as_it_is_written() -> None:
     recipe = load("tiny", ["evaluate.answers={a: x.jsonl, b: [x.jsonl, y.json]}"])
     assert recipe.slice("evaluate")["evaluate"]["answers"] == {"a": "x.jsonl", "b": ["x.jsonl", "y.json"]}
