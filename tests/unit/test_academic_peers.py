@@ -13,6 +13,8 @@ from zephyr.errors import DataError, RecipeError
 from zephyr.evals import academic
 from zephyr.evals.academic import results
 from zephyr.evals.bench import Bench
+from zephyr.evals.report import tasks
+from zephyr.evals.report.states import Missing
 from zephyr.progress import Progress
 
 SHARE = {"acc,none": 0.5, "acc_norm,none": 0.25, "acc_norm_stderr,none": 0.1}
@@ -104,7 +106,10 @@ def test_peers_are_counted_by_our_metric(tmp_path: Path, monkeypatch: pytest.Mon
     part = academic.run(asked)
     assert part.summary["models"]["m"]["pets"]["metric"] == "acc"
     assert part.figures["both"]["academic.pets"]["mean"] == 50.0 and part.figures["other"] == {}
-    assert told.notes == [
-        "evaluate.academic.peers, both: pets was asked with 5 examples, our models with 0",
-        "evaluate.academic.peers, other: pets is left out: its file has acc_norm, and acc is counted here",
+    assert part.summary["notes"] == [
+        "both, pets: asked with 5 examples, the models of this run with 0",
+        "other, pets: left out: its file has acc_norm, and acc is counted here",
     ]
+    assert told.notes == [f"evaluate.academic.peers, {note}" for note in part.summary["notes"]]
+    shown = tasks.of({"figures": part.figures, "academic": part.summary})
+    assert not isinstance(shown, Missing) and shown.notes == part.summary["notes"]

@@ -12,6 +12,7 @@ becomes a figure, and that nothing is asked twice.
     models    {model: {task: {metric, shots, n, mean, low, high, error}}}: shares in percent; error is the standard
               error; shots, low, high and error may be null, n is 0 where a file doesn't tell it
     peers     [name]: models whose result files were given, not measured here
+    notes     [text]: what of peers' files is left out, or was asked otherwise
 """
 
 import json
@@ -73,7 +74,8 @@ def run(bench: Bench) -> Part:
     measured = {memory.name: _measured(bench, memory) for memory in _memories(bench)}
     draws = (bench.section.bootstrap, bench.seed)
     found = {name: results.found(row, *draws) for name, row in measured.items()}
-    found |= _peers(bench, next(iter(found.values()), {}))
+    given, notes = _peers(bench, next(iter(found.values()), {}))
+    found |= given
     summary = {
         "harness": harness_version(),
         "limit": section.limit,
@@ -81,6 +83,7 @@ def run(bench: Bench) -> Part:
         "tasks": list(section.tasks),
         "models": {name: {task: one._asdict() for task, one in row.items()} for name, row in found.items()},
         "peers": list(section.peers),
+        "notes": notes,
     }
     files = {
         f"academic/{name}/results.json": json.dumps(results.merged(list(row.values())), indent=2, ensure_ascii=False)
@@ -89,23 +92,25 @@ def run(bench: Bench) -> Part:
     return Part({name: results.figures(row, section.tasks) for name, row in found.items()}, summary, files)
 
 
-def _peers(bench: Bench, own: Mapping[str, results.Found]) -> dict[str, dict[str, results.Found]]:
-    """The peers' figures by the metrics of our own; a task that a file counts by another one only is left out."""
-    metrics = {task: one.metric for task, one in own.items()}
-    found = {}
-    for name, location in bench.section.academic.peers.items():
-        rows = results.of_peer(results.given(location, bench.files[location]), bench.section.academic.tasks, metrics)
-        found[name] = {task: row for task, row in rows.items() if row.metric == metrics.get(task, row.metric)}
-        for task, row in rows.items():
-            if task not in found[name]:
-                told = f"is left out: its file has {row.metric}, and {metrics[task]} is counted here"
-            elif task in own and own[task].shots not in (None, row.shots):
+def _peers(bench: Bench, own: Mapping[str, results.Found]) -> tuple[dict[str, dict[str, results.Found]], list[str]]:
+    """The peers' figures by the metrics of our own, and notes; a task that a file counts otherwise only is left out."""
+    section, metrics = bench.section.academic, {task: one.metric for task, one in own.items()}
+    found, notes = {}, []
+    for name, location in section.peers.items():
+        found[name] = results.of_peer(results.given(location, bench.files[location]), section.tasks, metrics)
+        for task, one in own.items():
+            row = found[name].get(task)
+            if row is None:
+                notes.append(f"{name}, {task}: its file has no result")
+            elif row.metric != one.metric:
+                del found[name][task]
+                notes.append(f"{name}, {task}: left out: its file has {row.metric}, and {one.metric} is counted here")
+            elif one.shots not in (None, row.shots):
                 theirs = "an unknown number of" if row.shots is None else row.shots
-                told = f"was asked with {theirs} examples, our models with {own[task].shots}"
-            else:
-                continue
-            bench.progress.note(f"evaluate.academic.peers, {name}: {task} {told}")
-    return found
+                notes.append(f"{name}, {task}: asked with {theirs} examples, the models of this run with {one.shots}")
+    for note in notes:
+        bench.progress.note(f"evaluate.academic.peers, {note}")
+    return found, notes
 
 
 def _measured(bench: Bench, memory: Memory) -> dict[str, results.Measured]:

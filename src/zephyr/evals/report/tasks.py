@@ -20,6 +20,8 @@ class Tasks:
     rows: Sequence[Sequence[str]]
     """A line for each task, header first."""
     published: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    """Of peers' files: what is left out, or was asked otherwise."""
 
 
 def of(summary: Mapping[str, Any] | Missing) -> Tasks | Missing:
@@ -41,7 +43,7 @@ def of(summary: Mapping[str, Any] | Missing) -> Tasks | Missing:
         there = f"{known[task]:.2f}" if task in known else ""
         rows.append([charts.cut(task, 60), _how(told, task), *cells, there])
     rows.append(["mean", "", *(shown(own[name].get("academic")) for name in names), ""])
-    return Tasks(rows, [["model, published", *paper.TASKS], *_published()])
+    return Tasks(rows, [["model, published", *paper.TASKS], *_published()], told.get("notes", ()))
 
 
 def _how(told: Mapping[str, Any], task: str) -> str:
