@@ -100,7 +100,8 @@ def test_the_evaluation_by_hand(settings: list[str], tmp_path: Path) -> None:
     numbered = [{"question_id": n, "category": "math", "turns": ["a" * 40, "b" * 40]} for n in range(10)]
     questions = tmp_path / "q.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in numbered))
-    asked = rows(tmp_path / "i.jsonl", 5, instruction="c" * 40, output="d")
+    asked = tmp_path / "i.jsonl"
+    asked.write_text("".join(json.dumps({"instruction": f"{n}" + "c" * 39, "output": "d"}) + "\n" for n in range(5)))
     more = [f"evaluate.questions={questions}", f"evaluate.instructions={asked}"]
     found = by_endpoint(plan(load("tiny", [*settings, *more])))
     # Two models: two turns of ten questions each; five comparisons with each other, ten with the reference.
