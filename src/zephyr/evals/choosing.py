@@ -119,7 +119,7 @@ class Judge:
         """Replies, "" where there is none or nothing was asked."""
         most = self._section.judge_max_tokens
         calls = [
-            Call(self._section.judge, talk, 0.0, max_tokens=most, seed=number(self._seed, repr(talk)))
+            Call(self._section.judge, talk, 0.0, max_tokens=most, seed=number(self._seed, repr(talk)), judging=True)
             for talk in asked
             if talk
         ]
