@@ -96,6 +96,16 @@ def test_a_table_that_is_cut_shows_that_it_scrolls(tab: Page, pages: dict[str, P
     assert cut and all(one.startswith("local, local, scroll, scroll") for one in cut)
 
 
+def test_the_models_fit_side_by_side_on_a_desk(tab: Page, pages: dict[str, Path]) -> None:
+    """With every column that there can be: score, rank, right answers, two opponents, length, academic, safety."""
+    tab.show(pages["passed"], 1280, 900, True)
+    tables = "[...document.querySelectorAll('#peers > .wide')]"
+    assert tab.run(f"{tables}.map(e => e.querySelectorAll('thead th').length)") == [10, 4]
+    assert tab.run(f"{tables}.filter(e => e.scrollWidth > e.clientWidth).length") == 0
+    # In the dark the shade at an edge is darker than the card, not lighter.
+    assert "rgba(0, 0, 0, 0.85)" in tab.run("getComputedStyle(document.querySelector('.wide')).backgroundImage")
+
+
 SHOWN = """[...document.querySelectorAll('#talks .talk')].filter(e => e.offsetParent !== null)"""
 
 

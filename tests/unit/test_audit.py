@@ -106,6 +106,10 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
         assert summary["verdict"] == "doubtful" and "no second judge's and no people's word" in summary["words"]
         summary, _ = audited(opened(tmp_path, "fair", server.url, settings(anchor=None, sample=0)))
         assert summary["verdict"] == "unknown"
+        assert summary["reasons"] == [
+            "Order of the answers, stability, agreement with a second judge, self-preference, padding, agreement with "
+            "people and drift: evaluate.audit.sample is 0"
+        ]
 
 
 def test_a_second_judge_that_answered_too_little_is_not_called_absent() -> None:

@@ -32,7 +32,10 @@ def concluded(checks: Sequence[Check]) -> dict[str, Any]:
         verdict, words = "yes", f"Yes: {_titles(fine)} {'is' if len(fine) == 1 else 'are'} in order."
     if missing and verdict != "unknown":
         words += f" Not measured: {_titles(missing)}."
-    reasons = [f"{c['title']}: {c['why']}" for c in (*failed, *doubtful, *missing)]
+    reasons = [f"{c['title']}: {c['why']}" for c in (*failed, *doubtful)]
+    for why in dict.fromkeys(c["why"] for c in missing):  # one setting may be why nothing was measured
+        titles = _titles([c for c in missing if c["why"] == why])
+        reasons.append(f"{titles[:1].upper()}{titles[1:]}: {why}")
     return {"verdict": verdict, "words": words, "reasons": reasons, "checks": list(checks)}
 
 
