@@ -108,6 +108,9 @@ def test_few_questions_never_clear_a_judge() -> None:
     assert two["figures"][0]["mean"] == 1 and two["figures"][0]["low"] < rules.KAPPA["low"]  # type: ignore[operator]
     for found in (
         two,
+        readable([(str(n), False) for n in range(10)], DRAWS),
+        position(ten, [one._replace(first=not one.first) for one in ten], DRAWS),
+        stability(ten, [ten], {}, [], DRAWS),
         agreement([], [], grades, grades, DRAWS),
         verbosity(verdicts(*[0.5] * 10), [], DRAWS),
         anchor.check(same := {f"{n}/1": 7.0 for n in range(10)}, same, "then", DRAWS),
