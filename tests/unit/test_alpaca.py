@@ -253,19 +253,6 @@ def test_bad_files_are_refused(instructions: Any, peer: Any, said: str, tmp_path
         alpaca.check(bench(section(answers=named), tmp_path, {"i": instructions, "p": peer or ()}, {"new": tmp_path}))
 
 
-def test_difficulties_by_place_and_by_instruction(tmp_path: Path) -> None:
-    table = tmp_path / "d.csv"
-    table.write_text("index,instruction_difficulty\n1,0.5\n0,-2\n3,1e-1\n2,4\n")
-    at = bench(section(difficulty="d"), tmp_path, {"i": ROWS, "d": table})
-    assert alpaca.difficulty(at) == {"1": -2.0, "2": 0.5, "3": 4.0, "4": 0.1}
-    named = [{"instruction": f"say {n}", "instruction_difficulty": n} for n in range(3)]
-    with pytest.raises(DataError, match=r"no difficulty of instruction 4: 'say 3'"):
-        alpaca.check(bench(section(difficulty="d"), tmp_path, {"i": ROWS, "d": named}))
-    table.write_text("index,instruction_difficulty\n0,x\n")
-    with pytest.raises(DataError, match=r"evaluate\.difficulty: .*d\.csv:2: needs instruction_difficulty"):
-        alpaca.check(at)
-
-
 def test_files_come_over_http_as_they_are_called_there(tmp_path: Path) -> None:
     class Files(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -282,20 +269,3 @@ def test_files_come_over_http_as_they_are_called_there(tmp_path: Path) -> None:
         at = bench(section(instructions=f"{url}/alpaca_eval.json?download=1"), tmp_path)
     assert [row["instruction"] for _, row in at.rows(at.section.instructions)] == [f"say {n}" for n in range(4)]
     alpaca.check(at)
-
-
-def test_the_place_of_an_instruction_is_that_of_the_set(tmp_path: Path) -> None:
-    """Annotations in another order than the set's, which AlpacaEval's difficulties go by."""
-    rows = [row(n, 1 + (n % 3 > 0), output_2="long " * (n % 7)) for n in (*range(31, 60), *range(31))]
-    file, known = write(tmp_path / "annotations.json", rows), [f"say {n}" for n in range(60)]
-    hard = [float(n % 3 > 0) for n in range(60)]
-    by_place, by_name = tmp_path / "d.csv", tmp_path / "d.json"
-    by_place.write_text("index,instruction_difficulty\n" + "".join(f"{n},{one}\n" for n, one in enumerate(hard)))
-    write(by_name, [{"instruction": f"say {n}", "instruction_difficulty": one} for n, one in enumerate(hard)])
-
-    def controlled(known: list[str] | None, difficulty: Path) -> Any:
-        (found,) = published.standings([file], known, difficulty)
-        assert found.win["lc_difficulty"] == "file"
-        return found.win["lc_win_rate"]
-
-    assert controlled(known, by_place) == controlled(None, by_name) != controlled(None, by_place)

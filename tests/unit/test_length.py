@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.intervals import LENGTHS, Lengths
-from zephyr.evals.alpaca.length import STRENGTHS, controlled, curve, fitted
+from zephyr.evals.alpaca.length import GAMED, STRENGTHS, Gamed, controlled, curve, fitted
 from zephyr.evals.stats import Interval
 from zephyr.schema import Comparison
 
@@ -74,9 +74,12 @@ def test_shares_and_unread_verdicts() -> None:
     assert again.n == 200 and again.mean == pytest.approx(found.mean, abs=0.1)
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.9, 3.0])
-def test_it_is_what_liblinear_finds_with_cross_validation(strength: float) -> None:
-    """The published regression's own library, on the rows twice: as wins by their size, as losses by the rest."""
+@pytest.mark.parametrize(("strength", "taught"), [(0.0, 0), (0.9, 0), (3.0, 0), (0.9, 200)])
+def test_it_is_what_liblinear_finds_with_cross_validation(strength: float, taught: int) -> None:
+    """The published regression's own library, on the rows twice: as wins by their size, as losses by the rest.
+
+    Gamed rows come first, have no model of their own, and a tenth of the weight.
+    """
     linear = pytest.importorskip("sklearn.linear_model")
     from sklearn.metrics import log_loss
     from sklearn.model_selection import PredefinedSplit
@@ -85,8 +88,14 @@ def test_it_is_what_liblinear_finds_with_cross_validation(strength: float) -> No
     shares = np.clip(np.array(wins), 0.1, 0.9)
     gaps = np.array(own) - np.array(other)
     terms = np.stack([np.tanh(gaps / np.std(gaps, ddof=1)), hard, np.ones(300)], axis=1)
-    twice, kind, weight = np.vstack([terms, terms]), np.repeat([1, 0], 300), np.concatenate([shares, 1 - shares])
-    fold = np.tile(np.arange(300)[::-1] % 5, 2)
+    count, rng = 300 + taught, np.random.default_rng(5)
+    gamed = [Gamed(*one) for one in rng.random((taught, 3))]
+    first = np.array([[math.tanh(one.longer), one.difficulty, 0] for one in gamed]).reshape(-1, 3)
+    rows, told = np.vstack([first, terms]), np.concatenate([[one.preference for one in gamed], shares])
+    counts = np.repeat([GAMED, 1], [taught, 300])
+    twice, kind = np.vstack([rows, rows]), np.repeat([1, 0], count)
+    weight = np.concatenate([told * counts, (1 - told) * counts])
+    fold = np.tile(np.arange(count)[::-1] % 5, 2)
 
     def model(strength: float) -> Any:
         given = {"C": strength, "solver": "liblinear", "fit_intercept": False, "tol": 1e-10, "max_iter": 5000}
@@ -96,18 +105,31 @@ def test_it_is_what_liblinear_finds_with_cross_validation(strength: float) -> No
 
     def loss(strength: float) -> float:
         losses = []
-        for taught, held in PredefinedSplit(fold).split():
-            fit = model(strength).fit(twice[taught], kind[taught], sample_weight=weight[taught])
-            told = fit.predict_proba(twice[held])
-            losses.append(float(log_loss(kind[held], told, sample_weight=weight[held])))
+        for learnt, held in PredefinedSplit(fold).split():
+            fit = model(strength).fit(twice[learnt], kind[learnt], sample_weight=weight[learnt])
+            chances = fit.predict_proba(twice[held])
+            losses.append(float(log_loss(kind[held], chances, sample_weight=weight[held], normalize=False)))
         return sum(losses)
 
     chosen = min(STRENGTHS, key=loss)
     whole = model(chosen).fit(twice, kind, sample_weight=weight)
     terms[:, 0] = 0
     wanted = 100 * whole.predict_proba(terms)[:, 1].mean()
-    found = controlled(shares.tolist(), own, other, hard, 50, 0)
+    found = controlled(shares.tolist(), own, other, hard, 50, 0, gamed)
     assert found is not None and found.mean == pytest.approx(wanted, abs=1e-4)
+    assert found.n == 300 and found.low < found.mean < found.high
+
+
+def test_gamed_rows_tell_the_judges_taste_where_the_pairs_do_not() -> None:
+    """All but one of the model's answers are longer by as much, and all won: strength or taste? Gamed rows that won by
+    length alone, as often as odds of 19 to 1 per spread say, leave less to the strength."""
+    wins, gaps = [1.0] * 60 + [0.0] * 4, [100 + n % 2 for n in range(64)]
+    lengths = [1000 + gap for gap in gaps]
+    gamed = [Gamed(0.95, 1.0, 0.0), Gamed(0.05, -1.0, 0.0)] * 400
+    alone = controlled(wins, lengths, [1000] * 64, None, 100, 0)
+    taught = controlled(wins, lengths, [1000] * 64, None, 100, 0, gamed)
+    assert alone is not None and taught is not None
+    assert taught.mean < alone.mean - 3
 
 
 def test_difficulty_is_fitted_from_other_models() -> None:

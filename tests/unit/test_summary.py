@@ -8,6 +8,7 @@ import pytest
 
 from tests.reported import Stored
 from zephyr.cli import main
+from zephyr.evals.alpaca.length import Difficulty
 from zephyr.evals.stats import PERCENT, chance_of
 from zephyr.evals.summary import summarise
 from zephyr.schema import Answer, Comparison, Score
@@ -37,7 +38,7 @@ def compared(model: str, other: str, question: int, preference: float | None, ga
 
 
 def summary(
-    grade: Callable[[str, int], float], comparisons: list[Comparison], difficulty: dict[str, float] | None = None
+    grade: Callable[[str, int], float], comparisons: list[Comparison], difficulty: Difficulty | None = None
 ) -> dict[str, Any]:
     models = ("old", "new", "worse")
     answers = [said(model, question) for model in models for question in range(40)]
@@ -110,6 +111,20 @@ def test_win_rates_say_whether_they_may_be_chance() -> None:
     assert worse["spread"] == pytest.approx(50 * (40 / 39) ** 0.5)
 
 
+def test_lengths_and_failures_have_intervals() -> None:
+    answers = [said("old", n) | {"answer": "ab" * (n % 3), "error": None if n % 3 else "x"} for n in range(30)]
+    alone = [said("one", 0)]
+    found = summarise([*answers, *alone], [], [], "old", 500, 0)["figures"]
+    length, failed = found["old"]["length"], found["old"]["failed"]
+    # 0, 2 and 4 characters: sd 1.661 of 29 degrees, t 2.045: 2 give or take 0.62
+    assert (length["mean"], length["n"]) == (2.0, 30)
+    assert (length["low"], length["high"]) == (pytest.approx(1.38, abs=0.06), pytest.approx(2.62, abs=0.06))
+    # Wilson's with t^2 / 29 = 0.144: (0.333 + 0.072 -+ sqrt(0.144 * 0.222 + 0.072^2)) / 1.144 are 0.186 and 0.523
+    assert (failed["low"], failed["high"]) == (pytest.approx(18.6, abs=1.2), pytest.approx(52.3, abs=1.2))
+    assert (found["one"]["length"]["mean"], found["one"]["length"]["low"]) == (3.0, None)  # one answer tells no spread
+    assert found["one"]["failed"]["mean"] == 0.0 and found["one"]["failed"]["high"] > 99
+
+
 def test_the_length_controlled_rate_names_its_difficulty() -> None:
     def rows(model: str) -> list[Comparison]:
         return [compared(model, "ref", n, float(n % 3 > 0), gap=n % 7) for n in range(40)]
@@ -118,7 +133,7 @@ def test_the_length_controlled_rate_names_its_difficulty() -> None:
     assert [win["lc_difficulty"] for win in alone] == ["none"]
     both = summary(grade, rows("new") + rows("worse"))["win_rates"]
     assert [win["lc_difficulty"] for win in both] == ["fitted", "fitted"]
-    given = summary(grade, rows("new"), {str(n): float(n % 3) for n in range(40)})["win_rates"]
+    given = summary(grade, rows("new"), Difficulty({str(n): float(n % 3) for n in range(40)}))["win_rates"]
     assert [win["lc_difficulty"] for win in given] == ["file"]
     assert given[0]["lc_low"] < given[0]["lc_win_rate"] < given[0]["lc_high"]
 

@@ -1,13 +1,15 @@
 """What an evaluation's files in AlpacaEval's form must hold."""
 
 import csv
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zephyr.errors import DataError
 from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.judging import REFERENCE, given
+from zephyr.evals.alpaca.length import Difficulty, Gamed
 from zephyr.evals.bench import Bench
 from zephyr.evals.rows import rows
 
@@ -37,14 +39,15 @@ def check(bench: Bench) -> None:
     difficulty(bench)
 
 
-def difficulty(bench: Bench) -> dict[str, float] | None:
+def difficulty(bench: Bench) -> Difficulty | None:
     """Each instruction's difficulty by its question_id; None where evaluate.difficulty names no file."""
     location = bench.section.difficulty
     if location is None:
         return None
     known = [forms.prompt(row) for _, row in bench.rows(bench.section.instructions)]
-    found = difficulties(bench.files[location], "evaluate.difficulty")
-    return {str(number): of(found, text, number - 1, location) for number, text in enumerate(known, start=1)}
+    found, gamed = difficulties(bench.files[location], "evaluate.difficulty")
+    each = {str(number): of(found, text, number - 1, location) for number, text in enumerate(known, start=1)}
+    return Difficulty(each, gamed)
 
 
 def of(found: Mapping[str | int, float], instruction: str, index: int, where: str) -> float:
@@ -55,20 +58,46 @@ def of(found: Mapping[str | int, float], instruction: str, index: int, where: st
     return value
 
 
-def difficulties(path: Path, where: str) -> dict[str | int, float]:
-    """Difficulty by instruction, or by its place from 0 (`index`), as in AlpacaEval's CSV; rows or CSV."""
+def difficulties(path: Path, where: str) -> tuple[dict[str | int, float], list[Gamed]]:
+    """Difficulty by instruction, or by its place from 0 (`index`), and gamed rows, as in AlpacaEval's CSV; rows or CSV.
+
+    Gamed rows without a preference were not read, and are left out. Raises DataError, naming the row.
+    """
     found: dict[str | int, float] = {}
+    gamed = []
     table = _table(path) if path.name.lower().endswith(".csv") else rows(path)
     for place, row in table:
         fail = forms.failing(where, place)
         try:
             key = str(row["instruction"]) if "instruction" in row else _index(row)
-            value = float(row["instruction_difficulty"])
+            value = _number(row["instruction_difficulty"])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise fail("needs instruction_difficulty (a number), and index or instruction") from None
         if found.setdefault(key, value) != value:
             raise fail(f"another difficulty of {key!r:.60} than before; delete one")
+        if str(row.get("not_gamed_baseline", True)).lower() == "false" and (one := _gamed(row, value, fail)):
+            gamed.append(one)
+    return found, gamed
+
+
+def _gamed(row: Mapping[str, Any], hard: float, fail: Callable[[str], DataError]) -> Gamed | None:
+    """None without a preference. AlpacaEval's difference in length is the opponent's less the model's."""
+    try:
+        if str(row["preference"]).lower() in ("", "nan", "none"):
+            return None
+        found = Gamed(_number(row["preference"]), -_number(row["std_delta_len"]), hard)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise fail("a row of a gamed baseline needs preference (0 to 1) and std_delta_len, both numbers") from None
+    if not 0 <= found.preference <= 1:
+        raise fail(f"preference {found.preference:g} lies outside of 0 to 1")
     return found
+
+
+def _number(value: Any) -> float:
+    """Raises ValueError for what is none, or not finite."""
+    if not math.isfinite(number := float(value)):
+        raise ValueError(value)
+    return number
 
 
 def _index(row: Mapping[str, Any]) -> int:

@@ -7,8 +7,9 @@ shares: each counts as a win by its size and as a loss by the rest. The judge's 
 to another: each pair has its own curve.
 
 AlpacaEval takes the difficulties from a file; without one they are fitted from the other models' comparisons with the
-same opponent (`fitted`), and with no other model that term is left out. AlpacaEval also adds, at a tenth of the weight,
-its opponent's answers to prompts for short and for long ones; there are none here.
+same opponent (`fitted`), and with no other model that term is left out. Its file also holds how its opponent's answers
+to prompts for short and for long ones fared against its plain ones (`Gamed`): they teach the curve the judge's taste
+for length, at a tenth of the weight. Without them the rate is not the published one: it is unregularised.
 
 Where flaws are extra words (the embedded world's hedges and padding), answers of one length are often the same answer:
 then the figure nears 50 however much better the model is.
@@ -32,6 +33,27 @@ _STEPS = 50
 _ROUNDS = 30
 
 
+GAMED = 0.1
+"""Weight of a gamed row: AlpacaEval's 0.2, of two such models."""
+
+
+class Gamed(NamedTuple):
+    """An answer that only its length tells from its opponent's: the opponent's own, to a prompt for another length."""
+
+    preference: float
+    """0 (lost) to 1 (won)."""
+    longer: float
+    """By how much it is longer, by the spread of these differences."""
+    difficulty: float
+    """The instruction's."""
+
+
+class Difficulty(NamedTuple):
+    of: Mapping[str, float]
+    """Each question's."""
+    gamed: Sequence[Gamed] = ()
+
+
 class Curve(NamedTuple):
     """Log odds of a win: model + length * tanh(difference in length / its spread) + difficulty * the instruction's."""
 
@@ -49,12 +71,13 @@ def controlled(
     difficulty: Sequence[float] | None,
     resamples: int,
     seed: int,
+    gamed: Sequence[Gamed] = (),
 ) -> Interval | None:
     """Percent of wins at equal length, with its 95% bootstrap interval by instruction; None without preferences.
 
     One value of each for every instruction: `preferences` from 0 (lost) to 1 (won), None where no verdict could be
     read; such rows don't teach the curve. Lengths in characters. Where all pairs differ by as much in length, that
-    can't be told from the model's own strength, and this is the plain rate.
+    can't be told from the model's own strength, and this is the plain rate. `gamed` rows are never drawn anew.
     """
     wins, longer, hard = _columns(preferences, lengths, baseline_lengths, difficulty)
     read = ~np.isnan(wins)
@@ -64,10 +87,10 @@ def controlled(
     if not longer.any():
         return mean_interval({str(n): [100 * one] for n, one in enumerate(wins[read])}, resamples, seed, PERCENT)
     equal = np.stack([np.ones(len(read)), np.zeros(len(read)), hard], axis=1)  # [instructions, terms], no difference
-    terms, wins = np.stack([np.ones(len(read)), longer, hard], axis=1)[read], wins[read]
-    found = _curve(terms, wins)
+    rows = _rows(np.stack([np.ones(len(read)), longer, hard], axis=1)[read], wins[read], gamed)
+    found = _curve(rows)
     rate = 100 * float(_chance(equal @ np.array(found[:3])).mean())
-    low, high = _ends(terms, wins, equal, max(found.strength, _LOOSE), resamples, seed)
+    low, high = _ends(rows, equal, max(found.strength, _LOOSE), resamples, seed)
     return Interval(rate, min(100 * low, rate), max(100 * high, rate), count)
 
 
@@ -80,7 +103,26 @@ def curve(
     """What `controlled` fits; None without preferences."""
     wins, longer, hard = _columns(preferences, lengths, baseline_lengths, difficulty)
     read = ~np.isnan(wins)
-    return _curve(np.stack([np.ones(len(read)), longer, hard], axis=1)[read], wins[read]) if read.any() else None
+    terms = np.stack([np.ones(len(read)), longer, hard], axis=1)
+    return _curve(_rows(terms[read], wins[read])) if read.any() else None
+
+
+class _Rows(NamedTuple):
+    """What teaches the curve: gamed rows, then the model's own."""
+
+    terms: Floats
+    """[rows, 3]"""
+    wins: Floats
+    weights: Floats
+    own: int
+    """Of the model itself."""
+
+
+def _rows(terms: Floats, wins: Floats, gamed: Sequence[Gamed] = ()) -> _Rows:
+    taught = np.array(gamed, dtype=float).reshape(-1, 3)
+    bent = np.stack([np.zeros(len(taught)), np.tanh(taught[:, 1]), taught[:, 2]], axis=1)  # no model's strength
+    weights = np.repeat([GAMED, 1.0], [len(taught), len(wins)])
+    return _Rows(np.vstack([bent, terms]), np.concatenate([taught[:, 0], wins]), weights, len(wins))
 
 
 def _columns(
@@ -97,31 +139,30 @@ def _columns(
     return wins, longer, np.zeros(len(gaps)) if difficulty is None else np.asarray(difficulty, dtype=float)
 
 
-def _curve(terms: Floats, wins: Floats) -> Curve:
-    strength = _chosen(terms, wins)
-    found = _fit(terms, wins, np.ones((1, len(wins))), np.array([strength]), np.zeros((1, 3)), _STEPS)
+def _curve(rows: _Rows) -> Curve:
+    strength = _chosen(rows)
+    found = _fit(rows.terms, rows.wins, rows.weights[None], np.array([strength]), np.zeros((1, 3)), _STEPS)
     model, length, difficulty = (float(one) for one in found[0])
     return Curve(model, length, difficulty, strength)
 
 
-def _ends(
-    terms: Floats, wins: Floats, equal: Floats, strength: float, resamples: int, seed: int
-) -> tuple[float, float]:
+def _ends(rows: _Rows, equal: Floats, strength: float, resamples: int, seed: int) -> tuple[float, float]:
     """The interval's ends, as shares: of the rate whose penalty is no harder than `strength`.
 
     A hard penalty draws all resamples to 50, and a few that lost may all be explained by their terms: so no instruction
     is taken for more than it is worth in the plain rate.
     """
-    count = len(wins)
-    whole = _fit(terms, wins, np.ones((1, count)), np.array([strength]), np.zeros((1, 3)), _STEPS)
+    terms, wins, weights, count = rows
+    whole = _fit(terms, wins, weights[None], np.array([strength]), np.zeros((1, 3)), _STEPS)
     rate = float(_chance(equal @ whole[0]).mean())
-    drawn = [
-        _chance(_fit(terms, wins, times, np.full(len(times), strength), whole, 2) @ equal.T).mean(axis=1)
-        for times in drawings(count, resamples, seed)
-    ]
-    plain = float(wins.mean())
+    drawn = []
+    for own in drawings(count, resamples, seed):
+        times = np.hstack([np.broadcast_to(weights[:-count], (len(own), len(weights) - count)), own])
+        fits = _fit(terms, wins, times, np.full(len(times), strength), whole, 2)
+        drawn.append(_chance(fits @ equal.T).mean(axis=1))
+    plain = float(wins[-count:].mean())
     apart = plain * (1 - plain)
-    least = rate * (1 - rate) * (float(wins.var()) / count / apart if apart > 1e-9 else 1 / count)
+    least = rate * (1 - rate) * (float(wins[-count:].var()) / count / apart if apart > 1e-9 else 1 / count)
     return on_scale(rate, max(float(np.concatenate(drawn).var()), least), count, (0.0, 1.0))
 
 
@@ -154,19 +195,20 @@ def fitted(others: Sequence[Mapping[str, Comparison]], questions: Sequence[str])
     return [float(one) for one in hard - hard.mean()]
 
 
-def _chosen(terms: Floats, wins: Floats) -> float:
+def _chosen(rows: _Rows) -> float:
     """The strength whose curves, each fitted without a fifth of the rows, tell that fifth best."""
+    terms, wins, weights, _ = rows
     count = len(wins)
     fold = np.arange(count)[::-1] % min(FOLDS, count)
     held = np.arange(fold.max() + 1)[:, None] == fold  # [folds, rows]
     if len(held) < 2:
         return float(STRENGTHS[-1])
-    times = np.repeat(~held, len(STRENGTHS), axis=0).astype(float)
+    times = np.repeat(~held, len(STRENGTHS), axis=0) * weights
     strengths = np.tile(STRENGTHS, len(held))
     found = _fit(terms, wins, times, strengths, np.zeros((1, terms.shape[1])), _STEPS)
     chance = np.clip(_chance(found @ terms.T), 1e-15, 1 - 1e-15)
     loss = -(wins * np.log(chance) + (1 - wins) * np.log(1 - chance)).reshape(len(held), len(STRENGTHS), count)
-    each = (loss * held[:, None]).sum(axis=2) / held.sum(axis=1)[:, None]  # [folds, strengths]
+    each = (loss * weights * held[:, None]).sum(axis=2) / held.sum(axis=1)[:, None]  # [folds, strengths]
     return float(STRENGTHS[each.mean(axis=0).argmin()])
 
 

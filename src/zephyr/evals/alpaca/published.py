@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from zephyr.errors import DataError
 from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.checking import difficulties, of
+from zephyr.evals.alpaca.length import Difficulty
 from zephyr.evals.rows import rows
 from zephyr.evals.summary import summarise
 from zephyr.schema import Comparison
@@ -72,13 +73,17 @@ def _comparison(one: forms.Annotation) -> Comparison:
     )
 
 
-def _hard(said: Sequence[Comparison], known: list[str] | None, difficulty: Path | None) -> dict[str, float] | None:
-    """Each instruction's difficulty: by its words, or by its place among those that are known, else in the file."""
+def _hard(said: Sequence[Comparison], known: list[str] | None, difficulty: Path | None) -> Difficulty | None:
+    """Each instruction's difficulty: by its words, or by its place among those that are known."""
     if difficulty is None:
         return None
-    given = difficulties(difficulty, "--difficulty")
+    given, gamed = difficulties(difficulty, "--difficulty")
+    if known is None and any(isinstance(key, int) for key in given):
+        raise DataError(
+            f"--difficulty: {difficulty} goes by index, the place in AlpacaEval's set; give the set with --instructions"
+        )
     asked = dict.fromkeys(row["question_id"] for row in said)
     places: dict[str, int] = {}
-    for index, text in enumerate(known or asked):  # a row that comes again has a number, too
+    for index, text in enumerate(known or ()):  # a row that comes again has a number, too
         places.setdefault(text, index)
-    return {text: of(given, text, places[text], str(difficulty)) for text in asked}
+    return Difficulty({text: of(given, text, places.get(text, -1), str(difficulty)) for text in asked}, gamed)
