@@ -42,6 +42,13 @@ def test_recipes_and_commands_of_a_page(page: Path) -> None:
         assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_recipe_of_its_own_says_why_safety_does_not_decide(page: Path) -> None:
+    """Its data teach no refusal: a reader's first run would fail at the gate."""
+    own = [recipe for recipe in recipes(page) if "extends: " not in recipe]
+    assert [recipe for recipe in own if "waived: " not in recipe] == []
+
+
 def test_the_pages_have_recipes_and_commands() -> None:
     assert sum(len(recipes(page)) for page in PAGES) >= 4
     assert sum(len(commands(page)) for page in PAGES) >= 15
