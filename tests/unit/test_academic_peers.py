@@ -43,6 +43,8 @@ def test_a_peer_with_a_model_s_name_is_refused(tmp_path: Path) -> None:
     """Its figure would take the place of the model's own."""
     with pytest.raises(RecipeError, match=r"peers, m: a model of the run is called so; rename the peer"):
         academic.check(peers(tmp_path, m=file(tmp_path / "r.json")))
+    with pytest.raises(RecipeError, match="peers, judge: the judge's own figures stand there"):
+        academic.check(peers(tmp_path, judge=file(tmp_path / "r.json")))
     called = asking(tmp_path, {}, tmp_path, ["pets"], endpoint="e", peers={"e": str(file(tmp_path / "r.json"))})
     with pytest.raises(RecipeError, match="peers, e: a model of the run is called so"):
         academic.check(called)

@@ -25,6 +25,7 @@ from zephyr.errors import DataError, RecipeError
 from zephyr.evals.academic import results
 from zephyr.evals.academic.memory import Memory, harness_version
 from zephyr.evals.bench import Bench, Part
+from zephyr.evals.figures import JUDGE
 from zephyr.sections import Academic
 
 
@@ -59,6 +60,8 @@ def _check_peers(bench: Bench) -> None:
     for name, location in section.peers.items():
         if name in bench.models or name == section.endpoint:
             raise RecipeError(f"evaluate.academic.peers, {name}: a model of the run is called so; rename the peer")
+        if name == JUDGE:
+            raise RecipeError(f"evaluate.academic.peers, {name}: the judge's own figures stand there; rename the peer")
         files = results.given(location, bench.files[location])
         if section.tasks and not results.of_peer(files, section.tasks):
             held = ", ".join(dict.fromkeys(task for file in files for task in file["results"]))
