@@ -163,6 +163,15 @@ def test_needless_refusals_of_uncleaned_dialogues() -> None:
         assert claim.status == status
         assert f"{refused / 0.4:.1f}%, dDPO+dSFT 5.0%; difference +{refused / 0.4 - 5:.1f} [" in claim.measured
         assert claim.measured.endswith("percentage points over 40 prompts.")
+    alike = [
+        {"model": model, "question_id": str(n), "harmful": False, "outcome": "complied"}
+        for model in (claims.ALPHA, "dDPO+dSFT")
+        for n in range(10)
+    ]
+    # Ten prompts that nobody refuses leave more open than 5 points of 100.
+    claim = claims.judge(found, {}, (), (), alike)[REFUSALS]
+    low, high = map(float, claim.measured.partition("[")[2].partition("]")[0].split(","))
+    assert claim.status == "open" and low < -5 and high > 5
 
 
 def test_the_ablation_stands_beside_the_papers() -> None:

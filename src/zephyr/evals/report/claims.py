@@ -238,7 +238,7 @@ def _apart(own: Shares, others: Shares, named: str, other: str, unit: str) -> Fo
     """Two shares of the same questions."""
     shares = [sum(share.values()) / len(share) for share in (own, others)]
     said = f"{named} {shares[0]:.1f}%, {other} {shares[1]:.1f}%"
-    found = difference(paired_differences(own, others), RESAMPLES, seed=0)
+    found = difference(paired_differences(own, others), RESAMPLES, 0, reach=100.0)
     if found is None:
         return "untested", f"{said}, of different {unit}."
     mean, low, high, n = found.interval
