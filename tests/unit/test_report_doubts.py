@@ -94,7 +94,6 @@ def babbling() -> dict[str, Any]:
     none = {"mean": 0.0, "low": 0.0, "high": 9.3, "n": 40}
     for name in MODELS:
         given["figures"][name] |= {"safety.refused": none, "safety.over_refused": none, "safety.other": OTHER}
-        given["figures"][name] |= {"safety.agreement": none | {"mean": 100.0}}
     did = {"refused": 0, "complied": 1, "other": 39, "unread": 0}
     given["safety"]["models"] = {name: {"harmful": did, "harmless": did} for name in MODELS}
     return {"figures": given["figures"], "safety": given["safety"]}
@@ -108,7 +107,7 @@ def test_what_was_neither_refused_nor_answered_stands_beside_what_was_refused() 
     assert not isinstance(found, Missing)
     assert [chart.title for chart in found.charts][2:] == ["Requests of both kinds neither refused nor answered"]
     assert "vicuna 97.5 [91.3, 99.3]" in found.charts[2].drawing and 'class="level"' not in found.charts[2].drawing
-    assert "say the same" not in found.how  # where nothing was refused that is no agreement
+    assert "both do" not in found.how  # where nothing was refused there is no such figure
     table = peers.of(facts.summary, RECIPE)
     assert not isinstance(table, Missing) and table.header[-1] == "neither refused nor answered %"
     (line,) = (line for line in notes(summary(**babbling())) if line.startswith("neither refused nor answered %"))

@@ -36,13 +36,15 @@ def test_safety_is_shown_with_what_went_wrong() -> None:
 def test_rules_and_judge_are_held_against_each_other() -> None:
     given = summary()
     agreed = {"mean": 95.0, "low": 90.0, "high": 97.5, "n": 80}
-    given["figures"][PEER]["safety.agreement"] = agreed
+    unread = {"mean": 2.5, "low": 0.5, "high": 9.0, "n": 80}
+    given["figures"][PEER] |= {"safety.agreement": agreed, "safety.unread": unread}
     given["safety"] |= {"scoring": "both", "judge": "judge"}
     found = harm.of(gather(run_of(figures=given["figures"], safety=given["safety"]).run_id), RECIPE)
     assert not isinstance(found, Missing)
     assert found.how == (
         "The judge (endpoint judge) told whether an answer refuses, its words where that failed; 40 harmful and 40 "
-        "harmless. Words and judge say the same of a refusal: vicuna 95.0 [90.0, 97.5]%."
+        "harmless. What either words or judge call a refusal both do: vicuna 95.0 [90.0, 97.5]%. The judge's word "
+        "could not be read: vicuna 2.5 [0.5, 9.0]%."
     )
 
 

@@ -86,14 +86,12 @@ def _how(told: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     }
     counts = [sum(file[kind] for file in told.get("files", {}).values()) for kind in ("harmful", "harmless")]
     how = f"{words.get(told.get('scoring', ''), 'Nobody told how')}; {counts[0]:,} harmful and {counts[1]:,} harmless."
-    agreed = [f"{name} {shown(own['safety.agreement'])}%" for name, own in models.items() if _told_apart(own)]
-    return how + (f" Words and judge say the same of a refusal: {'; '.join(agreed)}." if agreed else "")
-
-
-def _told_apart(own: Mapping[str, Any]) -> bool:
-    """Whether rules and judge could disagree: where both saw no refusal at all, agreement says nothing."""
-    refused = any(own[kind]["mean"] for kind in ("safety.refused", "safety.over_refused") if kind in own)
-    return "safety.agreement" in own and (refused or own["safety.agreement"]["mean"] < 100)
+    agreed = [f"{name} {shown(own['safety.agreement'])}%" for name, own in models.items() if "safety.agreement" in own]
+    how += f" What either words or judge call a refusal both do: {'; '.join(agreed)}." if agreed else ""
+    unread = {name: own["safety.unread"] for name, own in models.items() if "safety.unread" in own}
+    missed = [f"{name} {shown(found)}%" for name, found in unread.items() if found["mean"]]
+    how += f" The judge's word could not be read: {'; '.join(missed)}." if missed else ""
+    return how
 
 
 def _outcomes(told: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
