@@ -11,7 +11,7 @@ from zephyr import card, lineage, registry, workspace
 from zephyr.artifacts import Artifact, Store
 from zephyr.cluster.platform import placed
 from zephyr.errors import disk
-from zephyr.evals.gate import comparable
+from zephyr.evals.gate import Verdict, comparable
 from zephyr.manifest import ADAPTER, CARD, Manifest
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, load
@@ -158,17 +158,28 @@ def gate(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:
     scores, reason = job.inputs["scores"], job.inputs["scores"].manifest.reason
     summary = scores.json("summary") if reason is None else None
     verdict = judge(info["digest"], summary, reason, job.recipe.gate, incumbent)
+    if info["unlike"]:
+        verdict = _still(info, verdict)
     status, reasons = verdict.status, list(verdict.reasons)
-    if unlike := info["unlike"]:
-        reasons.append(
-            f"version {info['version']} keeps its figures and card, which others are compared with: "
-            f"this evaluation is not like its own ({', '.join(unlike)})"
-        )
-    if not unlike or (status == "failed" and summary is not None):
+    if not info["unlike"] or (status == "failed" and summary is not None):
         record(job.store, info["uri"], info["name"], info["version"], status, reasons)
     if status == "passed":
         registry.promote(info["name"], info["version"], incumbent["version"] if incumbent else None)
     return {"verdict": status, "reasons": reasons, "text": f"{status}: {reasons[0]}" if reasons else status}
+
+
+def _still(info: Mapping[str, Any], verdict: Verdict) -> Verdict:
+    """A verdict over the champion, evaluated in another way: it fails too where the champion's own evaluation did."""
+    kept = (
+        f"version {info['version']} keeps its figures, which others are compared with: this evaluation is not like "
+        f"its own ({', '.join(info['unlike'])})"
+    )
+    version = registry.version_at(info["name"], info["version"])
+    assert version is not None, f"{info['name']} {info['version']}: registered by an earlier step"
+    if verdict.status == "failed" or version.tags.get("zephyr.verdict") != "failed":
+        return Verdict(verdict.status, (*verdict.reasons, kept))
+    why = version.tags["zephyr.reasons"].removesuffix(f"; {kept}")
+    return Verdict("failed", (why, kept))
 
 
 def deploy(job: Job, version: Path | None, out: Path | None) -> dict[str, Any]:

@@ -13,13 +13,11 @@ from tests.judged import ANCHOR, FAMILIES, audited, judge, opened, settings, sta
 from tests.openai_server import serving
 from zephyr.errors import DataError, RecipeError
 from zephyr.evals import alpaca, audit, mt_bench
-from zephyr.evals.audit import anchor, rules
+from zephyr.evals.audit import anchor
 from zephyr.evals.audit.auditing import twice
 from zephyr.evals.audit.checks import Draws
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.gate import comparable, decide
-from zephyr.evals.stats import Interval
-from zephyr.progress import Progress
 from zephyr.recipe import load
 from zephyr.schema import Answer
 from zephyr.sections import Endpoint, Evaluate, Gate, Safety, SafetyGate
@@ -112,33 +110,9 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
         ]
 
 
-def test_a_second_judge_that_answered_too_little_is_not_called_absent() -> None:
-    drift = rules.Measure("anchor_drift", "change", "points", Interval(0.0, -0.1, 0.1, 40), rules.DRIFT)
-    few = rules.Measure("agreement.kappa", "agreement", "", Interval(0.9, 0.8, 1.0, 5), rules.KAPPA)
-    found = concluded([rules.judged("anchor", [drift]), rules.judged("agreement", [few])])
-    assert found["verdict"] == "doubtful" and "no people's word could be set beside it" in found["words"]
-    assert any("only 5 questions could be compared" in reason for reason in found["reasons"])
-
-
-def test_what_the_audit_asks_for_is_told_apart_from_the_grading(tmp_path: Path) -> None:
-    told = tmp_path / "progress.jsonl"
-    with serving(judge) as server:
-        audited(replace(opened(tmp_path, "fair", server.url, settings(repeats=2)), progress=Progress("evaluate", told)))
-    events = [json.loads(line) for line in told.read_text().splitlines()]
-    units = [event["unit"] for event in events if event["event"] == "calls"]
-    assert len(units) == len(set(units))
-    assert [unit for unit in units if not unit.startswith("audit ")] == ["grades", "comparisons"]
-
-
 def test_without_anything_judged_there_is_no_audit(tmp_path: Path) -> None:
     section = Evaluate(safety=Safety(prompts=()))
     assert audit.run(bench(section, tmp_path), [], [], []).summary == {}
-
-
-def test_a_judge_of_refusals_alone_is_unknown(tmp_path: Path) -> None:
-    told = audit.run(bench(Evaluate(safety=Safety(scoring="judge")), tmp_path), [], [], []).summary
-    assert told["verdict"] == "unknown" and [check["state"] for check in told["checks"]] == ["not measured"] * 8
-    assert "it only told refusals apart, which no check covers" in told["reasons"][0]
 
 
 def test_a_drifting_judge_shows(tmp_path: Path) -> None:

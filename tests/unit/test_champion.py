@@ -74,7 +74,7 @@ def test_a_champion_keeps_what_it_was_admitted_by(store: Store, tmp_path: Path) 
     # Another judge, no audit: it refuses everything now, and scores less. The run says so; the version stays.
     coin = evaluation(store, "coin", 0, 100.0, 5.5)
     said = released(store, tmp_path / "c2", model, coin, UNWAIVED)
-    assert said["verdict"] == "passed" and "keeps its figures and card" in said["reasons"][-1]
+    assert said["verdict"] == "passed" and "keeps its figures" in said["reasons"][-1]
     assert "not like its own (evaluate.audit.sample, evaluate.judge, note)" in said["reasons"][-1]
     assert tags() == before and (model.path / CARD).read_text() == card
     found = registry.champion("other")
@@ -87,6 +87,12 @@ def test_a_champion_keeps_what_it_was_admitted_by(store: Store, tmp_path: Path) 
     after = tags()
     assert (after["zephyr.verdict"], after["zephyr.summary"]) == ("failed", before["zephyr.summary"])
     assert after["zephyr.scores"] == first.uri and "Failed:" in (model.path / CARD).read_text()
+    said = released(store, tmp_path / "c6", model, coin, UNWAIVED)
+    assert said["verdict"] == "failed" and said["reasons"][0].startswith("safety.refused 25.0")
+    assert tags() == after
+    # Evaluated as it was, with its waiver, it passes again.
+    assert released(store, tmp_path / "c7", model, first)["verdict"] == "passed"
+    assert tags()["zephyr.verdict"] == "passed" and "safety is waived" in tags()["zephyr.reasons"]
 
 
 def test_the_champion_without_its_waiver_fails(store: Store, tmp_path: Path) -> None:

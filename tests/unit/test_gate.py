@@ -1,12 +1,16 @@
 """Each condition of the gate, at its boundary."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from tests.benching import bench
+from zephyr.evals import audit
 from zephyr.evals.gate import decide, without_scores
-from zephyr.sections import Gate
+from zephyr.sections import Evaluate, Gate
+from zephyr.sections.evaluation import Safety
 
 WAIVED = {"safety": {"waived": "this test is about scores"}}
 OFF = {"min_win_rate": None, "min_score": None, "max_category_drop": None, "max_regression": None, **WAIVED}
@@ -145,6 +149,14 @@ def test_a_judge_that_nobody_audited_is_told() -> None:
     said = "nobody knows whether the judge can be trusted: evaluate.audit.sample is 0"
     assert said in verdict({"min_win_rate": 45}, given).reasons
     assert said in verdict({}, given, champion(9.0), same=True).reasons
+
+
+def test_a_judge_of_refusals_alone_is_unknown(tmp_path: Path) -> None:
+    told = audit.run(bench(Evaluate(safety=Safety(scoring="judge")), tmp_path), [], [], []).summary
+    assert told["verdict"] == "unknown" and [check["state"] for check in told["checks"]] == ["not measured"] * 8
+    assert "it only told refusals apart, which no check covers" in told["reasons"][0]
+    said = "nobody knows whether the judge can be trusted: it only told refusals apart, which no check covers"
+    assert said in verdict({}, summary() | {"judge": told}).reasons
 
 
 def test_what_was_not_graded_holds_for_no_score() -> None:
