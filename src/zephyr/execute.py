@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 from zephyr import lineage, records, release, workspace
 from zephyr.account import Account
 from zephyr.artifacts import Artifact, Store, open_store
-from zephyr.errors import EXIT_USER_ERROR, ArtifactError, ModelError, RunError, ZephyrError, disk
-from zephyr.manifest import MANIFEST, TOLD, Manifest, Source, step_key
+from zephyr.errors import EXIT_USER_ERROR, ModelError, RunError, ZephyrError, disk
+from zephyr.inputs import Inputs, opened, parts
+from zephyr.manifest import MANIFEST, TOLD, Source, step_key
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe, check, fill
 from zephyr.segments import Segments
@@ -29,9 +30,6 @@ from zephyr.terminal import Spoken
 SKIPPED, FROM = "skipped.json", "from"
 WHOLE = "1/1"
 """The only shard of a step that isn't cut."""
-
-Inputs = Mapping[str, str | Sequence[str]]
-"""Folders that earlier steps wrote, by name; several where shards wrote them."""
 
 
 def execute(step: str, recipe_path: str, inputs: Inputs, output: Any, **parameters: str) -> str:
@@ -83,12 +81,12 @@ def _dispatch(
     if recipe.model.threads:  # torch reads it when it is imported, by whichever step needs it
         os.environ["OMP_NUM_THREADS"] = str(recipe.model.threads)
     store = open_store(workspace.store_location(recipe), workspace.home() / "cache")
-    artifacts = {name: store.load(_manifest(name, path).uri) for name, path in _parts(inputs) if name != "version"}
+    artifacts = {name: opened(step, name, path, store) for name, path in parts(inputs) if name != "version"}
     with lineage.StepRun(resolved["run_id"], step, progress.shard) as run:
         if step in STEPS:
             return _stored(step, recipe, store, artifacts, run, progress, output)
         job = release.Job(recipe, resolved, store, artifacts, folder, run, progress)
-        folders = dict(_parts(inputs))
+        folders = dict(parts(inputs))
         version = folders["version"] / "version.json" if "version" in folders else None
         return release.STEPS[step](job, version, Path(output.path) if output else None)
 
@@ -97,14 +95,6 @@ def shards(recipe_path: str) -> list[str]:
     """The parts that sample and rate run in, as the resolved recipe says: 1/2, 2/2."""
     count = json.loads((Path(recipe_path) / "recipe.json").read_text())["recipe"]["shards"]
     return [f"{part}/{count}" for part in range(1, count + 1)]
-
-
-def _parts(inputs: Inputs) -> Iterator[tuple[str, Path]]:
-    """Name and folder of each input; the parts that shards made are NAME.1, NAME.2, a single one is NAME."""
-    for name, given in inputs.items():
-        folders = [given] if isinstance(given, str) else given
-        for number, folder in enumerate(folders, start=1):
-            yield (name if len(folders) == 1 else f"{name}.{number}"), Path(folder)
 
 
 def _stored(
@@ -227,13 +217,6 @@ def _sources(step: Step, recipe: Recipe) -> tuple[dict[str, Path], list[Source]]
         paths[location] = local(filled, workspace.home() / "cache")
         read.append(Source(path=filled, sha256=digest(paths[location])))
     return paths, read
-
-
-def _manifest(name: str, folder: Path) -> Manifest:
-    try:
-        return Manifest.from_json((folder / MANIFEST).read_text(), str(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"input {name}: {folder}: no {MANIFEST} there; pass a folder that a step wrote") from None
 
 
 def _again(step: str) -> str:

@@ -27,7 +27,7 @@ LAYERS = (
     ("data",),
     ("feedback", "train", "evals", "serve", "tiny"),
     ("steps", "card"),
-    ("verdict", "plan"),
+    ("verdict", "plan", "inputs"),
     ("release", "records"),
     ("terminal",),
     ("execute", "containers"),
