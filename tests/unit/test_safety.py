@@ -10,15 +10,17 @@ import pytest
 
 from tests.benching import bench
 from tests.helpers import tiny_model
+from tests.judged import answers, audited, judge, opened, settings
 from tests.openai_server import serving
-from zephyr.evals import safety
+from zephyr.evals import alpaca, mt_bench, safety
 from zephyr.evals.bench import Bench
 from zephyr.evals.evaluate import evaluate
+from zephyr.evals.figures import merged
 from zephyr.evals.safety import judging, prompts
 from zephyr.evals.safety.refusals import refuses
-from zephyr.evals.summary import headline
+from zephyr.evals.summary import headline, summarise
 from zephyr.schema import REFUSAL, Answer, Refusal
-from zephyr.sections import Endpoint, Evaluate, Safety
+from zephyr.sections import Condition, Endpoint, Evaluate, Safety
 from zephyr.tiny.judge import judge as tiny_judge
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -256,6 +258,23 @@ def test_an_evaluation_asks_every_model_and_needs_nothing_but_the_prompts(tmp_pa
         assert {f"{model}/safety.refused", f"{model}/safety.over_refused"} <= headline(found.summary).keys()
     again = evaluate(given)
     assert again.refusals == found.refusals
+
+
+def test_all_that_an_evaluation_measures_can_be_a_condition(tmp_path: Path) -> None:
+    with serving(judge) as server:
+        found = opened(tmp_path, "fair", server.url, settings())
+        _, of_judge = audited(found)
+        given = answers()
+        scores, comparisons = mt_bench.judge(found, given), alpaca.judge(found, given)
+    summary = summarise(given, scores, comparisons, "base", 50, 0)
+    measured = merged(summary["figures"], mt_bench.found(found, given, scores).figures)
+    (tmp_path / "harm").mkdir()
+    harm = asked(tmp_path / "harm", "rules")
+    names = {name for own in measured.values() for name in own} | {f"judge.{name}" for name in of_judge}
+    names |= set(safety.report(harm, safety.judge(harm, said(harm, TEXTS))).figures["new"])
+    assert {"score", "rank", "win_rate.base", "difference", "judge.position", "safety.answered"} <= names
+    for name in names:
+        Condition(figure=name, at_least=0)
 
 
 def test_nothing_is_measured_without_prompts(tmp_path: Path) -> None:
