@@ -90,7 +90,7 @@ def variants(summary: Mapping[str, Any]) -> str:
     from zephyr.evals.table import table
 
     return "\n".join(
-        [*lines(table(summary)), "", beside.NOTE, "", *lines(beside.table(summary)), "", beside.order(summary)]
+        [*lines(table(summary)), "", beside.note(summary), "", *lines(beside.table(summary)), "", beside.order(summary)]
     )
 
 
