@@ -37,7 +37,7 @@ def test_files_that_are_there_and_good() -> None:
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere.csv")
-    missing = f"{nowhere}: no such file or folder; mend the path in the recipe"
+    missing = f"{nowhere}: no such file or folder; mend the path"
     for found in (told(safety={"prompts": [nowhere]}), told(audit={"human": nowhere})):
         assert found == Check("evaluation", False, missing)
     away = {"questions": "https://nobody.invalid/q.jsonl", "judge": "j"}

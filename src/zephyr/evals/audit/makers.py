@@ -16,5 +16,5 @@ def check(bench: Bench) -> None:
     known = dict.fromkeys((*bench.endpoints, *VARIANTS, *bench.models, *bench.section.answers, *authors))
     for name in bench.section.audit.families:
         if name not in known:
-            near = get_close_matches(name, known, cutoff=0.5) or known
+            near = get_close_matches(name, known, cutoff=0.7) or known
             raise RecipeError(f"evaluate.audit.families: nobody is called {name}; there are {', '.join(near)}")
