@@ -16,12 +16,16 @@ ZephyrError (ValueError)          the command line prints one line and exits wit
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unicodedata import category
 
 EXIT_USER_ERROR = 2
 
 
 class ZephyrError(ValueError):
-    """Base of all errors that the user can mend; the message is one line."""
+    """Base of all errors that the user can mend; the message is one line, whatever the names in it hold."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class RecipeError(ZephyrError):
@@ -66,6 +70,11 @@ class ClusterError(ZephyrError):
 
 class RunError(ZephyrError):
     pass
+
+
+def printable(text: str) -> str:
+    """A text of a file as a terminal may show it: U+FFFD for each control or format character and half surrogate."""
+    return "".join(x if x.isprintable() or category(x) == "Zs" else "\ufffd" for x in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -60,6 +60,8 @@ def power(options: argparse.Namespace) -> int:
     ):
         if not 0 < value < float("inf"):
             raise RunError(f"{name} {value:g}: must be more than 0")
+    if options.spread and (options.figure or options.run):
+        raise RunError("--spread says what a run would; leave out --figure and --run, or --spread")
     terminal = Terminal()
     if options.spread:
         found = {"as given": Measured(options.spread, 0)}
@@ -84,10 +86,11 @@ def mt_bench(options: argparse.Namespace) -> int:
     """Aggregate public judgments, in FastChat's form."""
     from zephyr import workspace
     from zephyr.data.locations import local
+    from zephyr.errors import printable
     from zephyr.evals.figures import kind
     from zephyr.evals.mt_bench import published
     from zephyr.progress import plural
-    from zephyr.terminal import Terminal, printable
+    from zephyr.terminal import Terminal
 
     cache = workspace.home() / "cache"
     known = published.questions(local(options.questions, cache)) if options.questions else None
@@ -143,10 +146,11 @@ def alpaca(options: argparse.Namespace) -> int:
             "" if one.win["lc_win_rate"] is None else f"{one.win['lc_win_rate']:.2f}",
             _between(one.win, "lc_low", "lc_high"),
             {"none": "left out"}.get(one.win["lc_difficulty"], one.win["lc_difficulty"]),
+            "yes" if one.win["lc_regularised"] else "no",
         ]
         for one in found
     ]
-    terminal.table([*header, "length", "at equal length", "95% interval", "difficulty"], rows)
+    terminal.table([*header, "length", "at equal length", "95% interval", "difficulty", "regularised"], rows)
     if replaced := sum(one.replaced for one in found):
         told = f"left out: {plural(replaced, 'verdict')} that a newer one of the same instruction takes the place of"
         terminal.line(told)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from zephyr.errors import printable
 from zephyr.progress import Progress
 from zephyr.recipe import Recipe
 from zephyr.records import named
@@ -131,11 +132,6 @@ class Terminal:
         if self._width:
             self.console.file.write("\r" + " " * self._width + "\r")
             self._width = 0
-
-
-def printable(text: str) -> str:
-    """A text of a file as it may be shown: no control character of it reaches the terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 class Shown(Progress):
