@@ -81,6 +81,10 @@ def test_overrides() -> None:
             "gate.conditions.0: score: nothing is at least 4 and at most 3",
         ),
         (
+            ["gate.conditions=[{figure: judge.first, max_drop: 3}]"],
+            "judge.first: has no better side, so nothing is a drop; set at_least and at_most",
+        ),
+        (
             ["gate.conditions=[{figure: score, at_least: .nan}]"],
             "gate.conditions.0.at_least: Input should be a finite number (got nan)",
         ),

@@ -16,6 +16,8 @@ FIGURES = (
     *("judge.human", "judge.anchor", "judge.anchor_drift"),
 )
 """What an evaluation may measure, by name; parts of most of them stand behind a dot."""
+NO_BETTER_SIDE = ("length", "judge.first", "judge.anchor", "judge.anchor_drift")
+"""Figures of which neither more nor less is better."""
 
 
 class Condition(Section):
@@ -35,6 +37,8 @@ class Condition(Section):
         if not any(_called(self.figure, known) for known in FIGURES):
             near = get_close_matches(self.figure, FIGURES, cutoff=0.5) or FIGURES
             raise ValueError(f"{self.figure}: no figure is called so; near are {', '.join(near)}")
+        if self.max_drop is not None and self.figure in NO_BETTER_SIDE:
+            raise ValueError(f"{self.figure}: has no better side, so nothing is a drop; set at_least and at_most")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(f"{self.figure}: nothing is at least {self.at_least:g} and at most {self.at_most:g}")
         if self.at_least is None and self.at_most is None and self.max_drop is None:
