@@ -124,6 +124,8 @@ class Lengths(NamedTuple):
     """Log odds of a win at equal length, on an instruction of middling difficulty."""
     taste: float = 1.0
     difficulty: float = 0.7
+    longer: tuple[float, float] | None = None
+    """Mean and deviation of the model's characters more; None: both lengths are drawn evenly."""
 
     def truth(self) -> float:
         hard = np.random.default_rng(99).normal(0, 1, 1_000_000)
@@ -133,6 +135,8 @@ class Lengths(NamedTuple):
         """Preferences, lengths of both sides, difficulties."""
         hard = rng.normal(0, 1, count)
         own, other = rng.integers(500, 3400, count), rng.integers(100, 3000, count)
+        if self.longer:
+            own = other + np.round(rng.normal(*self.longer, count)).astype(int)
         longer = np.tanh((own - other) / np.std(own - other, ddof=1))
         odds = self.strength + self.taste * longer + self.difficulty * hard
         won = rng.random(count) < 1 / (1 + np.exp(-odds))
@@ -149,6 +153,7 @@ class Lengths(NamedTuple):
 
 
 LENGTHS = {
+    "at equal length, 6": Lengths(float(np.log(0.06 / 0.94)), 2.0, 0.0, (300, 700)),
     "at equal length, 50": Lengths(0.0),
     "at equal length, 69": Lengths(0.9),
     "at equal length, 94": Lengths(3.0),

@@ -176,5 +176,11 @@ def test_power_without_a_run(
     monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
     assert main(["eval", "power", "0.5", "--spread", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[4] == "128"
+    for wrong, told in (
+        (["1e-300", "--spread", "2"], "no number of questions shows it"),
+        (["5", "--figure", "nope", "--spread", "2"], "leave out --figure and --run"),
+    ):
+        assert main(["eval", "power", *wrong]) == 2
+        assert told in capsys.readouterr().err
     assert main(["eval", "power", "0.5"]) == 2
     assert "no runs yet" in capsys.readouterr().err

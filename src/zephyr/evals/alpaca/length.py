@@ -28,7 +28,8 @@ Floats = NDArray[np.float64]
 STRENGTHS = np.logspace(-4, 4, 10)
 """How much the data count against the penalty: the ten that AlpacaEval's library tries."""
 FOLDS = 5
-_LOOSE = float(STRENGTHS[5])
+_LOOSE, _FREE = float(STRENGTHS[5]), float(STRENGTHS[7])
+"""Of the interval: a penalty that says little, and one that says next to nothing."""
 _STEPS = 50
 _ROUNDS = 30
 
@@ -147,23 +148,29 @@ def _curve(rows: _Rows) -> Curve:
 
 
 def _ends(rows: _Rows, equal: Floats, strength: float, resamples: int, seed: int) -> tuple[float, float]:
-    """The interval's ends, as shares: of the rate whose penalty is no harder than `strength`.
+    """The interval's ends, as shares: those of the rate by a penalty of `strength`, and of the rate by next to none.
 
-    A hard penalty draws all resamples to 50, and a few that lost may all be explained by their terms: so no instruction
-    is taken for more than it is worth in the plain rate.
+    A penalty draws the rate and all its resamples to 50, a model's that loses most of all. And a few that lost may all
+    be explained by their terms: so no instruction is taken for more than it is worth in the plain rate.
     """
     terms, wins, weights, count = rows
-    whole = _fit(terms, wins, weights[None], np.array([strength]), np.zeros((1, 3)), _STEPS)
-    rate = float(_chance(equal @ whole[0]).mean())
+    plain = float(wins[-count:].mean())
+    apart = plain * (1 - plain)
+    worth = float(wins[-count:].var()) / count / apart if apart > 1e-9 else 1 / count
+    free = np.array([max(strength, _FREE)])
+    start = np.zeros((1, 3))
+    whole = _fit(terms, wins, weights[None], free, start, _STEPS)
     drawn = []
     for own in drawings(count, resamples, seed):
         times = np.hstack([np.broadcast_to(weights[:-count], (len(own), len(weights) - count)), own])
-        fits = _fit(terms, wins, times, np.full(len(times), strength), whole, 2)
+        fits = _fit(terms, wins, times, np.repeat(free, len(times)), whole, 2)
         drawn.append(_chance(fits @ equal.T).mean(axis=1))
-    plain = float(wins[-count:].mean())
-    apart = plain * (1 - plain)
-    least = rate * (1 - rate) * (float(wins[-count:].var()) / count / apart if apart > 1e-9 else 1 / count)
-    return on_scale(rate, max(float(np.concatenate(drawn).var()), least), count, (0.0, 1.0))
+    variance = float(np.concatenate(drawn).var())
+    ends = []
+    for fit in (_fit(terms, wins, weights[None], np.array([strength]), start, _STEPS), whole):
+        rate = float(_chance(equal @ fit[0]).mean())
+        ends.append(on_scale(rate, max(variance, rate * (1 - rate) * worth), count, (0.0, 1.0)))
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def fitted(others: Sequence[Mapping[str, Comparison]], questions: Sequence[str]) -> list[float]:

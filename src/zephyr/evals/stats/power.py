@@ -12,6 +12,9 @@ from zephyr.errors import RunError
 from zephyr.evals.figures import kind
 from zephyr.evals.stats.resampling import LEVEL
 
+_MOST = 1e6
+"""Spread by difference, from which on the questions are billions."""
+
 
 class Measured(NamedTuple):
     spread: float
@@ -24,8 +27,11 @@ def questions(difference: float, spread: float, power: float = 0.8, comparisons:
 
     `spread` is the standard deviation of the differences between questions, in the same unit. Of several comparisons
     the strictest counts: the level is divided by their number, as Holm's correction does for the smallest p-value.
+    Raises RunError for a difference that is nothing beside the spread.
     """
     sure, wished = _deviations(power, comparisons)
+    if spread / difference > _MOST:
+        raise RunError(f"a difference of {difference:g} at a spread of {spread:g}: no number of questions shows it")
     found = ((sure + wished) * spread / difference) ** 2 + sure**2 / 2  # the second term: the spread is measured too
     return max(2, math.ceil(found))
 
