@@ -46,6 +46,13 @@ def test_alpaca_forms_of_peoples_votes() -> None:
     assert item.votes == {"0": 1, "1": -1, "2": 0, "3": 0, "5": -1, "6": 1}
 
 
+def test_half_a_surrogate_pair_is_replaced_in_what_the_judge_reads() -> None:
+    talk = vote("tie") | {"conversation_a": conversation("ask", "\ud800")}
+    row = {"instruction": "say", "output_1": "\ud800", "output_2": "b", "preference": 1}
+    for item in human.read(numbered([talk, row])):
+        assert "\ufffd" in (item.first, item.second)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -16,6 +16,7 @@ from zephyr.evals.audit import measures, rules
 from zephyr.evals.audit.checks import POINTS, Draws, Verdict, won
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.bench import Bench
+from zephyr.schema import whole
 
 Row = tuple[str, dict[str, Any]]
 
@@ -76,7 +77,7 @@ def _turns(conversation: Any, turns: int) -> tuple[list[str], list[str]]:
         raise ValueError("conversation_a or conversation_b is no conversation")
     said: dict[str, list[str]] = {"user": [], "assistant": []}
     for message in conversation:
-        said[message["role"]].append(str(message["content"]))
+        said[message["role"]].append(whole(str(message["content"])))
     users, answers = said["user"][:turns], said["assistant"][:turns]
     if len(users) < turns or len(answers) < turns:
         raise ValueError(f"a conversation has no turn {turns}")
@@ -89,8 +90,8 @@ def _numbered(turns: Sequence[str]) -> str:
 
 def _outputs(row: Mapping[str, Any]) -> tuple[Item, str, int | None]:
     """AlpacaEval's form: preference 1 (output_1) or 2, 0 or 1.5 a draw, between them a leaning; null is no vote."""
-    instruction = str(row["instruction"]) + (f"\n\n{row['input']}" if row.get("input") else "")
-    item = Item(instruction, instruction, str(row["output_1"]), str(row["output_2"]), {})
+    instruction = whole(str(row["instruction"]) + (f"\n\n{row['input']}" if row.get("input") else ""))
+    item = Item(instruction, instruction, whole(str(row["output_1"])), whole(str(row["output_2"])), {})
     preference = row["preference"]
     person = str(row.get("annotator_index", row.get("annotator", "")))
     if preference is None:
