@@ -63,8 +63,9 @@ def test_a_lead_that_is_length_says_so_wherever_it_stands() -> None:
 def test_which_pair_has_which_difficulty() -> None:
     alpaca = {"instructions": 9, "references": 0, "generator": "", "preference": "verdicts", "without_call": 0}
 
-    def win(model: str, other: str, source: str) -> Mapping[str, Any]:
-        return {"model": model, "baseline": other, "lc_difficulty": source, "lc_win_rate": 50.0}
+    def win(model: str, other: str, source: str, published: bool = True) -> Mapping[str, Any]:
+        found = {"model": model, "baseline": other, "lc_difficulty": source, "lc_win_rate": 50.0}
+        return found | {"lc_regularised": published}
 
     mixed = [win("a", "ref", "fitted"), win("b", "ref", "fitted"), win("b", "a", "none")]
     assert protocol.of_instructions({"alpaca_eval": alpaca, "win_rates": mixed}).endswith(
@@ -73,6 +74,11 @@ def test_which_pair_has_which_difficulty() -> None:
     )
     assert protocol.of_instructions({"alpaca_eval": alpaca, "win_rates": mixed[2:]}).endswith(
         "At equal length: without the instructions' difficulty, as no other model was compared with that opponent."
+    )
+    bare = [win("a", "ref", "none", published=False)]
+    said = protocol.of_instructions({"alpaca_eval": alpaca, "win_rates": bare})
+    assert said.endswith(
+        "published rates have rows of its baseline besides, which a file in evaluate.difficulty brings."
     )
 
 

@@ -55,7 +55,17 @@ def of_instructions(summary: Mapping[str, Any] | Missing) -> str:
     )
     if told["without_call"]:
         said.append(f"{told['without_call']:,} comparisons needed no call: the texts were the same, or one had failed.")
-    return " ".join([*said, *_difficulty(summary["win_rates"])])
+    wins = summary["win_rates"]
+    return " ".join([*said, *_difficulty(wins), *_regularised(wins)])
+
+
+def _regularised(wins: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Said where a rate at equal length lacks what the published ones have."""
+    if all(win.get("lc_regularised", win["lc_win_rate"] is None) for win in wins):
+        return []
+    return [
+        "AlpacaEval's published rates have rows of its baseline besides, which a file in evaluate.difficulty brings."
+    ]
 
 
 def _difficulty(wins: Sequence[Mapping[str, Any]]) -> list[str]:
