@@ -70,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(actions, verbs.report, "report", "write the report of a run again, and say where it is")
     verb.add_argument("run", nargs="?", help="the run's id; the newest by default")
 
-    verb = _verb(actions, verbs.step, "step", "run one step by hand, on folders that steps wrote; evaluate also on plain models")
+    verb = _verb(
+        actions, verbs.step, "step", "run one step by hand, on what steps wrote; evaluate also on plain models"
+    )
     verb.add_argument("name")
     verb.add_argument("--resolved", default="", help="folder that `zephyr step resolve` wrote")
     verb.add_argument("--input", action="append", default=[], metavar="NAME=FOLDER", help="again for each shard's")

@@ -77,9 +77,7 @@ def test_which_pair_has_which_difficulty() -> None:
     )
     bare = [win("a", "ref", "none", published=False)]
     said = protocol.of_instructions({"alpaca_eval": alpaca, "win_rates": bare})
-    assert said.endswith(
-        "published rates have rows of its baseline besides, which a file in evaluate.difficulty brings."
-    )
+    assert said.endswith("published rates hold rows of its baseline, too, which a file in evaluate.difficulty brings.")
 
 
 def test_the_line_of_an_evaluation_without_instructions() -> None:

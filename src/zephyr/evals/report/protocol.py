@@ -63,9 +63,7 @@ def _regularised(wins: Sequence[Mapping[str, Any]]) -> list[str]:
     """Said where a rate at equal length lacks what the published ones have."""
     if all(win.get("lc_regularised", win["lc_win_rate"] is None) for win in wins):
         return []
-    return [
-        "AlpacaEval's published rates have rows of its baseline besides, which a file in evaluate.difficulty brings."
-    ]
+    return ["AlpacaEval's published rates hold rows of its baseline, too, which a file in evaluate.difficulty brings."]
 
 
 def _difficulty(wins: Sequence[Mapping[str, Any]]) -> list[str]:
