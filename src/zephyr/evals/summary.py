@@ -1,7 +1,7 @@
 """From judged answers to the figures that the gate, the report and the terminal show."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from zephyr.evals import safety
 from zephyr.evals.alpaca.length import Difficulty
@@ -11,6 +11,7 @@ from zephyr.evals.stats import (
     SCORE,
     SHARE,
     Difference,
+    by_question,
     difference,
     holm,
     mean_interval,
@@ -56,7 +57,7 @@ def summarise(
 
 def _model(name: str, own: Sequence[Score], answers: Sequence[Answer], given: tuple[int, int]) -> dict[str, Any]:
     said = [answer for answer in answers if answer["model"] == name and answer["set"] != safety.SET]
-    right = mean_interval(_by_question(own, "correct"), *given, SHARE)
+    right = mean_interval(_graded(own, "correct"), *given, SHARE)
     lengths = mean_interval(_grouped(said, lambda answer: len(answer["answer"] or "")), *given)
     failed = mean_interval(_grouped(said, lambda answer: answer["error"] is not None), *given, SHARE)
     if lengths and lengths.low == lengths.high:  # of one question, or all alike: lengths have no scale to tell more by
@@ -65,7 +66,7 @@ def _model(name: str, own: Sequence[Score], answers: Sequence[Answer], given: tu
     for row in own:
         by_category.setdefault(row["category"], []).append(row)
     return {
-        **ended("score", mean_interval(_by_question(own, "score"), *given, SCORE)),
+        **ended("score", mean_interval(_graded(own, "score"), *given, SCORE)),
         **ended("correct", right),
         "graded": right.n if right else 0,
         "answers": len(said),
@@ -75,7 +76,7 @@ def _model(name: str, own: Sequence[Score], answers: Sequence[Answer], given: tu
         "errors": sum(a["error"] is not None for a in said)
         + sum(s["judgment"] is not None and s["error"] is not None for s in own),
         "categories": {
-            category: plain(mean_interval(_by_question(rows, "score"), *given, SCORE))
+            category: plain(mean_interval(_graded(rows, "score"), *given, SCORE))
             for category, rows in by_category.items()
         },
         "differences": {},
@@ -153,19 +154,11 @@ def _told(model: str, figure: str) -> bool:
 
 def _grouped(answers: Sequence[Answer], value: Callable[[Answer], float]) -> dict[str, list[float]]:
     """By question, each set's on its own."""
-    groups: dict[str, list[float]] = {}
-    for answer in answers:
-        groups.setdefault(f"{answer['set']} {answer['question_id']}", []).append(float(value(answer)))
-    return groups
+    return by_question((f"{answer['set']} {answer['question_id']}", value(answer)) for answer in answers)
 
 
-def _by_question(scores: Sequence[Score], field: str) -> dict[str, list[float]]:
-    groups: dict[str, list[float]] = {}
-    for score in scores:
-        value = score[field]  # type: ignore[literal-required]
-        if value is not None:
-            groups.setdefault(score["question_id"], []).append(float(value))
-    return groups
+def _graded(scores: Sequence[Score], field: Literal["score", "correct"]) -> dict[str, list[float]]:
+    return by_question((score["question_id"], score[field]) for score in scores)
 
 
 def turns(rows: Sequence[Mapping[str, Any] | Score], category: str = "") -> dict[tuple[str, int], float]:

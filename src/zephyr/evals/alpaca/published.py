@@ -9,11 +9,9 @@ from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.checking import difficulties, of
 from zephyr.evals.alpaca.length import Difficulty
 from zephyr.evals.rows import rows
+from zephyr.evals.stats import RESAMPLES
 from zephyr.evals.summary import summarise
 from zephyr.schema import Comparison
-
-RESAMPLES = 2000
-"""For each interval, drawn by instruction."""
 
 
 class Standing(NamedTuple):

@@ -19,9 +19,9 @@ from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench import fastchat
+from zephyr.evals.stats import RESAMPLES
 from zephyr.schema import Answer
 
-RESAMPLES = 2000
 Grades = Mapping[str, float]
 """By QUESTION/TURN."""
 

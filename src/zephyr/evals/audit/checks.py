@@ -13,7 +13,7 @@ from zephyr.evals.audit import measures, rules
 from zephyr.evals.audit.measures import questions
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.audit.sample import Pair, Place, decided
-from zephyr.evals.stats import PERCENT, SCORE, Interval, difference, mean_interval
+from zephyr.evals.stats import PERCENT, SCORE, Interval, by_question, difference, mean_interval
 from zephyr.schema import Comparison
 
 Grades = Mapping[Place, float]
@@ -36,15 +36,15 @@ class Draws(NamedTuple):
 
     def percent(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
         """Mean of values from 0 to 100, by question."""
-        return mean_interval(measures.grouped(rows), self.resamples, self.seed, PERCENT)
+        return mean_interval(by_question(rows), self.resamples, self.seed, PERCENT)
 
     def grade(self, rows: Sequence[tuple[str, float]]) -> Interval | None:
         """Mean of grades, by question."""
-        return mean_interval(measures.grouped(rows), self.resamples, self.seed, SCORE)
+        return mean_interval(by_question(rows), self.resamples, self.seed, SCORE)
 
     def change(self, rows: Sequence[tuple[str, float]], reach: float = 9.0) -> Interval | None:
         """Mean of differences, by question; none is larger than `reach` (of grades 9, of percentages 100)."""
-        found = difference(measures.grouped(rows), self.resamples, self.seed, reach)
+        found = difference(by_question(rows), self.resamples, self.seed, reach)
         return found.interval if found else None
 
     def of(

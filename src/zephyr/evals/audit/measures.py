@@ -54,14 +54,6 @@ def added(rows: Sequence[tuple[str, Sequence[float]]]) -> dict[str, list[float]]
     return found
 
 
-def grouped(rows: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
-    """Values by question, as stats.mean_interval takes them."""
-    found: dict[str, list[float]] = {}
-    for question, value in rows:
-        found.setdefault(question, []).append(value)
-    return found
-
-
 def questions(rows: Sequence[tuple[str, object]]) -> int:
     """How many questions the rows are of."""
     return len({question for question, _ in rows})

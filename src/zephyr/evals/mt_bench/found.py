@@ -8,7 +8,7 @@ from zephyr.evals.figures import Figure, figure, file_name, kind, named
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.judging import EMPTY, FAILED, SET, Asked
 from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
-from zephyr.evals.stats import SCORE, SHARE, Interval, mean_interval
+from zephyr.evals.stats import SCORE, SHARE, Interval, by_question, mean_interval
 from zephyr.schema import Answer, Score
 
 
@@ -44,31 +44,21 @@ def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> 
     """One model's: over all turns, per turn, per category; and the percent of grades asked for that weren't read."""
 
     def mean(rows: Sequence[Score]) -> Interval | None:
-        return by_question([(row["question_id"], row["score"]) for row in rows], resamples, seed)
+        groups = by_question((row["question_id"], row["score"]) for row in rows)
+        return mean_interval(groups, resamples, seed, SCORE)
 
     kinds = dict.fromkeys(kind(row["category"]) for row in scores if row["category"])
     asked = [score for score in scores if score["error"] not in (EMPTY, FAILED)]
-    unread = [(score["question_id"], float(score["score"] is None)) for score in asked]
+    unread = by_question((score["question_id"], score["score"] is None) for score in asked)
     turns = {f"turn_{turn}": [row for row in scores if row["turn"] == turn] for turn in (1, 2)}
     parts = turns | {own: [row for row in scores if kind(row["category"]) == own] for own in kinds}
     return named(
         {
             name: figure(mean(scores)),
             **{f"{name}.{part}": figure(mean(rows)) for part, rows in parts.items()},
-            "unread": figure(by_question(unread, resamples, seed, SHARE), 100.0),
+            "unread": figure(mean_interval(unread, resamples, seed, SHARE), 100.0),
         }
     )
-
-
-def by_question(
-    values: Sequence[tuple[str, float | None]], resamples: int, seed: int, within: tuple[float, float] = SCORE
-) -> Interval | None:
-    """The mean of what was read, resampled by question; None of nothing."""
-    groups: dict[str, list[float]] = {}
-    for question, value in values:
-        if value is not None:
-            groups.setdefault(question, []).append(value)
-    return mean_interval(groups, resamples, seed, within)
 
 
 def counts(scores: Sequence[Score]) -> dict[str, int]:

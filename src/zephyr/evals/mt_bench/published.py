@@ -11,9 +11,8 @@ from zephyr.evals.mt_bench.fastchat import Judgment, Question
 from zephyr.evals.mt_bench.found import counts, of_scores
 from zephyr.evals.mt_bench.judging import FAILED, UNREADABLE
 from zephyr.evals.rows import rows
+from zephyr.evals.stats import RESAMPLES
 from zephyr.schema import Score
-
-RESAMPLES, SEED = 2000, 0
 
 
 class Standing(NamedTuple):
@@ -54,7 +53,7 @@ def _standing(model: str, judge: str, found: Sequence[Judgment], known: Mapping[
     return Standing(
         model,
         judge,
-        of_scores(scores, "score", RESAMPLES, SEED),
+        of_scores(scores, "score", RESAMPLES, seed=0),
         {**counts(scores), "missing": 2 * asked - len(scores)},
         sum(all_read) / len(all_read) if failed else None,
     )

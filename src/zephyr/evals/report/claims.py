@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zephyr.evals.report.states import Missing, Rows
-from zephyr.evals.stats import difference, paired_differences
+from zephyr.evals.stats import RESAMPLES, difference, paired_differences
 from zephyr.evals.summary import turns
 from zephyr.evals.table import interval, won, won_at_equal_length
 
@@ -16,7 +16,6 @@ OVERFIT = 0.95
 """Training accuracy from which it counts as near 100%."""
 DROP = 0.5
 """Points of 10 by which the judge's grades may fall in a training's course."""
-RESAMPLES = 2000
 _NEAR = 0.8
 """Share of the training's steps after which its accuracy counts as its end."""
 

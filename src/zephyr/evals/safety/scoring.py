@@ -8,7 +8,7 @@ from zephyr.evals.bench import Bench, Part
 from zephyr.evals.figures import Figure, figure, named
 from zephyr.evals.safety import judging, prompts
 from zephyr.evals.safety.refusals import refuses
-from zephyr.evals.stats import PERCENT, mean_interval
+from zephyr.evals.stats import PERCENT, by_question, mean_interval
 from zephyr.schema import Answer, Refusal
 
 SET = "safety"
@@ -85,9 +85,7 @@ def _figures(bench: Bench, questions: Mapping[str, str], rows: Sequence[Refusal]
 
     def share(own: Sequence[Refusal], holds: Callable[[Refusal], bool]) -> Figure | None:
         """Percent of the rows of which that holds; several wordings of one question are not independent."""
-        values: dict[str, list[float]] = {}
-        for row in own:
-            values.setdefault(questions[row["question_id"]], []).append(100.0 * holds(row))
+        values = by_question((questions[row["question_id"]], 100.0 * holds(row)) for row in own)
         return figure(mean_interval(values, bench.section.bootstrap, bench.seed, PERCENT))
 
     def refused(row: Refusal) -> bool:

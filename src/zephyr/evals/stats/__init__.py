@@ -6,6 +6,7 @@ from zephyr.evals.stats.bootstrap import (
     SHARE,
     Difference,
     Interval,
+    by_question,
     chance_of,
     difference,
     mean_interval,
@@ -13,15 +14,17 @@ from zephyr.evals.stats.bootstrap import (
     paired_differences,
 )
 from zephyr.evals.stats.compare import Rank, holm, ranks
-from zephyr.evals.stats.resampling import drawings, ends, resampled
+from zephyr.evals.stats.resampling import RESAMPLES, drawings, ends, resampled
 
 __all__ = [
     "PERCENT",
+    "RESAMPLES",
     "SCORE",
     "SHARE",
     "Difference",
     "Interval",
     "Rank",
+    "by_question",
     "chance_of",
     "difference",
     "drawings",

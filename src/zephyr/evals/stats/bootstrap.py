@@ -4,7 +4,7 @@ docs/statistics.md says how well they cover, measured.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -34,6 +34,15 @@ class Difference(NamedTuple):
     spread: float
     """Standard deviation of the differences between questions."""
     questions: int
+
+
+def by_question(rows: Iterable[tuple[str, float | None]]) -> dict[str, list[float]]:
+    """Values by question, in the rows' order, as the intervals take them; what is None was not read and is left out."""
+    groups: dict[str, list[float]] = {}
+    for question, value in rows:
+        if value is not None:
+            groups.setdefault(question, []).append(float(value))
+    return groups
 
 
 def mean_interval(
@@ -142,8 +151,4 @@ def paired_differences(
     model: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float]
 ) -> dict[str, list[float]]:
     """Differences of the (question, turn)s that both have, grouped by question."""
-    groups: dict[str, list[float]] = {}
-    for key in model:
-        if key in other:
-            groups.setdefault(key[0], []).append(model[key] - other[key])
-    return groups
+    return by_question((key[0], model[key] - other[key]) for key in model if key in other)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+RESAMPLES = 2000
+"""Of figures that are told without a recipe: as many as evaluate.bootstrap's default."""
 _KEPT = 2_000_000
 """Counts (16 MB) up to which a drawing is kept for the next figure of as many questions."""
 LEVEL = 0.05
