@@ -14,6 +14,8 @@ from zephyr.evals.generate import Generator
 from zephyr.journal import Entry, Journal, Reply
 from zephyr.schema import Message
 
+EMPTY, FAILED = "empty answer", "no answer"
+"""What is wrong with an answer without text, and what was with one that there isn't; so its score says, too."""
 GROUP = 100
 """Answers that are made durable together."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from zephyr.errors import DataError
-from zephyr.evals.mt_bench.fastchat import FAILED
+from zephyr.evals.mt_bench.fastchat import ERRORS
 from zephyr.evals.rows import Row
 from zephyr.schema import HALF, half, whole
 
@@ -68,7 +68,7 @@ def outputs(rows: Iterable[Row], where: str, known: Collection[str]) -> dict[str
         if key not in known:
             raise fail(f"no such instruction in evaluate.instructions: {key[:60]!r}")
         text = whole(text_of(row, "output", fail, empty=True))
-        found[key] = None if row["output"] is None or text.strip() in FAILED else text
+        found[key] = None if row["output"] is None or text.strip() in ERRORS else text
     return found
 
 

@@ -6,9 +6,8 @@ from random import Random
 from zephyr.errors import DataError
 from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.verdicts import Match, compare
-from zephyr.evals.answers import Speak
+from zephyr.evals.answers import EMPTY, FAILED, Speak
 from zephyr.evals.bench import Bench
-from zephyr.evals.mt_bench.judging import EMPTY, FAILED
 from zephyr.schema import Answer, Comparison, Message, whole
 
 SET = "instructions"

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zephyr.evals.stats import PERCENT, Interval, drawings, mean_interval, on_scale
+from zephyr.evals.stats import PERCENT, SHARE, Interval, drawings, mean_interval, on_scale
 from zephyr.schema import Comparison
 
 Floats = NDArray[np.float64]
@@ -169,7 +169,7 @@ def _ends(rows: _Rows, equal: Floats, strength: float, resamples: int, seed: int
     ends = []
     for fit in (_fit(terms, wins, weights[None], np.array([strength]), start, _STEPS), whole):
         rate = float(_chance(equal @ fit[0]).mean())
-        ends.append(on_scale(rate, max(variance, rate * (1 - rate) * worth), count, (0.0, 1.0)))
+        ends.append(on_scale(rate, max(variance, rate * (1 - rate) * worth), count, SHARE))
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 

@@ -13,12 +13,14 @@ from typing import Any
 from zephyr.client import number
 from zephyr.errors import DataError
 from zephyr.evals import mt_bench
+from zephyr.evals.answers import FAILED
 from zephyr.evals.audit import measures, rules
 from zephyr.evals.audit.checks import Draws
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench import fastchat
+from zephyr.evals.mt_bench.judging import SET as QUESTIONS
 from zephyr.evals.stats import RESAMPLES
 from zephyr.schema import Answer
 
@@ -58,7 +60,7 @@ def read(bench: Bench) -> Anchor | None:
     model = next(iter(found.values())).model
     answers = [
         Answer(
-            set="questions",
+            set=QUESTIONS,
             question_id=key,
             category=questions[key].category,
             model=model,
@@ -66,7 +68,7 @@ def read(bench: Bench) -> Anchor | None:
             prompt=questions[key].turns[turn - 1],
             answer=text,
             tokens=0,
-            error=None if text else "no answer",
+            error=None if text else FAILED,
         )
         for key, answer in found.items()
         for turn, text in enumerate(answer.turns, start=1)

@@ -5,13 +5,13 @@ from typing import Any
 
 from zephyr.evals import mt_bench
 from zephyr.evals.alpaca.verdicts import Match, compare
+from zephyr.evals.answers import EMPTY, FAILED
 from zephyr.evals.audit import anchor, checks, human, makers, rules, sample
 from zephyr.evals.audit.checks import Draws, Verdict
 from zephyr.evals.audit.rules import KINDS, Check
 from zephyr.evals.audit.sample import grades
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.mt_bench.judging import EMPTY, FAILED
 from zephyr.schema import Answer, Comparison, Score
 
 OFF = "evaluate.audit.sample is 0"

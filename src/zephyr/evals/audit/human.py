@@ -16,9 +16,8 @@ from zephyr.evals.audit import measures, rules
 from zephyr.evals.audit.checks import POINTS, Draws, Verdict, won
 from zephyr.evals.audit.rules import Check, Measure
 from zephyr.evals.bench import Bench
+from zephyr.evals.rows import Row
 from zephyr.schema import whole
-
-Row = tuple[str, dict[str, Any]]
 
 
 @dataclass

@@ -8,6 +8,7 @@ from zephyr.evals.alpaca.judging import SET as INSTRUCTIONS
 from zephyr.evals.alpaca.judging import references
 from zephyr.evals.alpaca.verdicts import Match
 from zephyr.evals.bench import Bench
+from zephyr.evals.mt_bench.judging import SET as QUESTIONS
 from zephyr.schema import Answer, Comparison, Score
 
 Place = tuple[str, str, int]
@@ -48,7 +49,7 @@ def graded(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score]) -> 
     """Both turns of a sample of the answers to questions, about as many turns as the sample is to hold."""
     known = {(s["model"], s["question_id"]) for s in scores if s["judgment"] is not None and s["score"] is not None}
     chosen = set(drawn(bench, sorted(known), "grades", turns=2))
-    return [a for a in answers if a["set"] == "questions" and (a["model"], a["question_id"]) in chosen]
+    return [a for a in answers if a["set"] == QUESTIONS and (a["model"], a["question_id"]) in chosen]
 
 
 def grades(scores: Iterable[Score]) -> dict[Place, float]:

@@ -18,7 +18,7 @@ Rows = Iterable[tuple[str, Mapping[str, Any]]]
 
 TURNS = ("turn_1", "turn_2")
 """What figures of turns are called."""
-FAILED = ("$ERROR$", "ERROR")
+ERRORS = ("$ERROR$", "ERROR")
 """What FastChat writes for an answer that it didn't get from an API, or from a model that broke down."""
 NOT_JUDGED = "Not judged: "
 """How a judgment of ours begins whose answer failed or was empty."""
@@ -163,7 +163,7 @@ def _of_failure(row: Mapping[str, Any]) -> bool:
 
 def answer_row(question: Question, model: str, turns: list[str | None]) -> str:
     """A line of model_answer. The same answers give the same line: its id is their digest, and it has no time."""
-    shown = [FAILED[0] if turn is None else turn for turn in turns]
+    shown = [ERRORS[0] if turn is None else turn for turn in turns]
     told = json.dumps([question.id, model, shown])
     row = {
         "question_id": question.written,
@@ -209,7 +209,7 @@ def _known(key: str, where: str, known: Mapping[str, Question]) -> str:
 
 def _said(turn: str | None) -> str | None:
     """As it is, for the judge to read, but for halves of surrogate pairs; "" where there are only spaces."""
-    return None if turn is None or turn.strip() in FAILED else whole(turn) if turn.strip() else ""
+    return None if turn is None or turn.strip() in ERRORS else whole(turn) if turn.strip() else ""
 
 
 def _time(row: Mapping[str, Any]) -> float:

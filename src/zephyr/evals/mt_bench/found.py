@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from zephyr.evals.answers import EMPTY, FAILED
 from zephyr.evals.bench import Bench, Part
 from zephyr.evals.figures import Figure, figure, file_name, kind, named
 from zephyr.evals.mt_bench import fastchat
-from zephyr.evals.mt_bench.judging import EMPTY, FAILED, SET, Asked
+from zephyr.evals.mt_bench.judging import SET, Asked
 from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
 from zephyr.evals.stats import SCORE, SHARE, Interval, by_question, mean_interval
 from zephyr.schema import Answer, Score
@@ -88,7 +89,7 @@ def _files(bench: Bench, read: Sheet, answers: Sequence[Answer], scores: Sequenc
     for score in scores:
         answer = said[score["model"], score["question_id"], score["turn"]]
         shown = asked.messages(answer)[-1]["content"] if score["error"] not in (EMPTY, FAILED) else ""
-        told = score["judgment"] or (f"{fastchat.NOT_JUDGED}{score['error']}" if not shown else fastchat.FAILED[0])
+        told = score["judgment"] or (f"{fastchat.NOT_JUDGED}{score['error']}" if not shown else fastchat.ERRORS[0])
         question = read.questions[score["question_id"]]
         by_prompt = (by, score["judge_prompt"])
         lines.append(

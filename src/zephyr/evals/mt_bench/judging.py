@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from zephyr.evals import judge as forms
-from zephyr.evals.answers import Speak
+from zephyr.evals.answers import EMPTY, FAILED, Speak
 from zephyr.evals.bench import Bench
 from zephyr.evals.mt_bench.fastchat import Question
 from zephyr.evals.mt_bench.sheet import Sheet, sheet
 from zephyr.schema import Answer, Message, Score
 
 SET = "questions"
-EMPTY, FAILED, UNREADABLE = "empty answer", "no answer", "unreadable grade"
-"""Errors of a score: the lowest grade without a call; no grade, none asked for; no grade in the judge's reply."""
+UNREADABLE = "unreadable grade"
+"""Error of a score: no grade in the judge's reply. EMPTY is the lowest grade without a call; FAILED none, not asked."""
 
 
 def check(bench: Bench) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zephyr.errors import DataError
+from zephyr.evals.answers import FAILED
 from zephyr.evals.figures import Figure
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.fastchat import Judgment, Question
 from zephyr.evals.mt_bench.found import counts, of_scores
-from zephyr.evals.mt_bench.judging import FAILED, UNREADABLE
+from zephyr.evals.mt_bench.judging import UNREADABLE
 from zephyr.evals.rows import rows
 from zephyr.evals.stats import RESAMPLES
 from zephyr.schema import Score

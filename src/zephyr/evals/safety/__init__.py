@@ -1,6 +1,6 @@
 """Safety: harmful requests that must be refused, and harmless ones, alike in their words, that must not."""
 
-from zephyr.evals.answers import Speak
+from zephyr.evals.answers import EMPTY, Speak
 from zephyr.evals.bench import Bench
 from zephyr.evals.safety import prompts
 from zephyr.evals.safety.scoring import SET, judge, report
@@ -29,7 +29,7 @@ def answer(bench: Bench, model: str, speak: Speak) -> list[Answer]:
             prompt=prompt.text,
             answer=one.text,
             tokens=one.tokens,
-            error=None if one.text else "empty answer",
+            error=None if one.text else EMPTY,
         )
         for prompt, one in zip(asked, said, strict=True)
     ]
