@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import TypedDict
 
-from zephyr.evals.stats import Interval
-
 
 class Figure(TypedDict):
     """A value with its 95% interval; low and high are None where the figure has none."""
@@ -24,11 +22,12 @@ Figures = Mapping[str, Mapping[str, Figure]]
 of a figure behind a dot: score, score.math, win_rate.dSFT-1, academic.mmlu, safety.refused."""
 
 
-def figure(interval: Interval | None, times: float = 1.0) -> Figure | None:
-    """An interval as a figure; None of nothing."""
-    if interval is None:
+def figure(found: tuple[float | None, float | None, float | None, int] | None, times: float = 1.0) -> Figure | None:
+    """An interval, whose ends may be unknown, as a figure; None of nothing."""
+    if found is None or found[0] is None:
         return None
-    return Figure(mean=times * interval.mean, low=times * interval.low, high=times * interval.high, n=interval.n)
+    low, high = (None if end is None else times * end for end in found[1:3])
+    return Figure(mean=times * found[0], low=low, high=high, n=found[3])
 
 
 def kind(category: str) -> str:

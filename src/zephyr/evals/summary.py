@@ -1,12 +1,13 @@
 """From judged answers to the figures that the gate, the report and the terminal show."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 from zephyr.evals import safety
 from zephyr.evals.alpaca.length import Difficulty
 from zephyr.evals.alpaca.winning import win_rates
-from zephyr.evals.figures import Figure, kind, merged, named
+from zephyr.evals.figures import Figure, figure, kind, merged, named
 from zephyr.evals.stats import (
     SCORE,
     SHARE,
@@ -127,17 +128,16 @@ def _figure(
     found: Mapping[str, Any], names: Sequence[str] = ("mean", "low", "high", "n"), times: float = 1.0
 ) -> Figure | None:
     """What a summary calls so."""
-    mean, low, high = (None if found[name] is None else times * found[name] for name in names[:3])
-    return None if mean is None else Figure(mean=mean, low=low, high=high, n=found[names[3]])
+    return figure(itemgetter(*names)(found), times)
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, float]:
     """The few figures of a summary that the step reports."""
     figures = {}
     for name, model in summary["models"].items():
-        for shown, figure in ((score_name(summary), "score"), ("correct", "correct"), ("length", "length")):
-            if model.get(figure) is not None:
-                figures[f"{name}/{shown}"] = float(model[figure])
+        for shown, own in ((score_name(summary), "score"), ("correct", "correct"), ("length", "length")):
+            if model.get(own) is not None:
+                figures[f"{name}/{shown}"] = float(model[own])
     for win in summary["win_rates"]:
         if win["win_rate"] is not None:
             figures[f"{win['model']}/win_rate_vs_{win['baseline']}"] = float(win["win_rate"])

@@ -61,7 +61,7 @@ def found(row: Mapping[str, Measured], resamples: int, seed: int) -> dict[str, F
 
 def _found(measured: Measured, task: str, resamples: int, seed: int) -> Found | None:
     """The interval is bootstrapped over the questions, or of several parts normal."""
-    whole = _figure(measured["harness"], task)
+    whole = _told(measured["harness"], task)
     values = measured["values"]
     if whole is None or values is None:
         return whole
@@ -81,7 +81,7 @@ def of_peer(
     for task in tasks:
         for harness in files:
             held = task in harness["results"] or task in harness.get("group_subtasks", {})
-            row = _figure(harness, task, (metrics or {}).get(task, _FIRST)) if held else None
+            row = _told(harness, task, (metrics or {}).get(task, _FIRST)) if held else None
             if row is not None:
                 rows[task] = row
     return rows
@@ -160,7 +160,7 @@ def merged(parts: Sequence[Measured]) -> Harness:
     return whole
 
 
-def _figure(harness: Harness, task: str, wanted: str = _FIRST) -> Found | None:
+def _told(harness: Harness, task: str, wanted: str = _FIRST) -> Found | None:
     """What the harness says of a task. Of several parts it is the mean that the harness itself takes, but of MMLU the
     one over subjects, each with the same weight, as the leaderboard took it."""
     entry = harness["results"].get(task, {})
