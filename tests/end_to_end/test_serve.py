@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,6 @@ PROMPTS = [" ".join(WORDS[i % 13 : i % 13 + 1 + i // 13]) for i in range(64)]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return published(tmp_path_factory.mktemp("model"), max_position_embeddings=400)
-
-
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[str]:
-    with serving(str(model), "--name", "tiny") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def client(server: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=server, api_key="none", max_retries=0)
 
 
 @pytest.fixture(scope="module")

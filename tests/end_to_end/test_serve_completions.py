@@ -1,6 +1,5 @@
 """/completions of `zephyr serve`: log-probabilities of a prompt, and the harness's academic tasks through them."""
 
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from tests.academics import WRITTEN, asking, write
 from tests.helpers import tiny_model
 from tests.loopback import listening
 from tests.openai_server import serving as scripted
-from tests.served import fetch, serving
+from tests.served import fetch
 from zephyr.errors import EndpointError
 from zephyr.evals import academic
 from zephyr.sections import Endpoint
@@ -24,17 +23,6 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("model") / "new", 1)
-
-
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[str]:
-    with serving(str(model), "--name", "tiny") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def client(server: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=server, api_key="none", max_retries=0)
 
 
 @pytest.fixture(scope="module")
