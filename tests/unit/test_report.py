@@ -17,13 +17,10 @@ from zephyr.evals.report.facts import gather
 from zephyr.evals.report.page import render
 from zephyr.evals.report.states import Missing
 
+pytestmark = pytest.mark.usefixtures("home")
+
 SECTIONS = ["verdict", "judge", "figures", "peers", "categories", "wins", "length", "safety", "academic", "talks"]
 SECTIONS += ["cost", "training", "claims", "data", "lineage", "settings"]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
 
 
 class Parsed(HTMLParser):

@@ -1,7 +1,6 @@
 """The report's and the terminal's word where a figure looks better than it is."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +13,10 @@ from zephyr.evals.report.states import Missing
 from zephyr.evals.table import lead_at_equal_length, notes
 from zephyr.steps import STEPS
 
+pytestmark = pytest.mark.usefixtures("home")
+
 WON = {"win_rate": 69.4, "low": 67.7, "high": 71.1}
 LENGTH = {"lc_win_rate": 50.2, "lc_low": 48.3, "lc_high": 52.1}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
 
 
 @pytest.mark.parametrize(

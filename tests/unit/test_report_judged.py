@@ -1,7 +1,6 @@
 """The report's word on the evaluation itself: the judge, peers, safety, academic tasks, and who won what."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +18,14 @@ from zephyr.evals.stats import Interval
 from zephyr.evals.table import notes, table
 from zephyr.terminal import Terminal
 
+pytestmark = pytest.mark.usefixtures("home")
+
 PEER = "vicuna"
 MODELS = (*VARIANTS, PEER)
 RECIPE: dict[str, Any] = {
     "evaluate": {"answers": {PEER: "file"}},
     "gate": {"safety": {"min_refused": 90, "max_over_refused": 20}},
 }
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
 
 
 def summary(**parts: Any) -> dict[str, Any]:

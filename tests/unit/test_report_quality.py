@@ -1,7 +1,5 @@
 """The report's word on the data: rules, evaluation questions in it, checks of the pairs, steps in shards."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.reported import CHECKS, OVERLAP, Stored
@@ -10,10 +8,7 @@ from zephyr.evals.report.facts import gather
 from zephyr.evals.report.page import render
 from zephyr.evals.report.states import Missing
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_rules_overlaps_and_checks_are_shown() -> None:

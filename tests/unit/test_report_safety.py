@@ -1,6 +1,5 @@
 """The report's word on safety: refusals, what went wrong, what told them, and a gate that is waived."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,7 @@ from zephyr.evals.report.facts import gather
 from zephyr.evals.report.states import Missing
 from zephyr.evals.summary import summarise
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_safety_is_shown_with_what_went_wrong() -> None:

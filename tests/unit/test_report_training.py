@@ -1,7 +1,6 @@
 """The report's word on the trainings: speed, the chosen moment and its curve, warnings."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,11 @@ from zephyr.evals.report import training
 from zephyr.evals.report.facts import gather
 from zephyr.manifest import HISTORY
 
+pytestmark = pytest.mark.usefixtures("home")
+
 MEASURED = [{"step": step, "choice/value": value} for step, value in ((5, 8.0), (10, 6.5), (20, 6.0))]
 FIGURES = {"steps": 20, "pairs_per_second": 8.94, "padding_efficiency": 0.985, "peak_memory_gib": 1.5}
 CHOSEN = {"chosen_step": 5, "chosen_score": 8.0, "last_score": 6.0, "start_score": 7.0, "length_gap": 12.34}
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
 
 
 def run_of(figures: Mapping[str, float], history: list[dict[str, float]], name: str = "r1") -> Stored:
