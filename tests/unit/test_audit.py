@@ -16,6 +16,7 @@ from zephyr.evals import alpaca, audit, mt_bench
 from zephyr.evals.audit import anchor
 from zephyr.evals.audit.auditing import twice
 from zephyr.evals.audit.checks import Draws
+from zephyr.evals.audit.rules import KINDS
 from zephyr.evals.audit.trust import concluded
 from zephyr.evals.gate import comparable, decide
 from zephyr.recipe import load
@@ -46,7 +47,7 @@ def test_a_judge_behind_an_endpoint(model: str, fails: str | None, tmp_path: Pat
         again, _ = audited(opened(tmp_path, model, server.url, settings()))
         assert again == summary and len(server.calls) == asked  # the journal answers the second time
     found = states(summary)
-    assert list(found) == list(audit.KINDS)
+    assert list(found) == list(KINDS)
     if fails is None:
         assert summary["verdict"] == "yes", summary["reasons"]
         assert {name for name, state in found.items() if state != "ok"} == {"human", "anchor"}
@@ -99,7 +100,7 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
         assert why(repeats=0)["stability"] == "evaluate.audit.repeats is 0"
         calls = len(server.calls)
         off = why(sample=0)
-        assert set(off) == set(audit.KINDS) - {"readable"} and len(server.calls) == calls
+        assert set(off) == set(KINDS) - {"readable"} and len(server.calls) == calls
         summary, _ = audited(opened(tmp_path, "fair", server.url, settings(anchor=None, second=None)))
         assert summary["verdict"] == "doubtful" and "no second judge's and no people's word" in summary["words"]
         summary, _ = audited(opened(tmp_path, "fair", server.url, settings(anchor=None, sample=0)))

@@ -39,6 +39,12 @@ class Bench:
     account: Account
     progress: Progress
 
+    @property
+    def judge_model(self) -> str:
+        """The judge as the public tools' files name it: by its model, else by its endpoint."""
+        judge = self.section.judge
+        return self.endpoints[judge].model if judge in self.endpoints else judge
+
     def rows(self, location: str | None) -> list[tuple[str, dict[str, Any]]]:
         """A file's rows, each with where it stands. Raises DataError at a row that is no JSON object, or of no rows."""
         if not location:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from zephyr.evals.figures import Figure
+from zephyr.evals.figures import CORRECTED, Figure
 from zephyr.sections import Condition, SafetyGate
 
 Summary = Mapping[str, Any]
@@ -143,7 +143,7 @@ def lower_is_better(name: str) -> bool:
 
 def score_name(summary: Summary, model: str) -> str:
     """Which references made the score: corrected ones give it another name."""
-    return "score_corrected" if "score_corrected" in measured(summary, model) else "score"
+    return CORRECTED if CORRECTED in measured(summary, model) else "score"
 
 
 def other_references(summary: Summary, incumbent: Summary, model: str) -> str:

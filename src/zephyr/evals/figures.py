@@ -15,6 +15,8 @@ class Figure(TypedDict):
     """Values behind it."""
 
 
+CORRECTED = "score_corrected"
+"""What a score is called where corrected references were used."""
 JUDGE = "judge"
 """The model name under which the judge's own figures stand."""
 Figures = Mapping[str, Mapping[str, Figure]]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zephyr.evals.figures import CORRECTED
+
 Figure = Mapping[str, Any]
-CORRECTED = "score_corrected"
-"""What a score is called where corrected references were used."""
 
 
 def table(summary: Mapping[str, Any]) -> list[list[str]]:

@@ -20,8 +20,6 @@ from zephyr.sections import Academic, Endpoint
 SAMPLE = "It wasn't 1994 any more: 3.5 % of Z\u00fcrich's (na\u00efve) cats\n\tsat on 12 mats."
 NEAR = 0.5
 """Between log-probabilities of the same tokens, computed twice."""
-
-
 PART = 2000
 """Answers that are journalled together."""
 

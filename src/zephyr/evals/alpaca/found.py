@@ -37,8 +37,6 @@ def files(bench: Bench, answers: Sequence[Answer], comparisons: Sequence[Compari
     base = {a["question_id"]: a["answer"] or "" for a in own if a["model"] == bench.baseline}
     reference = references(bench)
     spoken = {(a["model"], a["question_id"]): a for a in own}
-    judge = bench.section.judge
-    by = bench.endpoints[judge].model if judge in bench.endpoints else judge  # as in FastChat's files
     tables: dict[str, list[dict[str, Any]]] = {}
     for answer in own:
         tables.setdefault(f"alpaca_eval/{file_name(answer['model'])}/model_outputs.json", []).append(
@@ -54,7 +52,7 @@ def files(bench: Bench, answers: Sequence[Answer], comparisons: Sequence[Compari
         against = base[number] if other == bench.baseline else reference[number][1]
         behind = f".{file_name(other)}" if reference and other == bench.baseline else ""
         tables.setdefault(f"alpaca_eval/{file_name(row['model'])}/annotations{behind}.json", []).append(
-            _annotation(row, spoken[row["model"], number], against, by)
+            _annotation(row, spoken[row["model"], number], against, bench.judge_model)
         )
     return {path: json.dumps(rows, indent=2, ensure_ascii=False) + "\n" for path, rows in tables.items()}
 

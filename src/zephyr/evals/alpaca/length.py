@@ -19,12 +19,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zephyr.evals.stats import PERCENT, SHARE, Interval, drawings, mean_interval, on_scale
+from zephyr.evals.stats.resampling import Floats
 from zephyr.schema import Comparison
 
-Floats = NDArray[np.float64]
 STRENGTHS = np.logspace(-4, 4, 10)
 """How much the data count against the penalty: the ten that AlpacaEval's library tries."""
 FOLDS = 5
@@ -32,8 +31,6 @@ _LOOSE, _FREE = float(STRENGTHS[5]), float(STRENGTHS[7])
 """Of the interval: a penalty that says little, and one that says next to nothing."""
 _STEPS = 50
 _ROUNDS = 30
-
-
 GAMED = 0.1
 """Weight of a gamed row: AlpacaEval's 0.2, of two such models."""
 

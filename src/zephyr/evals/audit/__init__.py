@@ -29,6 +29,5 @@ verbosity.slope, human (.gap, .ceiling, .draws), anchor, anchor_drift.
 
 from zephyr.evals.audit.anchor import against
 from zephyr.evals.audit.auditing import check, run
-from zephyr.evals.audit.rules import KINDS
 
-__all__ = ["KINDS", "against", "check", "run"]
+__all__ = ["against", "check", "run"]

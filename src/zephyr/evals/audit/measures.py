@@ -14,8 +14,6 @@ from zephyr.evals.stats import Interval, ends, on_scale, resampled
 Sums = NDArray[np.float64]
 """[drawings, sums]; a measure turns them into [drawings] values, NaN where a drawing has none."""
 Measured = Callable[[Sums], Sums]
-
-
 Scale = tuple[float, float]
 BEYOND_CHANCE: Scale = (-1.0, 1.0)
 """Ends of kappa and correlation."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from zephyr.evals.answers import EMPTY, FAILED
 from zephyr.evals.bench import Bench, Part
-from zephyr.evals.figures import Figure, figure, file_name, kind, named
+from zephyr.evals.figures import CORRECTED, Figure, figure, file_name, kind, named
 from zephyr.evals.mt_bench import fastchat
 from zephyr.evals.mt_bench.judging import SET, Asked
 from zephyr.evals.mt_bench.sheet import WITH_REFERENCE, Sheet, sheet
@@ -38,7 +38,7 @@ def found(bench: Bench, answers: Sequence[Answer], scores: Sequence[Score]) -> P
 
 def score_name(bench: Bench) -> str:
     """A score that corrected references had a part in is never called by the published one's name."""
-    return "score_corrected" if bench.section.corrections else "score"
+    return CORRECTED if bench.section.corrections else "score"
 
 
 def of_scores(scores: Sequence[Score], name: str, resamples: int, seed: int) -> dict[str, Figure]:
@@ -83,17 +83,15 @@ def _files(bench: Bench, read: Sheet, answers: Sequence[Answer], scores: Sequenc
             for question in read.questions.values()
         )
     asked = Asked(read, answers)
-    name = bench.section.judge
-    by = bench.endpoints[name].model if name in bench.endpoints else name
     lines = []
     for score in scores:
         answer = said[score["model"], score["question_id"], score["turn"]]
         shown = asked.messages(answer)[-1]["content"] if score["error"] not in (EMPTY, FAILED) else ""
         told = score["judgment"] or (f"{fastchat.NOT_JUDGED}{score['error']}" if not shown else fastchat.ERRORS[0])
         question = read.questions[score["question_id"]]
-        by_prompt = (by, score["judge_prompt"])
+        by_prompt = (bench.judge_model, score["judge_prompt"])
         lines.append(
             fastchat.judgment_row(question, score["model"], by_prompt, shown, told, score["score"], score["turn"])
         )
-    files[f"mt_bench/model_judgment/{file_name(by)}_single.jsonl"] = "".join(lines)
+    files[f"mt_bench/model_judgment/{file_name(bench.judge_model)}_single.jsonl"] = "".join(lines)
     return files

@@ -1,6 +1,6 @@
 """The ablation of this run beside the paper's (section 5, one epoch of each stage): figures, signs and order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from zephyr.evals.report import charts, paper
@@ -17,7 +17,7 @@ _BEYOND = {
     LONGER: "beta, with three epochs of dDPO",
     ALPHA: "alpha, taught by uncleaned dialogues",
 }
-RELEASED = {LONGER: ("7.34, beta", "90.60 (1.03)"), ALPHA: ("6.88, alpha", "–")}
+_RELEASED = {LONGER: ("7.34, beta", "90.60 (1.03)"), ALPHA: ("6.88, alpha", "–")}
 
 
 def note(summary: Mapping[str, Any] | Missing) -> str:
@@ -49,7 +49,7 @@ def table(summary: Mapping[str, Any] | Missing) -> list[list[str]]:
         change = "" if row.variant == DSFT else f"{row.mt_bench - base:+.2f}"
         theirs = [f"{row.mt_bench:.2f}", change, f"{row.alpaca_eval:.2f} ({row.error:.2f})"]
         rows.append([row.variant, *theirs, *_ours(known, row.variant, other)])
-    for variant, (bench, rate) in RELEASED.items():
+    for variant, (bench, rate) in _RELEASED.items():
         if variant in known.get("models", {}):
             rows.append([variant, bench, "", rate, *_ours(known, variant, other)])
     return rows
@@ -80,8 +80,4 @@ def order(summary: Mapping[str, Any] | Missing) -> str:
         return ""
     theirs = [row.variant for row in sorted(paper.ABLATION, key=lambda row: -row.mt_bench) if row.variant in scored]
     ours = sorted(scored, key=lambda variant: -scored[variant])
-    return f"From best to worst by score, the paper: {_chain(theirs)}; this run: {_chain(ours)}."
-
-
-def _chain(variants: Sequence[str]) -> str:
-    return ", ".join(variants)
+    return f"From best to worst by score, the paper: {', '.join(theirs)}; this run: {', '.join(ours)}."

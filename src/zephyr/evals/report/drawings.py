@@ -129,9 +129,9 @@ def _course(name: str, points: Sequence[charts.Point]) -> str:
     return f"{name}: {a:.3g} at step {first:.0f}" + (f", {b:.3g} at step {last:.0f}" if len(points) > 1 else "")
 
 
-def thinned(points: Sequence[charts.Point], most: int = POINTS) -> list[charts.Point]:
-    """At most `most` points, each the mean of neighbours."""
-    size = math.ceil(len(points) / most)
+def thinned(points: Sequence[charts.Point]) -> list[charts.Point]:
+    """At most POINTS points, each the mean of neighbours."""
+    size = math.ceil(len(points) / POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
 

@@ -25,8 +25,6 @@ _BOUNDS = {
     "safety.over_refused": ("max_over_refused", "what the gate tolerates"),
 }
 """The recipe's setting, and what it says."""
-
-
 SHOWN = 8
 """Answers of each model and kind that went wrong, at most."""
 

@@ -9,6 +9,7 @@ import yaml
 from markupsafe import Markup
 
 from zephyr import __version__, workspace
+from zephyr.evals.figures import CORRECTED
 from zephyr.evals.report import (
     ablation,
     charts,
@@ -30,7 +31,7 @@ from zephyr.evals.report import (
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Facts
 from zephyr.evals.report.states import Missing
-from zephyr.evals.table import CORRECTED, figures, interval, shown, won, won_at_equal_length
+from zephyr.evals.table import figures, interval, shown, won, won_at_equal_length
 
 FOLDER = "zephyr.evals.report"
 SIGNS = {"held": "✓", "contradicted": "✗", "open": "?", "untested": "–"}

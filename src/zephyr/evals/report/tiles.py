@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zephyr.evals.figures import CORRECTED
 from zephyr.evals.report.claims import ALIGNED, DSFT
 from zephyr.evals.report.facts import Bill, Facts
 from zephyr.evals.report.states import Missing, Step
-from zephyr.evals.table import CORRECTED, figures, lead_at_equal_length, won_at_equal_length
+from zephyr.evals.table import figures, lead_at_equal_length, won_at_equal_length
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from zephyr.evals.stats.bootstrap import (
     on_scale,
     paired_differences,
 )
-from zephyr.evals.stats.compare import Rank, holm, ranks
+from zephyr.evals.stats.compare import holm, ranks
 from zephyr.evals.stats.resampling import RESAMPLES, drawings, ends, resampled
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "SHARE",
     "Difference",
     "Interval",
-    "Rank",
     "by_question",
     "chance_of",
     "difference",

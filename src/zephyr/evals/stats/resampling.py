@@ -64,13 +64,13 @@ def stretch(questions: int, added: int = 0) -> float:
     return math.sqrt((questions + added) / max(questions - 1, 1))
 
 
-def student(questions: int, level: float = LEVEL) -> float:
-    """Two-sided quantile of Student's distribution with questions - 1 degrees of freedom (Wallace's approximation).
+def student(questions: int) -> float:
+    """Two-sided quantile at LEVEL of Student's distribution with questions - 1 degrees of freedom.
 
-    Within 0.01 from 6 questions on; above the true one below that.
+    By Wallace's approximation: within 0.01 from 6 questions on; above the true one below that.
     """
     free = max(questions - 1, 1)
-    normal = _NORMAL.inv_cdf(1 - level / 2) * (8 * free + 3) / (8 * free + 1)
+    normal = _NORMAL.inv_cdf(1 - LEVEL / 2) * (8 * free + 3) / (8 * free + 1)
     return math.sqrt(free * math.expm1(normal * normal / free))
 
 
