@@ -62,7 +62,7 @@ class Judge:
         read; characters of an answer, and how many more than the starting model's. Of grades also the `change` since
         the best moment before (`change_since`, its step), with its interval, paired by prompt."""
         found = self._grades(answers) if self._section.measure == "score" else self._wins(answers, start)
-        values = {str(n): [value] for n, value in enumerate(found) if value is not None}
+        values = stats.by_question((str(n), value) for n, value in enumerate(found))
         within = stats.SCORE if self._section.measure == "score" else stats.PERCENT
         mean = stats.mean_interval(values, RESAMPLES, self._seed, within)
         if mean is None:
@@ -106,12 +106,14 @@ class Judge:
         sides = list(zip(self.prompts, answers, start, strict=True))
         first = [number(self._seed, "order", prompt) % 2 == 0 for prompt in self.prompts]
         asked = [
-            judge.comparison(prompt, *((new, old) if ahead else (old, new))) if new and old and new != old else None
+            judge.comparison(prompt, *((new, old) if ahead else (old, new)))
+            if judge.settled(new, old) is None
+            else None
             for (prompt, new, old), ahead in zip(sides, first, strict=True)
         ]
         replies = self._ask(asked, "comparisons of held-out answers")
         for (_, new, old), ahead, talk, reply in zip(sides, first, asked, replies, strict=True):
-            share = judge.read_verdict(reply, ahead) if talk else 0.5 if new == old else float(bool(new))
+            share = judge.read_verdict(reply, ahead) if talk else judge.settled(new, old)
             found.append(None if share is None else 100 * share)
         return found
 

@@ -108,6 +108,15 @@ def grading(
     return [{"role": "system", "content": asked.system}, *text] if asked.system else text
 
 
+def settled(a: str, b: str) -> float | None:
+    """The preference for answer a where no judge need be asked: the same text is a draw, an empty one loses."""
+    if a == b:
+        return 0.5
+    if not a or not b:
+        return 1.0 if a else 0.0
+    return None
+
+
 def comparison(instruction: str, a: str, b: str) -> list[Message]:
     """Ask which of two answers is better."""
     text = (

@@ -8,6 +8,7 @@ from zephyr.evals.alpaca import forms
 from zephyr.evals.alpaca.verdicts import Match, compare
 from zephyr.evals.answers import EMPTY, FAILED, Speak
 from zephyr.evals.bench import Bench
+from zephyr.evals.judge import settled
 from zephyr.schema import Answer, Comparison, Message, whole
 
 SET = "instructions"
@@ -103,7 +104,7 @@ def judge(bench: Bench, answers: Sequence[Answer]) -> list[Comparison]:
         if number in known:
             sides.append((answer, *known[number]))
     order = [_model_first(bench.seed, answer, other) for answer, other, _ in sides]
-    plain = [_without_judge(_text(answer), text) for answer, _, text in sides]
+    plain = [settled(_text(answer), text) for answer, _, text in sides]
     matches = [
         Match(answer["prompt"], _text(answer), text, first)
         for (answer, _, text), first, preference in zip(sides, order, plain, strict=True)
@@ -134,15 +135,6 @@ def judge(bench: Bench, answers: Sequence[Answer]) -> list[Comparison]:
 def _text(answer: Answer) -> str:
     """ "" of one that failed: no judge reads an error's words."""
     return "" if answer["error"] else answer["answer"] or ""
-
-
-def _without_judge(a: str, b: str) -> float | None:
-    """The same text is a draw, an empty one loses: no call is paid for either."""
-    if a == b:
-        return 0.5
-    if not a or not b:
-        return 1.0 if a else 0.0
-    return None
 
 
 def _model_first(seed: int, answer: Answer, other: str) -> bool:
