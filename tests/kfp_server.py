@@ -2,19 +2,19 @@
 
 import email
 import json
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from jsonschema import Draft4Validator
+
+from tests.loopback import listening
 
 SWAGGER = Path(__file__).resolve().parents[2] / "shared" / "schemas" / "kfp" / "kfp_api_single_file.swagger.json"
 API = "/apis/v2beta1"
@@ -162,15 +162,6 @@ def _handler(state: State) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@contextmanager
-def running(state: State) -> Iterator[str]:
+def running(state: State) -> AbstractContextManager[str]:
     """Its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return listening(_handler(state))

@@ -1,10 +1,11 @@
 """Where a step's calls are paid from, and what they have cost."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zephyr.journal import Reply
+from zephyr.journal import Journal, Reply
 from zephyr.segments import Segments
 
 
@@ -43,6 +44,13 @@ class Account:
             self.spent += reply.dollars
             self.paid_calls += reply.paid
             self.paid_dollars += reply.dollars if reply.paid else 0.0
+
+    def known(self, book: Journal, keys: Iterable[str], note: Callable[[str], None]) -> dict[str, Reply]:
+        """Replies that are journalled, here or on the store; `note` is told which of its segments could not be used."""
+        if self.segments is not None:
+            for said in self.segments.load(book):
+                note(said)
+        return book.find(keys)
 
     def affords(self, dollars: float) -> bool:
         return self.allowance is None or dollars <= 0 or self.spent + dollars <= self.allowance

@@ -32,10 +32,7 @@ def complete(
     wanted = dict(zip(keys, calls, strict=True))
     replies: dict[str, Reply] = {}
     try:
-        if account.segments is not None:
-            for said in account.segments.load(book):
-                progress.note(said)
-        replies |= book.find(keys)
+        replies |= account.known(book, keys, progress.note)
         for key, reply in replies.items():
             account.count(key, reply)
         if len(replies) < len(wanted):

@@ -47,20 +47,13 @@ class Speaker:
         """The model's next turn in each conversation; temperature 0 is greedy."""
         keys = [self._key(talk, heat, max_tokens) for talk, heat in zip(talks, temperatures, strict=True)]
         with closing(Journal(self._bench.account.journal)) as book:
-            found = self._known(book, keys)
+            found = self._bench.account.known(book, keys, self._bench.progress.note)
             if left := list({key: n for n, key in enumerate(keys) if key not in found}.values()):
                 self._make(
                     book, [keys[n] for n in left], [talks[n] for n in left], [temperatures[n] for n in left], max_tokens
                 )
                 found |= book.find([keys[n] for n in left])
         return [Said(found[key].text or "", found[key].tokens_out) for key in keys]
-
-    def _known(self, book: Journal, keys: Sequence[str]) -> dict[str, Reply]:
-        segments = self._bench.account.segments
-        if segments is not None:
-            for told in segments.load(book):
-                self._bench.progress.note(told)
-        return book.find(keys)
 
     def _make(
         self,
@@ -93,7 +86,7 @@ class Speaker:
         """What the model says to the golden prompts (golden.py), journalled like its other answers."""
         key = self._hash("golden", CONVERSATIONS, golden.TOKENS)
         with closing(Journal(self._bench.account.journal)) as book:
-            found = self._known(book, [key])
+            found = self._bench.account.known(book, [key], self._bench.progress.note)
             if key not in found:
                 text = json.dumps(golden.record(self.generator))
                 self._write(book, {key: Entry(self._name, self._name, Reply(text, None, 0, 0))})

@@ -38,6 +38,8 @@ class Bench:
     """Location in the recipe to local file or folder."""
     account: Account
     progress: Progress
+    _read: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict, init=False, repr=False)
+    """Rows by location: every part asks for its files again, and they are read once."""
 
     @property
     def judge_model(self) -> str:
@@ -49,10 +51,13 @@ class Bench:
         """A file's rows, each with where it stands. Raises DataError at a row that is no JSON object, or of no rows."""
         if not location:
             return []
-        found = list(rows(self.files[location]))
-        if not found:
-            raise DataError(f"{self.files[location]}: the file is empty; name one with rows, or leave the setting out")
-        return found
+        if location not in self._read:
+            found = list(rows(self.files[location]))
+            if not found:
+                told = "the file is empty; name one with rows, or leave the setting out"
+                raise DataError(f"{self.files[location]}: {told}")
+            self._read[location] = found
+        return self._read[location]
 
     def ask(
         self,

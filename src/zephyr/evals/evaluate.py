@@ -34,12 +34,9 @@ def evaluate(bench: Bench) -> Evaluated:
         part.check(bench)
     answers: list[Answer] = []
     said: dict[str, Any] = {}
-    for name in bench.models:  # a model is in memory no longer than that
-        speak = Speaker(bench, name)
-        answers += mt_bench.answer(bench, name, speak)
-        answers += alpaca.answer(bench, name, speak)
-        answers += safety.answer(bench, name, speak)
-        said[name] = speak.golden()
+    for name in bench.models:
+        made, said[name] = _spoken(bench, name)
+        answers += made
     answers += mt_bench.peers(bench)
     answers += alpaca.peers(bench)
     scores = mt_bench.judge(bench, answers)
@@ -58,3 +55,10 @@ def evaluate(bench: Bench) -> Evaluated:
     summary["figures"] = merged(summary["figures"], *(part.figures for part in parts.values()))
     files = {path: text for part in parts.values() for path, text in part.files.items()}
     return Evaluated(answers, scores, comparisons, refusals, summary, said, files)
+
+
+def _spoken(bench: Bench, name: str) -> tuple[list[Answer], dict[str, Any]]:
+    """What a model answers, and what it says to the golden prompts; it is in memory no longer than that."""
+    speak = Speaker(bench, name)
+    answers = [answer for part in (mt_bench, alpaca, safety) for answer in part.answer(bench, name, speak)]
+    return answers, speak.golden()
