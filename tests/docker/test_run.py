@@ -82,17 +82,17 @@ def test_its_model_is_served_as_on_a_cluster(
     serve = ("zephyr", "serve", "/mnt/models", "--name=champion", "--host=0.0.0.0", "--port=8080")
     container = run(engine.docker, "run", *where, *LOCKED_DOWN, image, *serve).strip()
     try:
-        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/openai/v1", api_key="none", max_retries=0)
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                assert [model.id for model in client.models.list()] == ["champion"]
-                break
-            except (openai.APIConnectionError, openai.InternalServerError):
-                assert time.monotonic() < deadline, run(engine.docker, "logs", container)
-                time.sleep(0.5)
-        talk: Any = [{"role": "user", "content": "What is 7 plus 5?"}]
-        reply = client.chat.completions.create(model="champion", messages=talk, temperature=0)
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/openai/v1", api_key="none", max_retries=0) as client:
+            deadline = time.monotonic() + 90
+            while True:
+                try:
+                    assert [model.id for model in client.models.list()] == ["champion"]
+                    break
+                except (openai.APIConnectionError, openai.InternalServerError):
+                    assert time.monotonic() < deadline, run(engine.docker, "logs", container)
+                    time.sleep(0.5)
+            talk: Any = [{"role": "user", "content": "What is 7 plus 5?"}]
+            reply = client.chat.completions.create(model="champion", messages=talk, temperature=0)
         assert "12" in str(reply.choices[0].message.content)
         asked = time.monotonic()
         run(engine.docker, "stop", "--time", "20", container)

@@ -16,5 +16,6 @@ def server(model: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def client(server: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=server, api_key="none", max_retries=0)
+def client(server: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server, api_key="none", max_retries=0) as client:
+        yield client

@@ -127,10 +127,8 @@ def test_a_killed_run_goes_on_without_paying_twice(workspace: Workspace) -> None
 
 def test_a_second_run_finds_everything_by_key(workspace: Workspace) -> None:
     before = workspace.journalled()
-    started = time.monotonic()
     code, out = workspace.run()
     assert code == 0, out
-    assert time.monotonic() - started < 60
     kept = [event for event in workspace.events() if event["event"] == "done" and event.get("uri")]
     assert len(kept) == 7 and all(event["found"] for event in kept)
     assert workspace.journalled() == before
@@ -138,8 +136,10 @@ def test_a_second_run_finds_everything_by_key(workspace: Workspace) -> None:
 
 
 def test_the_champion_is_served_and_has_a_card(workspace: Workspace) -> None:
-    with serving("zephyr@champion", ZEPHYR_HOME=str(workspace.home)) as url:
-        client = openai.OpenAI(base_url=url, api_key="none")
+    with (
+        serving("zephyr@champion", ZEPHYR_HOME=str(workspace.home)) as url,
+        openai.OpenAI(base_url=url, api_key="none") as client,
+    ):
         talk: Any = [{"role": "user", "content": "What is two plus three?"}]
         reply = client.chat.completions.create(model="zephyr", messages=talk, temperature=0)
         assert reply.choices[0].message.content

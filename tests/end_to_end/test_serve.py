@@ -175,8 +175,9 @@ def test_a_body_that_is_not_json(server: str) -> None:
     request = urllib.request.Request(server + "/chat/completions", b'{"model":')
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
-    assert caught.value.code == 400
-    assert "Invalid JSON" in json.load(caught.value)["error"]["message"]
+    with caught.value as answer:
+        assert answer.code == 400
+        assert "Invalid JSON" in json.load(answer)["error"]["message"]
 
 
 SETTINGS = {"max_tokens": 380, "temperature": 2}
@@ -264,9 +265,14 @@ def test_metrics_count(client: openai.OpenAI, server: str) -> None:
 
 def test_the_key(model: Path, tmp_path: Path) -> None:
     with serving(str(model), "--name", "tiny", "--key-env", "SERVE_KEY", end=signal.SIGINT, SERVE_KEY="s3cret") as url:
-        assert ask(openai.OpenAI(base_url=url, api_key="s3cret")).choices[0].message.content
-        with pytest.raises(openai.AuthenticationError, match="the API key is missing or wrong"):
-            ask(openai.OpenAI(base_url=url, api_key="other"))
+        with openai.OpenAI(base_url=url, api_key="s3cret") as right:
+            assert ask(right).choices[0].message.content
+        message = "the API key is missing or wrong"
+        with (
+            openai.OpenAI(base_url=url, api_key="other") as other,
+            pytest.raises(openai.AuthenticationError, match=message),
+        ):
+            ask(other)
         root = url.removesuffix("/openai/v1")
         assert fetch(root + "/v2/health/ready")[0] == 200
         assert fetch(root + "/v1/models/tiny:predict", {"instances": ["a"]})[0] == 401

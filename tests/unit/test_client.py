@@ -150,7 +150,8 @@ def test_rates_hold_over_all_calls(tmp_path: Path) -> None:
             ends = endpoint(server.url, max_concurrency=4, **limit)
             asked = [call(f"t{n}") for n in range(60)]
             complete(asked, ends, Account(tmp_path / str(number)), Progress(), means=Means(clock=clock))
-        assert clock.ahead == pytest.approx(last, abs=1.0)
+        # Whose wait is noted first among the four in flight depends on the machine: up to four times half a second.
+        assert clock.ahead == pytest.approx(last, abs=2.0)
 
 
 def test_a_schema_is_sent_where_the_server_takes_one(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def check(server: Server) -> str:
             text = reply.read()
         answer = json.loads(text)
     except urllib.error.HTTPError as error:
+        error.close()
         remedy = "give --token-env or --cookie-env" if error.code in (401, 403) else "check --endpoint"
         raise RunError(f"{server.endpoint}: answers {error.code} at /apis/v2beta1/healthz; {remedy}") from None
     except json.JSONDecodeError:
