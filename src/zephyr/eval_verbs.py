@@ -66,7 +66,10 @@ def power(options: argparse.Namespace) -> int:
     if options.spread:
         found = {"as given": Measured(options.spread, 0)}
     else:
-        run_id, summary = _evaluation(options.run)
+        try:
+            run_id, summary = _evaluation(options.run)
+        except RunError as error:
+            raise RunError(f"{error}; or give the spread between questions with --spread") from None
         figure = options.figure or score_name(summary)
         found = measured(summary, figure)
         terminal.line(f"run {run_id}: {figure}, a difference of {wished:g}")

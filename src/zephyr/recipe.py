@@ -35,6 +35,7 @@ from zephyr.sections import (
     Sft,
     Text,
 )
+from zephyr.sections.evaluation import OWN_SAFETY
 from zephyr.sections.problems import problems
 from zephyr.sections.training import HOW, HOW_MODEL
 
@@ -154,7 +155,8 @@ class Recipe(Section):
     @property
     def evaluation_sets(self) -> tuple[str, ...]:
         """Locations of all that the run's models are tested with: nothing of it may be trained on."""
-        own = (self.evaluate.questions, self.evaluate.instructions, *self.contamination.sets)
+        safety = (location for location in self.evaluate.safety.prompts if location != OWN_SAFETY)
+        own = (self.evaluate.questions, self.evaluate.instructions, *safety, *self.contamination.sets)
         return tuple(dict.fromkeys(location for location in own if location))
 
     def slice(self, *settings: str) -> dict[str, Any]:
@@ -175,12 +177,12 @@ class Recipe(Section):
         return _sha256(self.slice(*settings))
 
     def models(self, *names: str) -> dict[str, Any]:
-        """Of endpoints, what decides their replies."""
-        return {name: self.endpoints[name].decisive for name in names}
+        """Of endpoints, what decides their replies; under names that no setting has, since it joins them in a key."""
+        return {f"endpoints.{name}": self.endpoints[name].decisive for name in names}
 
     def training_digest(self) -> str:
         """Digest of all that decides the weights; fills `{training_digest}` in evaluate's locations."""
-        settings = self.decisive(*SECTIONS_OF_TRAINING) | {"endpoints": self.models(*self.endpoints)}
+        settings = self.decisive(*SECTIONS_OF_TRAINING) | self.models(*self.endpoints)
         for stage, section in (("sft", self.sft), ("dpo", self.dpo)):
             if section.choose.by == "last":  # what is only measured decides nothing
                 settings[stage]["choose"] = Choice().model_dump(mode="json")

@@ -18,6 +18,7 @@ from zephyr.errors import DataError, ZephyrError
 from zephyr.progress import Progress
 from zephyr.recipe import load
 from zephyr.sections import Contamination
+from zephyr.sections.evaluation import OWN_SAFETY
 from zephyr.tiny import rows
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -206,6 +207,16 @@ def test_every_step_that_takes_prompts_compares_them(tmp_path: Path, name: str) 
     prompts = [Counter(row["prompt"] for row in artifact.table(table)) for artifact in (accepted, dropped)]
     assert len(prompts[0]) == 3 and len(prompts[1]) == 2 and prompts[1] < prompts[0]
     assert dropped.json("counts")["contaminated"] == 1 and accepted.json("counts")["contaminated"] == 0
+
+
+def test_requests_that_a_safety_file_asks_are_not_trained_on(tmp_path: Path) -> None:
+    """HarmBench's form; Zephyr's own requests are in every recipe, and in nobody's data."""
+    place = lines(tmp_path / "harm.jsonl", {"Behavior": LONG, "SemanticCategory": "travel"})
+    settings = cases(tmp_path)["prepare"]
+    given = recipe("http://127.0.0.1:1", evaluate={"safety": {"prompts": [OWN_SAFETY, place]}}, **settings)
+    assert given.evaluation_sets == (place,)
+    with pytest.raises(ZephyrError, match=r"^1 of 4 user turns, in 1 of 3 dialogues, are asked by evaluation sets"):
+        step("prepare", given, tmp_path / "safety", {})
 
 
 def test_what_another_evaluation_finds_leaves_the_data_the_same(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ FORMS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"Question": SHORT, "Best Answer": "Nothing."}, [("1", SHORT)]),
     ({"question": SHORT, "mc1_targets": {"Nothing.": 1}}, [("1", SHORT)]),
     ({"id": "a1", "question": {"stem": SHORT, "choices": []}, "answerKey": "A"}, [("a1", SHORT)]),
+    ({"Behavior": SHORT, "FunctionalCategory": "standard", "SemanticCategory": "cybercrime"}, [("1", SHORT)]),
     ({"doc": {"id": "b2", "query": f"Question: {SHORT}\nAnswer:", "choices": []}, "request": {}}, [("1", SHORT)]),
     ({"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": SHORT}]}, [("1", SHORT)]),
     ({"messages": [{"role": "user", "content": SHORT}, {"role": "assistant", "content": LONG}]}, [("1", SHORT)]),

@@ -183,4 +183,5 @@ def test_power_without_a_run(
         assert main(["eval", "power", *wrong]) == 2
         assert told in capsys.readouterr().err
     assert main(["eval", "power", "0.5"]) == 2
-    assert "no runs yet" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no runs yet" in told and "or give the spread between questions with --spread" in told

@@ -1,8 +1,8 @@
 """What evaluations ask: questions of test sets in the forms that people have, so that no model is trained on them.
 
 MT-Bench (`turns`), AlpacaEval (`instruction`), IFEval (`prompt`), TruthfulQA, GSM8K, MMLU and ARC (`question`),
-requests of evaluation harnesses (`doc`, its `query`), chats (`messages`). JSON lines and tables as for dialogues, and
-.json and .csv files, MMLU's without a head.
+requests of evaluation harnesses (`doc`, its `query`), chats (`messages`), AdvBench (`goal`), HarmBench (`behavior`).
+JSON lines and tables as for dialogues, and .json and .csv files, MMLU's without a head.
 """
 
 import csv
@@ -19,7 +19,7 @@ from zephyr.data.words import words
 from zephyr.errors import DataError, first_line
 
 FORMS = (*ROWS, ".json", ".csv")
-TEXTS = ("question", "prompt", "instruction", "query", "goal", "ctx", "sentence", "input", "text")
+TEXTS = ("question", "prompt", "instruction", "query", "goal", "behavior", "ctx", "sentence", "input", "text")
 """Fields that hold what is asked, the first that a row has."""
 NAMES = ("question_id", "key", "id", "idx", "ind", "doc_id", "task_id")
 ALONE = 13
