@@ -177,8 +177,8 @@ class Recipe(Section):
         return _sha256(self.slice(*settings))
 
     def models(self, *names: str) -> dict[str, Any]:
-        """Of endpoints, what decides their replies; under names that no setting has, since it joins them in a key."""
-        return {f"endpoints.{name}": self.endpoints[name].decisive for name in names}
+        """Of endpoints, what decides their replies, as a part of a step's key: nothing where there are none."""
+        return {"endpoints": {name: self.endpoints[name].decisive for name in names}} if names else {}
 
     def training_digest(self) -> str:
         """Digest of all that decides the weights; fills `{training_digest}` in evaluate's locations."""

@@ -228,7 +228,7 @@ def test_the_step_gives_its_training_a_judge(speaker: Path, tmp_path: Path) -> N
         recipe = settings("dpo", server.url, choose=choose)
         step = STEPS["dpo"]
         assert step.sources(recipe) == (str(path),)
-        assert step.settings(recipe)["judge"] == recipe.endpoints["judge"].decisive
+        assert step.settings(recipe)["endpoints"]["judge"] == recipe.endpoints["judge"].decisive
         places = (tmp_path / "out", tmp_path / "work")
         for place in places:
             place.mkdir()

@@ -68,7 +68,7 @@ def test_our_own_words_decide(
 
 
 def test_where_the_judge_is_decides() -> None:
-    assert settings()["endpoints.judge"] == {"base_url": "http://a/v1", "model": "m", "json_schema": False}
+    assert settings()["endpoints"]["judge"] == {"base_url": "http://a/v1", "model": "m", "json_schema": False}
 
 
 @pytest.mark.parametrize("name", ["seed", "evaluate", "template", "words"])
@@ -80,4 +80,4 @@ def test_no_endpoint_takes_the_place_of_a_setting(name: str) -> None:
         return STEPS["evaluate"].settings(check(given))
 
     assert of(0) != of(1)
-    assert of(0)["evaluate"]["questions"] == "q.jsonl" and of(0)[f"endpoints.{name}"]["model"] == "m"
+    assert of(0)["evaluate"]["questions"] == "q.jsonl" and of(0)["endpoints"][name]["model"] == "m"
