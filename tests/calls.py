@@ -16,8 +16,10 @@ QUICK = Means(patience=Patience(first=0.02, longest=0.1, down=0.5, slow=20))
 
 
 class Notes(Progress):
-    def __init__(self) -> None:
-        super().__init__()
+    """Keeps what a person would read beside the step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.said: list[str] = []
 
     def note(self, text: str) -> None:
@@ -36,8 +38,9 @@ class Hurried:
 
     async def sleep(self, seconds: float, over: asyncio.Event) -> None:
         self.slept.append(seconds)
-        self.ahead += seconds
+        due = self.ahead + seconds
         await asyncio.sleep(0)
+        self.ahead = max(self.ahead, due)  # those who wait, wait at the same time
 
 
 def calls(count: int, endpoint: str = "e") -> list[Call]:

@@ -54,6 +54,13 @@ def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tracking server and no run but those that the test makes."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty ZEPHYR_HOME."""
     monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.academics import asking, write
+from tests.calls import Notes
 from tests.helpers import tiny_model
 from zephyr.errors import DataError, RecipeError
 from zephyr.evals import academic
@@ -15,18 +16,8 @@ from zephyr.evals.academic import results
 from zephyr.evals.bench import Bench
 from zephyr.evals.report import tasks
 from zephyr.evals.report.states import Missing
-from zephyr.progress import Progress
 
 SHARE = {"acc,none": 0.5, "acc_norm,none": 0.25, "acc_norm_stderr,none": 0.1}
-
-
-class Told(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def file(path: Path, **tables: Any) -> Path:
@@ -102,7 +93,7 @@ def test_peers_are_counted_by_our_metric(tmp_path: Path, monkeypatch: pytest.Mon
         limit=2,
         peers={"both": str(both), "other": str(other)},
     )
-    told = Told()
+    told = Notes()
     asked = replace(asked, progress=told)
     academic.check(asked)
     part = academic.run(asked)
@@ -112,6 +103,6 @@ def test_peers_are_counted_by_our_metric(tmp_path: Path, monkeypatch: pytest.Mon
         "both, pets: asked with 5 examples, the models of this run with 0",
         "other, pets: left out: its file has acc_norm, and acc is counted here",
     ]
-    assert told.notes == [f"evaluate.academic.peers, {note}" for note in part.summary["notes"]]
+    assert told.said == [f"evaluate.academic.peers, {note}" for note in part.summary["notes"]]
     shown = tasks.of({"figures": part.figures, "academic": part.summary})
     assert not isinstance(shown, Missing) and shown.notes == part.summary["notes"]

@@ -72,13 +72,13 @@ def test_plain_weights_become_an_artifact_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untracked")
 def test_plain_weights_are_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "ZEPHYR_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ZEPHYR_RUN_ID", raising=False)
     tiny_model(tmp_path / "weights")
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "one two", "harmful": true}\n')
     evaluate = {"safety": {"prompts": ["prompts.jsonl"], "max_tokens": 4}}

@@ -15,10 +15,7 @@ from zephyr.recipe import load
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("ZEPHYR_HOME", str(tmp_path))
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
+def store(tmp_path: Path, home: None, untracked: None) -> Store:
     return open_store(str(tmp_path / "store"), tmp_path / "cache")
 
 

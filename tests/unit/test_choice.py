@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.calls import Notes
 from tests.helpers import tiny_model
 from tests.openai_server import Scripted, serving
 from tests.training import fit, job
@@ -69,15 +70,6 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def held_out_answers(folder: Path) -> list[str]:
     talks: list[Any] = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
     return [text for text, _ in Generator(folder, 8).generate(talks, [0.0] * len(talks), 8, 0, Progress())]
-
-
-class Notes(Progress):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def overshot(

@@ -28,10 +28,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(home: Path, untracked: None, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("ZEPHYR_HOME", str(home))
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
     return open_store(str(home / "store"), home / "cache")
 
 
