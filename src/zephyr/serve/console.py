@@ -24,44 +24,52 @@ def chat(
     """
     from openai import OpenAI, OpenAIError
 
-    console = Console(highlight=False)
-    interactive = sys.stdin.isatty()
     with OpenAI(base_url=url, api_key=key or "none", max_retries=0) as client:
         try:
             model = name or _first_model(client, url)
         except OpenAIError as error:
             raise EndpointError(f"{url}: {_said(error)}; start one with `zephyr serve zephyr@champion`") from None
-        if interactive:
-            import readline  # noqa: F401  (line editing and history for input())
-
-            console.print(f"[bold]{escape(model)}[/bold] [dim]at {escape(url)}; {HELP}[/dim]")
-        head: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
-        talk = list(head)
-        while True:
-            try:
-                line = input("\n> " if interactive else "").strip()
-            except (EOFError, KeyboardInterrupt):
-                if interactive:
-                    print()  # the shell's prompt begins a line of its own
-                break
-            if line in ("/exit", "/quit"):
-                break
-            if line == "/new":
-                talk = list(head)
-            elif line.startswith("/"):
-                console.print(f"[dim]{HELP}[/dim]")
-            elif line:
-                talk.append({"role": "user", "content": line})
-                try:
-                    talk.append(
-                        {"role": "assistant", "content": _answer(client, console, model, talk, temperature, max_tokens)}
-                    )
-                except OpenAIError as error:
-                    talk.pop()
-                    if not interactive:
-                        raise EndpointError(f"{url}: {_said(error)}") from None
-                    console.print(f"[red]{escape(_said(error))}[/red]")
+        _converse(client, url, model, system, temperature, max_tokens)
     return 0
+
+
+def _converse(
+    client: Any, url: str, model: str, system: str | None, temperature: float, max_tokens: int | None
+) -> None:
+    from openai import OpenAIError
+
+    console = Console(highlight=False)
+    interactive = sys.stdin.isatty()
+    if interactive:
+        import readline  # noqa: F401  (line editing and history for input())
+
+        console.print(f"[bold]{escape(model)}[/bold] [dim]at {escape(url)}; {HELP}[/dim]")
+    head: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
+    talk = list(head)
+    while True:
+        try:
+            line = input("\n> " if interactive else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            if interactive:
+                print()  # the shell's prompt begins a line of its own
+            break
+        if line in ("/exit", "/quit"):
+            break
+        if line == "/new":
+            talk = list(head)
+        elif line.startswith("/"):
+            console.print(f"[dim]{HELP}[/dim]")
+        elif line:
+            talk.append({"role": "user", "content": line})
+            try:
+                talk.append(
+                    {"role": "assistant", "content": _answer(client, console, model, talk, temperature, max_tokens)}
+                )
+            except OpenAIError as error:
+                talk.pop()
+                if not interactive:
+                    raise EndpointError(f"{url}: {_said(error)}") from None
+                console.print(f"[red]{escape(_said(error))}[/red]")
 
 
 def _first_model(client: Any, url: str) -> str:
